@@ -1,0 +1,1 @@
+"""Pure statistics of windows: no I/O, no clock, nothing of the daemon."""

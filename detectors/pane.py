@@ -1,0 +1,126 @@
+"""The smallest slice of a stream that is summarised: counts and sums that add up.
+
+A pane holds named vectors of integer counts, each sparse or dense as suits it. Integers make merging exact
+in any order, so a pane put together from fragments, on one machine or on several, is the pane itself.
+Pure. A saved pane says what it is: `unpack_counts` needs nothing else to merge it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from detectors.saved import DamagedError, pack, unpack
+from detectors.types import IntArray
+
+MAGIC = b"DRIFTPAN"
+SCHEMA = 1
+_SPARSE_BELOW = 1 / 4  # share of cells in use up to which pairs of index and count are smaller
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """A vector of `size` integers. `index` lists the cells in use, ascending; None: all of them."""
+
+    size: int
+    index: IntArray | None
+    value: IntArray
+
+    @staticmethod
+    def of(dense: IntArray) -> Counts:
+        """From all values; keeps whichever form is smaller."""
+        used = np.flatnonzero(dense)
+        if len(used) > len(dense) * _SPARSE_BELOW:
+            return Counts(len(dense), None, dense)
+        return Counts(len(dense), used, dense[used])
+
+    @staticmethod
+    def zeros(size: int) -> Counts:
+        """Nothing counted yet."""
+        none = np.zeros(0, np.int64)
+        return Counts(size, none, none)
+
+    def dense(self) -> IntArray:
+        """All values; the caller may not write to them."""
+        if self.index is None:
+            return self.value
+        out = np.zeros(self.size, np.int64)
+        out[self.index] = self.value
+        return out
+
+    def add_to(self, total: IntArray, sign: int = 1) -> None:
+        """Add (or, with -1, take away) in place."""
+        where = slice(None) if self.index is None else self.index
+        if sign > 0:
+            total[where] += self.value
+        else:
+            total[where] -= self.value
+
+    def __add__(self, other: Counts) -> Counts:
+        if self.size != other.size:
+            raise ValueError(f"vectors of {self.size} and {other.size} cells do not add up")
+        if self.index is not None and not len(self.index):
+            return other
+        total = self.dense().copy()
+        other.add_to(total)
+        return Counts.of(total)
+
+    @property
+    def total(self) -> int:
+        """Sum of all values."""
+        return int(self.value.sum())
+
+
+CountsByName = Mapping[str, Counts]
+
+
+def merge(panes: Iterable[CountsByName]) -> dict[str, Counts]:
+    """The pane of all events of these; a name that one lacks counts as zeros there."""
+    merged: dict[str, Counts] = {}
+    for pane in panes:
+        for name, counts in pane.items():
+            merged[name] = merged[name] + counts if name in merged else counts
+    return merged
+
+
+def pack_counts(header: Mapping[str, Any], vectors: CountsByName, plain: Mapping[str, Any]) -> bytes:
+    """Bytes of a pane or of a fragment of one: its header, its counts and `plain` arrays of any number type."""
+    arrays: dict[str, Any] = {f"plain.{name}": array for name, array in plain.items()}
+    sizes: dict[str, int] = {}
+    for name, counts in vectors.items():
+        sizes[name] = counts.size
+        arrays[f"value.{name}"] = _narrow(counts.value)
+        if counts.index is not None:
+            arrays[f"index.{name}"] = _narrow(counts.index)
+    return pack(MAGIC, {"schema": SCHEMA, "sizes": sizes, **header}, arrays)
+
+
+def unpack_counts(blob: bytes) -> tuple[dict[str, Any], dict[str, Counts], dict[str, Any]]:
+    """(header, counts, plain arrays) of `pack_counts`.
+
+    Raises:
+        DamagedError: damaged, or written by a newer release.
+    """
+    header, arrays = unpack(MAGIC, blob)
+    if header["schema"] > SCHEMA:
+        raise DamagedError(f"pane has schema {header['schema']}, this release knows {SCHEMA}")
+    counts = {}
+    for name, size in header["sizes"].items():
+        index = arrays.get(f"index.{name}")
+        wide = None if index is None else index.astype(np.int64)
+        counts[name] = Counts(size, wide, arrays[f"value.{name}"].astype(np.int64))
+    plain = {name[6:]: array.copy() for name, array in arrays.items() if name.startswith("plain.")}
+    return header, counts, plain
+
+
+def _narrow(values: IntArray) -> Any:
+    """The same numbers in the smallest integer type that holds them."""
+    low, high = (int(values.min()), int(values.max())) if len(values) else (0, 0)
+    for kind in (np.uint8, np.uint16, np.uint32) if low >= 0 else (np.int8, np.int16, np.int32):
+        limits = np.iinfo(kind)
+        if limits.min <= low and high <= limits.max:
+            return values.astype(kind)
+    return values

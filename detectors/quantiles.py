@@ -1,0 +1,114 @@
+"""A sorted summary of a column of any length in bounded memory.
+
+Exact until the column outgrows one buffer; beyond that a hierarchy of sorted buffers in which an item of
+level L stands for 2**L rows. Deterministic: the same rows in the same order give the same summary, and the
+error bound is tracked, not estimated. Pure. Used while a reference is built.
+
+Source: Munro & Paterson (1980), "Selection and sorting with limited storage"; the collapse is the one of
+Manku, Rajagopalan & Lindsay (1998).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from detectors.types import FloatArray, IntArray
+
+CAPACITY = 1 << 16  # 12 buffers of 512 KiB hold 10**8 rows with a rank error of 4e-5
+
+
+class QuantileSummary:
+    """Rows come in with `add`; `points` gives what a reference keeps of them."""
+
+    def __init__(self, capacity: int = CAPACITY) -> None:
+        if capacity < 2 or capacity % 2:
+            raise ValueError(f"capacity {capacity}: an even number of at least 2 is needed")
+        self._capacity = capacity
+        self._loose: list[FloatArray] = []  # rows not yet in a full buffer
+        self._loose_rows = 0
+        self._levels: list[FloatArray | None] = []  # at most one full buffer a level
+        self._upward = True  # whether the next collapse rounds ranks up: alternating cancels the bias
+        self._error = [0, 0]  # ranks by which an estimate may be too low, too high
+        self.rows = 0
+
+    @property
+    def rank_error(self) -> float:
+        """The largest error of an estimated rank, as a share of the rows."""
+        return max(self._error) / self.rows if self.rows else 0.0
+
+    def add(self, values: FloatArray) -> None:
+        """Take rows in; they must be finite.
+
+        Raises:
+            ValueError: a value is NaN or infinite.
+        """
+        if not np.isfinite(values).all():
+            raise ValueError("a summary takes finite values only")
+        self.rows += len(values)
+        self._loose.append(np.array(values, np.float64))
+        self._loose_rows += len(values)
+        if self._loose_rows < self._capacity:
+            return
+        rows = np.concatenate(self._loose)
+        full = len(rows) // self._capacity * self._capacity
+        for start in range(0, full, self._capacity):
+            self._put(np.sort(rows[start : start + self._capacity]), 0)
+        self._loose, self._loose_rows = [rows[full:]], len(rows) - full
+
+    def _put(self, buffer: FloatArray, level: int) -> None:
+        if level == len(self._levels):
+            self._levels.append(None)
+        held = self._levels[level]
+        if held is None:
+            self._levels[level] = buffer
+            return
+        self._levels[level] = None
+        both = np.sort(np.concatenate([held, buffer]), kind="stable")
+        keep = both[0::2] if self._upward else both[1::2]
+        self._error[self._upward] += 1 << level
+        self._upward = not self._upward
+        self._put(keep, level + 1)
+
+    def weighted(self) -> tuple[FloatArray, IntArray]:
+        """(values, weights): sorted values and how many rows each stands for. The weights sum to `rows`."""
+        values = [np.concatenate(self._loose)] if self._loose else [np.zeros(0)]
+        weights = [np.ones(len(values[0]), np.int64)]
+        for level, buffer in enumerate(self._levels):
+            if buffer is not None:
+                values.append(buffer)
+                weights.append(np.full(len(buffer), 1 << level, np.int64))
+        value, weight = np.concatenate(values), np.concatenate(weights)
+        order = np.argsort(value, kind="stable")
+        return value[order], weight[order]
+
+
+def mid_block_points(values: FloatArray, weights: IntArray, count: int) -> tuple[FloatArray, IntArray]:
+    """At most `count` points that stand for a weighted sorted sample: (distinct points, multiplicities).
+
+    The rows are cut into `count` blocks of equal size and each is represented by its middle, so the
+    distribution function moves by at most 1 / (2 count). With no more rows than points nothing is lost.
+    """
+    total = int(weights.sum())
+    if total > count:
+        ends = np.cumsum(weights)
+        middle = (np.arange(count) + 0.5) * (total / count)
+        values = values[np.searchsorted(ends, middle, side="right")]
+        weights = np.ones(count, np.int64)
+    distinct, first = np.unique(values, return_index=True)
+    return distinct, np.add.reduceat(weights, first) if len(weights) else weights
+
+
+def distance_between(left: FloatArray, left_weights: IntArray, right: FloatArray, right_weights: IntArray) -> float:
+    """Wasserstein-1 distance of two weighted sorted samples, exactly: the area between their step functions."""
+    grid = np.union1d(left, right)
+    if len(grid) < 2:
+        return 0.0
+    gap = _cdf(left, left_weights, grid) - _cdf(right, right_weights, grid)
+    # Halved before the difference: two points may lie further apart than the largest float.
+    return float(2 * np.abs(gap[:-1]) @ np.diff(grid / 2))
+
+
+def _cdf(values: FloatArray, weights: IntArray, grid: FloatArray) -> FloatArray:
+    ends = np.concatenate([[0], np.cumsum(weights)])
+    result: FloatArray = ends[np.searchsorted(values, grid, side="right")] / ends[-1]
+    return result

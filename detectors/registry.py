@@ -1,0 +1,27 @@
+"""Detectors by name: what the configuration may ask for.
+
+Pure. `comparison` runs them; a name that is not here is refused together with the names that are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Final
+
+NUMERIC: Final = ("ks", "wasserstein", "psi")
+CATEGORICAL: Final = ("chi_square", "jensen_shannon")
+RATES: Final = ("missing_rate", "unseen_rate")  # always watched, of every feature
+CONCEPT: Final = ("adwin",)
+
+MIN_EFFECT: Final[Mapping[str, float]] = MappingProxyType(
+    {
+        "ks": 0.1,  # largest gap between the distribution functions
+        "wasserstein": 0.1,  # standard deviations of the reference
+        "psi": 0.1,  # nats
+        "chi_square": 0.1,  # Cramér's V at equal sizes
+        "jensen_shannon": 0.1,  # distance, base 2
+        "missing_rate": 0.05,  # difference of shares
+        "unseen_rate": 0.01,  # share
+    }
+)
