@@ -1,0 +1,1 @@
+"""The daemon: events in, alerts, decisions and metrics out."""

@@ -1,0 +1,75 @@
+"""From an address to a stream.
+
+    kafka://host1:9092,host2:9092      brokers
+    file:./directory                   a directory of JSON-lines files
+
+Pure: nothing is opened before one of the returned functions is called, and then it may raise StreamError when
+the stream is away. Called by `config`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Final
+
+from monitor.errors import ConfigError
+from monitor.stream.files import FileAdmin, FileSink, FileSource
+from monitor.stream.kafka import KafkaAdmin, KafkaSecurity, KafkaSink, KafkaSource, KafkaSpec
+from monitor.stream.types import Sink, Source, TopicAdmin
+
+_BROKER: Final = re.compile(r"([\w.-]+|\[[0-9a-fA-F:.]+\])(?::(\d{1,5}))?", re.ASCII)
+
+
+@dataclass(frozen=True, slots=True)
+class Stream:
+    """How to open each end of one stream."""
+
+    source: Callable[[], Source]
+    sink: Callable[[], Sink]
+    admin: Callable[[], TopicAdmin]
+
+
+def connect(
+    url: str,
+    topics: Collection[str],
+    *,
+    group: str = "driftd",
+    client_id: str = "driftd",
+    security: KafkaSecurity | None = None,
+) -> Stream:
+    """The stream at `url`; its sources read `topics`. Raises ConfigError. The other arguments are for Kafka."""
+    scheme, _, address = url.partition(":")
+    match scheme:
+        case "kafka":
+            bootstrap = _brokers(url, address)
+            spec = KafkaSpec(
+                bootstrap=bootstrap, group=group, client_id=client_id, security=security or KafkaSecurity()
+            )
+            return Stream(partial(KafkaSource, spec, topics), partial(KafkaSink, spec), partial(KafkaAdmin, spec))
+        case "file":
+            directory = _directory(url, address)
+            return Stream(
+                partial(FileSource, directory, topics), partial(FileSink, directory), partial(FileAdmin, directory)
+            )
+        case _:
+            raise ConfigError("stream.url", url, "begin with kafka:// or file:")
+
+
+def _brokers(url: str, address: str) -> tuple[str, ...]:
+    brokers = address.removeprefix("//").removesuffix("/").split(",")
+    for broker in brokers:
+        found = _BROKER.fullmatch(broker)
+        if not address.startswith("//") or found is None or not 0 < int(found[2] or 9092) < 65_536:
+            raise ConfigError("stream.url", url, "name brokers like kafka://host1:9092,host2:9092")
+    return tuple(brokers)
+
+
+def _directory(url: str, address: str) -> Path:
+    path = address.removeprefix("//") if address.startswith("///") else address
+    if not path or path.startswith("//"):
+        raise ConfigError("stream.url", url, "name a directory like file:./stream or file:/var/lib/stream")
+    return Path(path)

@@ -1,0 +1,227 @@
+"""A directory of JSON-lines files as a stream: laptops, replays and demonstrations.
+
+Shell. `connect` makes these for `file:` addresses. `layout` says which file is which partition, `lines` reads
+one of them. Offsets are line numbers from 0; keys and headers are not kept; there is nothing to commit to.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Collection, Mapping, Sequence
+from contextlib import closing
+from pathlib import Path
+from typing import Final
+
+from monitor.errors import TopicsMissing
+from monitor.stream.layout import file_error, find_partitions, path_of
+from monitor.stream.lines import BLOCK, CLOSED, LineReader
+from monitor.stream.merge import Cursor, take
+from monitor.stream.types import Batch, Message, Partition, TopicSpec, TopicState
+
+POLL_STEP_S: Final = 0.05  # how often a poll looks whether the files have grown
+
+
+class FileSource:
+    """Keeps `Source`. Merges the heads of all partitions in the order (time, topic, partition, offset).
+
+    A line without a readable time takes that of the line before it, the first ones come first of all. So the
+    order depends on the files alone: not on `max_records`, and not on where reading was taken up again.
+    """
+
+    def __init__(self, directory: Path, topics: Collection[str], block: int = BLOCK) -> None:
+        self._directory, self._topics, self._block = directory, topics, block
+        self._cursors: dict[Partition, Cursor] = {}  # of the assigned partitions, sorted
+        self._paused: set[Partition] = set()
+
+    def partitions(self) -> frozenset[Partition]:
+        return frozenset(self._find())
+
+    def assign(self, positions: Mapping[Partition, int]) -> None:
+        paths = find_partitions(self._directory, self._topics)
+        self._close_all()
+        self._paused.clear()
+        for partition in sorted(positions):
+            path = paths.get(partition, path_of(self._directory, partition))
+            self._cursors[partition] = Cursor(LineReader(partition, path, self._block), positions[partition])
+
+    def bounds(self, partitions: Collection[Partition]) -> dict[Partition, tuple[int, int]]:
+        paths = self._find()
+        missing = {partition.topic for partition in partitions if partition not in paths}
+        if missing:
+            raise TopicsMissing(tuple(sorted(missing)))
+        return {partition: (0, self._count(partition, paths[partition])) for partition in partitions}
+
+    def poll(self, max_records: int, timeout_s: float) -> Batch:
+        deadline = time.monotonic() + timeout_s
+        while True:
+            batch = take([c for p, c in self._cursors.items() if p not in self._paused], max_records)
+            left = deadline - time.monotonic()
+            if len(batch) or left <= 0:
+                return batch
+            time.sleep(min(POLL_STEP_S, left))
+
+    def seek(self, partition: Partition, offset: int) -> None:
+        self._check_assigned([partition])
+        self._cursors[partition].seek(offset)
+
+    def pause(self, partitions: Collection[Partition]) -> None:
+        self._check_assigned(partitions)
+        self._paused |= set(partitions)
+
+    def resume(self, partitions: Collection[Partition]) -> None:
+        self._check_assigned(partitions)
+        self._paused -= set(partitions)
+
+    def positions(self) -> dict[Partition, int]:
+        return {partition: cursor.position for partition, cursor in self._cursors.items()}
+
+    def ends(self) -> dict[Partition, int]:
+        ends = {partition: cursor.reader.known_end for partition, cursor in self._cursors.items()}
+        return {partition: end for partition, end in ends.items() if end is not None}
+
+    def commit(self, positions: Mapping[Partition, int]) -> None:
+        """Files keep no positions."""
+
+    def identities(self) -> dict[str, str]:
+        """A file that replaces another is told by `OffsetGone`; across restarts nothing tells them apart."""
+        return {partition.topic: "" for partition in find_partitions(self._directory, self._topics)}
+
+    def close(self) -> None:
+        self._close_all()
+
+    def _find(self) -> dict[Partition, Path]:
+        found = find_partitions(self._directory, self._topics)
+        missing = set(self._topics) - {partition.topic for partition in found}
+        if missing:
+            raise TopicsMissing(tuple(sorted(missing)))
+        return found
+
+    def _count(self, partition: Partition, path: Path) -> int:
+        if partition in self._cursors:
+            return self._cursors[partition].reader.count()
+        with closing(LineReader(partition, path)) as reader:
+            return reader.count()
+
+    def _check_assigned(self, partitions: Collection[Partition]) -> None:
+        for partition in partitions:
+            if partition not in self._cursors:
+                raise ValueError(f"{partition.topic}[{partition.number}] is not assigned")
+
+    def _close_all(self) -> None:
+        for cursor in self._cursors.values():
+            cursor.reader.close()
+        self._cursors.clear()
+
+
+class FileSink:
+    """Keeps `Sink`. Appends values as lines to partition 0; what `send` has returned from is on the disk."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self._files: dict[str, _Appender] = {}
+
+    def send(self, messages: Sequence[Message]) -> None:
+        lines: dict[str, list[bytes]] = {}
+        for message in messages:
+            if b"\n" in message.value:
+                raise ValueError(f"a message for {message.topic} has a newline in its value")
+            lines.setdefault(message.topic, []).append(message.value + b"\n")
+        for topic, values in lines.items():
+            self._file(topic).append(b"".join(values))
+
+    def close(self) -> None:
+        for file in self._files.values():
+            file.close()
+
+    def _file(self, topic: str) -> _Appender:
+        if topic not in self._files:
+            first = Partition(topic, 0)
+            path = find_partitions(self._directory, [topic]).get(first, path_of(self._directory, first))
+            self._files[topic] = _Appender(path)
+        return self._files[topic]
+
+
+class _Appender:
+    """One file that whole lines are appended to."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._file = CLOSED
+
+    def append(self, data: bytes) -> None:
+        """Returns when `data` is on the disk; StreamError if some of it may not be."""
+        try:
+            self._open()
+            rest = memoryview(data)
+            while rest:
+                rest = rest[os.write(self._file, rest) :]
+            os.fsync(self._file)
+        except OSError as error:
+            self.close()  # opening it again removes the part of a line that may have been written
+            raise file_error(f"write {self._path}", error) from error
+
+    def close(self) -> None:
+        if self._file != CLOSED:
+            os.close(self._file)
+            self._file = CLOSED
+
+    def _open(self) -> None:
+        """Be at the end of the last whole line, also when somebody has moved the file away."""
+        if self._file != CLOSED:
+            mine = os.fstat(self._file)
+            if self._path.exists() and os.path.samestat(mine, self._path.stat()):
+                return
+            self.close()
+        is_new = not self._path.exists()
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        self._file = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
+        os.ftruncate(self._file, _end_of_lines(self._file))
+        if is_new:
+            _sync_directory(self._path.parent)
+
+
+class FileAdmin:
+    """Keeps `TopicAdmin`. Files are never compacted and nobody minds."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+
+    def check(self, topics: Sequence[TopicSpec]) -> dict[str, TopicState]:
+        found = {partition.topic for partition in find_partitions(self._directory, [spec.name for spec in topics])}
+        return {spec.name: TopicState.PRESENT if spec.name in found else TopicState.MISSING for spec in topics}
+
+    def create(self, topics: Sequence[TopicSpec]) -> None:
+        states = self.check(topics)
+        missing = [spec for spec in topics if states[spec.name] is TopicState.MISSING]
+        try:
+            self._directory.mkdir(parents=True, exist_ok=True)
+            for spec in missing:
+                for number in range(spec.partitions):
+                    path_of(self._directory, Partition(spec.name, number)).touch()
+        except OSError as error:
+            raise file_error(f"make topics in {self._directory}", error) from error
+
+    def close(self) -> None:
+        pass
+
+
+def _end_of_lines(file: int) -> int:
+    """The byte after the last newline."""
+    end = os.fstat(file).st_size
+    while end > 0:
+        start = max(0, end - BLOCK)
+        newline = os.pread(file, end - start, start).rfind(b"\n")
+        if newline >= 0:
+            return start + newline + 1
+        end = start
+    return 0
+
+
+def _sync_directory(directory: Path) -> None:
+    """Make the name of a new file as durable as its content."""
+    opened = os.open(directory, os.O_RDONLY)
+    try:
+        os.fsync(opened)
+    finally:
+        os.close(opened)

@@ -1,0 +1,87 @@
+"""What the daemon has to know about a Kafka cluster to use it.
+
+Pure. `config` makes these from the configuration; `kafka` and `kafka_client` read them.
+"""
+
+from __future__ import annotations
+
+import ssl
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final, Literal
+
+from monitor.errors import ConfigError
+
+Mechanism = Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"]
+
+MIB: Final = 1 << 20
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KafkaSecurity:
+    """How to be sure of the brokers (`tls`, `ca_file`) and to be known to them (a user or a certificate)."""
+
+    tls: bool = False
+    ca_file: Path | None = None  # None: the authorities of the operating system
+    cert_file: Path | None = None  # with a certificate of our own: mutual TLS
+    key_file: Path | None = None  # None: the key is in `cert_file`
+    key_password: str | None = field(default=None, repr=False)
+    mechanism: Mechanism | None = None
+    username: str | None = None
+    password: str | None = field(default=None, repr=False)
+    allow_insecure: bool = False
+
+    def __post_init__(self) -> None:
+        if self.mechanism and not (self.username and self.password):
+            raise ConfigError("stream.security.mechanism", self.mechanism, "needs a username and a password")
+        if (self.username or self.password) and not self.mechanism:
+            raise ConfigError("stream.security.mechanism", None, "say which one, such as SCRAM-SHA-512")
+        if self.mechanism and not self.tls and not self.allow_insecure:
+            hint = "a password without TLS can be read on the way: set tls, or allow_insecure if you mean it"
+            raise ConfigError("stream.security.tls", self.tls, hint)
+        if not self.tls and (self.ca_file or self.cert_file or self.key_file):
+            raise ConfigError("stream.security.tls", self.tls, "certificates are of no use without it")
+        if self.key_file and not self.cert_file:
+            raise ConfigError("stream.security.cert_file", None, "a key needs its certificate")
+
+    @property
+    def protocol(self) -> str:
+        """Kafka's name for it."""
+        return f"SASL_{'SSL' if self.tls else 'PLAINTEXT'}" if self.mechanism else "SSL" if self.tls else "PLAINTEXT"
+
+    def ssl_context(self) -> ssl.SSLContext | None:
+        """TLS 1.2 or later, with names checked. Raises ConfigError for a file that cannot be used."""
+        if not self.tls:
+            return None
+        try:
+            context = ssl.create_default_context(cafile=self.ca_file)
+        except OSError as error:
+            raise ConfigError("stream.security.ca_file", str(self.ca_file), f"cannot be used: {error}") from error
+        context.minimum_version = ssl.TLSVersion.TLSv1_2
+        if self.cert_file:
+            try:
+                context.load_cert_chain(self.cert_file, self.key_file, self.key_password or "")
+            except OSError as error:
+                raise ConfigError(
+                    "stream.security.cert_file", str(self.cert_file), f"cannot be used: {error}"
+                ) from error
+        return context
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KafkaSpec:
+    """A cluster and how to treat it. The defaults suit everybody; tests shorten the times."""
+
+    bootstrap: tuple[str, ...]
+    group: str = "driftd"  # nobody joins it: it is where the advisory commits go
+    client_id: str = "driftd"
+    security: KafkaSecurity = KafkaSecurity()
+    bootstrap_timeout_ms: int = 5_000
+    ask_timeout_ms: int = 5_000  # for questions about topics and offsets
+    request_timeout_ms: int = 15_000
+    fetch_wait_ms: int = 200
+    fetch_partition_bytes: int = 4 * MIB
+    fetch_bytes: int = 32 * MIB  # of all partitions in one answer of one broker
+    stall_s: float = 30.0  # a partition that stands still so long, with more to read, gets a new client
+    delivery_timeout_ms: int = 10_000
+    message_bytes: int = MIB  # what brokers take by default; a longer message is refused before it is sent

@@ -1,0 +1,256 @@
+"""A stream in memory: topics, partitions and nothing that outlives the process.
+
+For tests of the daemon, which want a stream that they can fill, read, cut and take away. It keeps the same
+contract as Kafka (`tests/contracts`), so what passes here is not an accident of the fake. Thread-safe: one
+thread may append while another polls.
+"""
+
+from __future__ import annotations
+
+import itertools
+import threading
+import zlib
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import numpy as np
+
+from monitor.errors import OffsetGone, StreamError, TopicsMissing
+from monitor.stream.types import Batch, Message, Partition, Run, TopicSpec, TopicState
+
+
+class Record(NamedTuple):
+    """What is held at one offset."""
+
+    value: bytes | None
+    timestamp: int = -1
+    key: bytes | None = None
+    headers: Mapping[str, bytes] = {}
+
+
+@dataclass(slots=True)
+class _Log:
+    """One partition: `records[0]` has the offset `first`."""
+
+    first: int = 0
+    records: list[Record] = field(default_factory=list)
+
+    @property
+    def end(self) -> int:
+        return self.first + len(self.records)
+
+
+@dataclass(slots=True)
+class _Topic:
+    identity: str
+    compacted: bool
+    logs: list[_Log]
+
+
+class MemoryStream:
+    """The topics. `away = True` makes every use of source, sink and admin raise, as an outage does."""
+
+    def __init__(self, topics: Mapping[str, int] | None = None) -> None:
+        self.away = False
+        self.committed: dict[Partition, int] = {}
+        self._topics: dict[str, _Topic] = {}
+        self._identities = itertools.count(1)
+        self.changed = threading.Condition()
+        for name, partitions in (topics or {}).items():
+            self.create(name, partitions)
+
+    def create(self, topic: str, partitions: int = 1, *, compacted: bool = False) -> None:
+        """A new topic, or more partitions for one that is there."""
+        with self.changed:
+            made = self._topics.setdefault(topic, _Topic(str(next(self._identities)), compacted, []))
+            made.logs += [_Log() for _ in range(partitions - len(made.logs))]
+
+    def delete(self, topic: str) -> None:
+        with self.changed:
+            del self._topics[topic]
+
+    def append(self, topic: str, value: bytes | None, partition: int = 0, timestamp: int = -1) -> int:
+        """Write one record; returns its offset."""
+        return self.write(Partition(topic, partition), Record(value, timestamp))
+
+    def write(self, partition: Partition, record: Record) -> int:
+        with self.changed:
+            log = self.log(partition)
+            log.records.append(record)
+            self.changed.notify_all()
+            return log.end - 1
+
+    def cut(self, topic: str, first: int, partition: int = 0) -> None:
+        """Forget what is before the offset `first`, as retention does."""
+        with self.changed:
+            log = self.log(Partition(topic, partition))
+            del log.records[: first - log.first]
+            log.first = first
+
+    def records(self, topic: str, partition: int = 0) -> list[Record]:
+        """What is held, oldest first."""
+        with self.changed:
+            return list(self.log(Partition(topic, partition)).records)
+
+    def source(self, *topics: str) -> MemorySource:
+        return MemorySource(self, topics)
+
+    def sink(self) -> MemorySink:
+        return MemorySink(self)
+
+    def admin(self) -> MemoryAdmin:
+        return MemoryAdmin(self)
+
+    # What follows is for the three ends below, which ask in the same process.
+
+    def check(self) -> None:
+        if self.away:
+            raise StreamError("the stream is away", retryable=True)
+
+    def topic(self, name: str) -> _Topic | None:
+        return self._topics.get(name)
+
+    def log(self, partition: Partition) -> _Log:
+        found = self._topics.get(partition.topic)
+        if found is None or partition.number >= len(found.logs):
+            raise TopicsMissing((partition.topic,))
+        return found.logs[partition.number]
+
+
+class MemorySource:
+    """Keeps `Source`."""
+
+    def __init__(self, stream: MemoryStream, topics: Sequence[str]) -> None:
+        self._stream, self._topics = stream, topics
+        self._positions: dict[Partition, int] = {}  # in the order of their turn
+        self._paused: set[Partition] = set()
+
+    def partitions(self) -> frozenset[Partition]:
+        self._stream.check()
+        found = {name: self._stream.topic(name) for name in self._topics}
+        missing = tuple(name for name, topic in found.items() if topic is None)
+        if missing:
+            raise TopicsMissing(missing)
+        return frozenset(Partition(name, i) for name, topic in found.items() if topic for i in range(len(topic.logs)))
+
+    def assign(self, positions: Mapping[Partition, int]) -> None:
+        self._positions = dict(positions)
+        self._paused.clear()
+
+    def bounds(self, partitions: Collection[Partition]) -> dict[Partition, tuple[int, int]]:
+        self._stream.check()
+        logs = {partition: self._stream.log(partition) for partition in partitions}
+        return {partition: (log.first, log.end) for partition, log in logs.items()}
+
+    def poll(self, max_records: int, timeout_s: float) -> Batch:
+        with self._stream.changed:
+            return Batch.of(self._stream.changed.wait_for(lambda: self._take(max_records), timeout_s))
+
+    def seek(self, partition: Partition, offset: int) -> None:
+        self._check_assigned([partition])
+        self._positions[partition] = offset
+
+    def pause(self, partitions: Collection[Partition]) -> None:
+        self._check_assigned(partitions)
+        self._paused |= set(partitions)
+
+    def resume(self, partitions: Collection[Partition]) -> None:
+        self._check_assigned(partitions)
+        self._paused -= set(partitions)
+
+    def positions(self) -> dict[Partition, int]:
+        return dict(self._positions)
+
+    def ends(self) -> dict[Partition, int]:
+        return {partition: self._stream.log(partition).end for partition in self._positions}
+
+    def commit(self, positions: Mapping[Partition, int]) -> None:
+        self._stream.committed.update(positions)
+
+    def identities(self) -> dict[str, str]:
+        found = {name: self._stream.topic(name) for name in self._topics}
+        return {name: topic.identity for name, topic in found.items() if topic}
+
+    def close(self) -> None:
+        pass
+
+    def _check_assigned(self, partitions: Collection[Partition]) -> None:
+        for partition in partitions:
+            if partition not in self._positions:
+                raise ValueError(f"{partition.topic}[{partition.number}] is not assigned")
+
+    def _take(self, max_records: int) -> list[Run]:
+        self._stream.check()
+        runs: list[Run] = []
+        for partition in [p for p in self._positions if p not in self._paused]:
+            try:
+                run = self._run(partition, max_records - sum(len(run.values) for run in runs))
+            except StreamError:
+                if not runs:
+                    raise
+                break  # these first; the error is still there at the next poll
+            if run.values:
+                runs.append(run)
+                # Served: to the end of the queue, so that a small `max_records` starves nobody.
+                self._positions[partition] = self._positions.pop(partition) + len(run.values)
+        return runs
+
+    def _run(self, partition: Partition, max_records: int) -> Run:
+        log, position = self._stream.log(partition), self._positions[partition]
+        if not log.first <= position <= log.end:
+            raise OffsetGone(*partition, position, log.first, log.end)
+        start = position - log.first
+        records = log.records[start : start + max_records]
+        return Run(
+            partition,
+            np.arange(position, position + len(records)),
+            np.array([record.timestamp for record in records], np.int64),
+            [record.value for record in records],
+        )
+
+
+class MemorySink:
+    """Keeps `Sink`. The key decides the partition."""
+
+    def __init__(self, stream: MemoryStream) -> None:
+        self._stream = stream
+
+    def send(self, messages: Sequence[Message]) -> None:
+        for message in messages:
+            self._stream.check()
+            topic = self._stream.topic(message.topic)
+            if topic is None:
+                raise TopicsMissing((message.topic,))
+            number = zlib.crc32(message.key) % len(topic.logs)
+            record = Record(message.value, key=message.key, headers=message.headers)
+            self._stream.write(Partition(message.topic, number), record)
+
+    def close(self) -> None:
+        pass
+
+
+class MemoryAdmin:
+    """Keeps `TopicAdmin`."""
+
+    def __init__(self, stream: MemoryStream) -> None:
+        self._stream = stream
+
+    def check(self, topics: Sequence[TopicSpec]) -> dict[str, TopicState]:
+        self._stream.check()
+        return {spec.name: self._state(spec) for spec in topics}
+
+    def create(self, topics: Sequence[TopicSpec]) -> None:
+        self._stream.check()
+        for spec in topics:
+            if self._stream.topic(spec.name) is None:
+                self._stream.create(spec.name, spec.partitions, compacted=spec.compacted)
+
+    def close(self) -> None:
+        pass
+
+    def _state(self, spec: TopicSpec) -> TopicState:
+        topic = self._stream.topic(spec.name)
+        if topic is None:
+            return TopicState.MISSING
+        return TopicState.NOT_COMPACTED if spec.compacted and not topic.compacted else TopicState.PRESENT
