@@ -1,0 +1,192 @@
+"""A hash index from 64-bit keys to slots, a batch at a time.
+
+Open addressing in numpy: no Python object per key. Ties inside a batch are resolved by writing backwards
+and reading back: of several writers to a cell the last one stays, so the first of the batch wins. Pure.
+
+A cell's value is a slot (0 or more), VACANT, or the memory of a closed key: which generation it was closed
+in and a word of 17 bits about it.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from monitor.join.ids import U64
+
+VACANT = -1  # the key is there, but nothing is known of it: its next event takes the cell over
+REGION = 1 << 12  # probing stays inside a region, so a region can be rebuilt alone
+GENERATIONS = (1 << 14) - 1  # closed keys are forgotten a generation at a time; the numbers go round
+NOTE_BITS = 17
+_CLAIM = -(1 << 31)  # marks of the running batch, below every closed value
+_SIZED_FOR = 0.6  # load at the number of keys that the index was made for
+_MOST_LOADED = 0.7  # beyond it the index is rebuilt without what is forgotten, larger if that is not enough
+MOST_AT_ONCE = 1 << 16  # keys in a batch: claims must stay apart from closed values
+
+I32 = NDArray[np.int32]
+I64 = NDArray[np.int64]
+Bools = NDArray[np.bool_]
+
+
+class IndexFull(RuntimeError):
+    """A region has no free cell left: more keys than the configured bounds allow."""
+
+
+def closed_value(generation: int, note: I64) -> I32:
+    """What a cell says of a key closed in `generation` with a note of 17 bits."""
+    return (-2 - ((generation << NOTE_BITS) | note)).astype(np.int32)
+
+
+def note_of(values: I32) -> I64:
+    """The note of closed values."""
+    return (-2 - values.astype(np.int64)) & ((1 << NOTE_BITS) - 1)
+
+
+def generation_of(values: I32) -> I64:
+    """The generation of closed values."""
+    return (-2 - values.astype(np.int64)) >> NOTE_BITS
+
+
+class KeyIndex:
+    """Keys are distinct, never 0, and as random as a hash."""
+
+    def __init__(self, keys: int) -> None:
+        """Room for `keys` keys: growing later would pause for as long as everything is moved."""
+        size = REGION
+        while size * _SIZED_FOR < keys:
+            size *= 2
+        self._key = np.zeros(size, np.uint64)
+        self.value = np.zeros(size, np.int32)
+        self._mask = np.uint64(size - 1)
+        self._used = 0
+        self._alive = np.zeros(GENERATIONS, np.bool_)  # generations of closed keys that still count
+        self._swept = 0
+
+    def __len__(self) -> int:
+        """Cells in use, forgotten ones that were not swept yet included."""
+        return self._used
+
+    @property
+    def nbytes(self) -> int:
+        """Memory of the index."""
+        return self._key.nbytes + self.value.nbytes
+
+    def begin(self, generation: int) -> None:
+        """Keys may be closed in this generation from now on."""
+        self._alive[generation] = True
+
+    def forget(self, generation: int) -> None:
+        """Keys closed in this generation are unknown again."""
+        self._alive[generation] = False
+
+    def reserve(self, room: int) -> None:
+        """Make room for so many new keys. Moves cells: what `find` and `find_or_add` told is void after it."""
+        if self._used + room > len(self._key) * _MOST_LOADED:
+            self._rebuild(room)
+
+    def find(self, keys: U64) -> I64:
+        """Cell of each key, -1 where it is not there."""
+        out = np.full(len(keys), -1, np.int64)
+        active, wanted = np.arange(len(keys)), keys
+        cell = (keys & self._mask).view(np.int64)
+        for _ in range(REGION):
+            if not len(active):
+                return out
+            held = self._key[cell]
+            hit = held == wanted
+            out[active[hit]] = cell[hit]
+            on = np.flatnonzero(~hit & (held != 0))
+            active, wanted, cell = active[on], wanted[on], _next(cell[on])
+        return out
+
+    def look_up(self, keys: U64) -> I32:
+        """Value of each key: a slot, how it was closed, or VACANT where it is unknown or forgotten."""
+        cell = self.find(keys)
+        value = np.where(cell >= 0, self.value[np.maximum(cell, 0)], VACANT)
+        closed = np.flatnonzero(value < VACANT)
+        value[closed[~self._alive[generation_of(value[closed])]]] = VACANT
+        return value
+
+    def find_or_add(self, keys: U64) -> I64:
+        """Cell of each key; a key that was not there, or is forgotten, gets a cell that says VACANT.
+
+        At most MOST_AT_ONCE keys, for which `reserve` made room. Raises `IndexFull`.
+        """
+        out = np.empty(len(keys), np.int64)
+        active, wanted = np.arange(len(keys)), keys
+        cell = (keys & self._mask).view(np.int64)
+        for _ in range(REGION + 1):
+            held = self._key[cell]
+            free = np.flatnonzero(held == 0)
+            if len(free):
+                held[free] = self._claim(active, wanted, cell, free)
+            miss = held != wanted
+            out[active] = cell  # later rounds overwrite those that missed
+            on = np.flatnonzero(miss)
+            if not len(on):
+                self._release_forgotten(out)
+                return out
+            active, wanted, cell = active[on], wanted[on], _next(cell[on])
+        raise IndexFull(f"a region of the index is full at {self._used} of {len(self._key)} cells")
+
+    def _claim(self, active: I64, wanted: U64, cell: I64, free: I64) -> U64:
+        """Put keys into free cells, the first of the batch first. -> what those cells hold then."""
+        backwards, at = free[::-1], cell[free]
+        self._key[cell[backwards]] = wanted[backwards]
+        self.value[cell[backwards]] = active[backwards] + _CLAIM
+        won = self.value[at] == active[free] + _CLAIM
+        self._used += int(np.count_nonzero(won))
+        self.value[at] = VACANT
+        return self._key[at]
+
+    def _release_forgotten(self, cells: I64) -> None:
+        values = self.value[cells]
+        closed = np.flatnonzero(values < VACANT)
+        dead = closed[~self._alive[generation_of(values[closed])]]
+        self.value[cells[dead]] = VACANT
+
+    def sweep(self, share: int = 64) -> None:
+        """Rebuild the next 1/share of the regions without keys of which nothing is known any more."""
+        length = max(len(self._key) // share // REGION, 1) * REGION
+        start = self._swept
+        self._swept = (start + length) % len(self._key)
+        key, value = self._key[start : start + length], self.value[start : start + length]
+        held = key != 0
+        closed = value < VACANT
+        known = (value >= 0) | (closed & self._alive[np.where(closed, generation_of(value), 0)])
+        live = np.flatnonzero(held & known)
+        keys, values = key[live].copy(), value[live].copy()
+        self._used -= int(np.count_nonzero(held)) - len(live)
+        key[:] = 0
+        self._place(keys, values)
+
+    def _place(self, keys: U64, values: I32) -> None:
+        """Put distinct keys that are not there."""
+        cell = (keys & self._mask).view(np.int64)
+        while len(keys):
+            free = np.flatnonzero(self._key[cell] == 0)
+            self._key[cell[free]] = keys[free]
+            won = free[self._key[cell[free]] == keys[free]]
+            self.value[cell[won]] = values[won]
+            left = np.ones(len(keys), np.bool_)
+            left[won] = False
+            keys, values, cell = keys[left], values[left], _next(cell[left])
+
+    def _rebuild(self, room: int) -> None:
+        held = np.flatnonzero(self._key)
+        keys, values = self._key[held], self.value[held]
+        closed = values < VACANT
+        known = (values >= 0) | (closed & self._alive[np.where(closed, generation_of(values), 0)])
+        keys, values = keys[known], values[known]
+        size = len(self._key)
+        while len(keys) + room > size * _SIZED_FOR:
+            size *= 2
+        self._key, self.value, self._mask = np.zeros(size, np.uint64), np.zeros(size, np.int32), np.uint64(size - 1)
+        self._swept = 0
+        for start in range(0, len(keys), 1 << 16):
+            self._place(keys[start : start + (1 << 16)], values[start : start + (1 << 16)])
+        self._used = len(keys)
+
+
+def _next(cell: I64) -> I64:
+    return (cell & ~(REGION - 1)) | ((cell + 1) & (REGION - 1))
