@@ -1,0 +1,177 @@
+"""What an alert says: the record that is stored and published.
+
+Pure. The fingerprint is what the alert is about, the event id is the episode, (event id, seq) is the record:
+the same stream gives the same ids, so a repeat is recognisable.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any, Final
+
+from detectors.comparison import Evidence
+from monitor.spec import Severity
+from monitor.times import format_time
+
+SCHEMA: Final = 1
+
+
+class AlertKind(StrEnum):
+    """What an alert is about."""
+
+    DRIFT = "drift"
+    CONCEPT_DRIFT = "concept_drift"
+    METRIC = "metric"
+    DATA_QUALITY = "data_quality"
+    OUTLIER = "outlier"
+    ROLLBACK = "rollback"
+    FALLBACK = "fallback"
+    ROLLOUT = "rollout"
+    NO_DATA = "no_data"
+    DAEMON = "daemon"
+
+
+class AlertStatus(StrEnum):
+    """Where an episode is, as far as the world is told; pending is internal."""
+
+    FIRING = "firing"
+    RESOLVED = "resolved"
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """What an alert is about: two alerts about the same are one. `name` is the rule's, where there is one."""
+
+    model: str
+    version: str
+    kind: AlertKind
+    name: str = ""
+    segment: str = ""
+
+    @property
+    def fingerprint(self) -> str:
+        """Hash of the subject."""
+        parts = [self.model, self.version, self.segment, self.kind.value, self.name]
+        return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
+
+    def event_id(self, starts_at: int) -> str:
+        """The episode of this subject that begins then."""
+        return hashlib.sha256(f"{self.fingerprint}:{starts_at}".encode()).hexdigest()[:32]
+
+
+@dataclass(frozen=True, slots=True)
+class AlertWindow:
+    """The window behind an alert, in ms."""
+
+    start: int
+    end: int
+    events: int
+
+
+@dataclass(frozen=True, slots=True)
+class DriftedFeature:
+    """One feature of a drift or data-quality alert, with its strongest detector."""
+
+    name: str
+    statistic: str
+    value: float
+    effect: float
+    p_value: float
+    threshold: float  # the p-value at which the detector alarms
+    weight: float  # effect in units of the minimum effect
+    evidence: Evidence | None
+
+    def document(self) -> dict[str, Any]:
+        """As published."""
+        edges = list(self.evidence.edges) if self.evidence else []
+        reference = list(self.evidence.reference) if self.evidence else []
+        current = list(self.evidence.current) if self.evidence else []
+        return {
+            "name": self.name,
+            "statistic": self.statistic,
+            "value": self.value,
+            "effect": self.effect,
+            "p_value": self.p_value,
+            "threshold": self.threshold,
+            "reference": {"edges": edges, "counts": reference},
+            "current": {"edges": edges, "counts": current},
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class MetricEvidence:
+    """The metric behind a rule's alert."""
+
+    name: str
+    value: float
+    baseline: float | None
+    limit: float
+    n: int
+
+    def document(self) -> dict[str, Any]:
+        """As published."""
+        return {
+            "name": self.name,
+            "value": self.value,
+            "baseline": self.baseline,
+            "limit": self.limit,
+            "n": self.n,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class AlertRecord:
+    """One record about an episode."""
+
+    subject: Subject
+    seq: int
+    status: AlertStatus
+    severity: Severity
+    summary: str
+    starts_at: int
+    ends_at: int | None
+    issued_at: int
+    window: AlertWindow | None = None
+    features: Sequence[DriftedFeature] = ()
+    metric: MetricEvidence | None = None
+    begins: bool = False  # the first record of its episode
+    silenced: bool = False  # recorded, not published
+
+    @property
+    def event_id(self) -> str:
+        """The episode."""
+        return self.subject.event_id(self.starts_at)
+
+    def document(self) -> dict[str, Any]:
+        """As published, but for the time of publishing."""
+        window = None
+        if self.window is not None:
+            window = {
+                "start": format_time(self.window.start),
+                "end": format_time(self.window.end),
+                "events": self.window.events,
+            }
+        return {
+            "schema": SCHEMA,
+            "event_id": self.event_id,
+            "fingerprint": self.subject.fingerprint,
+            "seq": self.seq,
+            "kind": self.subject.kind.value,
+            "status": self.status.value,
+            "severity": self.severity.value,
+            "model": self.subject.model,
+            "version": self.subject.version,
+            "labels": {"segment": self.subject.segment} if self.subject.segment else {},
+            "summary": self.summary,
+            "starts_at": format_time(self.starts_at),
+            "ends_at": None if self.ends_at is None else format_time(self.ends_at),
+            "issued_at": format_time(self.issued_at),
+            "window": window,
+            "features": [feature.document() for feature in self.features],
+            "metric": self.metric.document() if self.metric else None,
+            "rule": self.subject.name or None,
+        }

@@ -1,0 +1,282 @@
+"""From the validated file to what each part is told.
+
+Shell only in that it reads secrets from files; otherwise pure.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from fallback.types import BusinessRule, Condition, Level, Route, ServingSpec
+from monitor.config.rules import default_rules
+from monitor.config.schema import (
+    Configuration,
+    DriftSection,
+    LimitsSection,
+    ModelSection,
+    OutcomesSection,
+    RuleSection,
+    SecuritySection,
+    WindowSection,
+)
+from monitor.errors import ConfigError
+from monitor.spec import (
+    Bound,
+    BudgetSpec,
+    CoreSpec,
+    DriftSpec,
+    Limits,
+    ModelSpec,
+    OutcomesSpec,
+    Reference,
+    ReferenceSpec,
+    RuleSpec,
+    WindowSpec,
+)
+from monitor.stream.kafka_spec import KafkaSecurity
+from monitor.stream.types import TopicSpec
+
+_MONTH: Final = 30 * 86_400_000
+_DEFAULT_SPAN: Final = 15 * 60_000
+_DEFAULT_PANE: Final = 30_000
+_DEFAULT_MIN_EVENTS: Final = 1_000
+_MOST_OUTCOME_PANES: Final = 10_000  # of a version: outcomes come late, and their panes live as long
+WHOLE: Final = 10_000
+
+
+def core(config: Configuration) -> CoreSpec:
+    """What the pipeline is told."""
+    return CoreSpec(
+        models=tuple(_model(name, section) for name, section in config.models.items()),
+        lateness=config.stream.lateness,
+        max_future=config.stream.max_future,
+        limits=_limits(config.limits),
+    )
+
+
+def topics(config: Configuration) -> list[TopicSpec]:
+    """All topics that the configuration names, as they should be."""
+    stream = config.stream
+    return [
+        *(TopicSpec(name, partitions=4) for name in stream.events),
+        TopicSpec(stream.alerts, compacted=True),
+        TopicSpec(stream.decisions, compacted=True),
+        TopicSpec(stream.dead_letters),
+    ]
+
+
+def store_url(config: Configuration) -> str:
+    """The database's URL, read from its file where it is in one."""
+    store = config.store
+    if store.url is not None:
+        return store.url
+    return _secret(store.url_file, "store.url_file") or ""
+
+
+def security(config: Configuration) -> KafkaSecurity:
+    """How to talk to the brokers. Raises `ConfigError` where it does not fit together."""
+    s: SecuritySection = config.stream.security
+    return KafkaSecurity(
+        tls=s.tls,
+        ca_file=_path(s.ca_file),
+        cert_file=_path(s.cert_file),
+        key_file=_path(s.key_file),
+        key_password=s.key_password or _secret(s.key_password_file, "stream.security.key_password_file"),
+        mechanism=s.mechanism,
+        username=s.username,
+        password=s.password or _secret(s.password_file, "stream.security.password_file"),
+        allow_insecure=s.allow_insecure,
+    )
+
+
+def _path(value: str | None) -> Path | None:
+    return None if value is None else Path(value)
+
+
+def _secret(path: str | None, where: str) -> str | None:
+    if path is None:
+        return None
+    try:
+        return Path(path).read_text(encoding="utf-8").strip()
+    except OSError as error:
+        raise ConfigError(where, path, f"cannot be read: {error.strerror}") from error
+
+
+def _limits(section: LimitsSection) -> Limits:
+    return Limits(
+        features=section.features,
+        event_bytes=section.event_bytes,
+        id_length=section.id_length,
+        versions=section.versions,
+        segments=section.segments,
+        labels=section.labels,
+        pending=section.pending,
+        seen=section.seen,
+    )
+
+
+def _model(name: str, section: ModelSection) -> ModelSpec:
+    window = _window(section.window)
+    drift = None if section.drift is None or section.reference is None else _drift(section.drift, window)
+    reference = section.reference
+    return ModelSpec(
+        name=name,
+        task=section.task,
+        positive=section.positive,
+        threshold=section.threshold,
+        agreement_tolerance=section.agreement_tolerance,
+        reference=ReferenceSpec(
+            reference.path if reference else None,
+            reference.learn if reference else 0,
+            reference.points if reference else 2_048,
+        ),
+        feature_kinds=section.features,
+        window=window,
+        drift=drift,
+        outcomes=None if section.outcomes is None else _outcomes(name, section.outcomes, window),
+        rules=_rules(section),
+        recover_after=section.fallback.recover_after,
+        no_data_after=section.no_data or 0,
+        directions=section.metrics,
+        serving=_serving(section),
+    )
+
+
+def _window(section: WindowSection) -> WindowSpec:
+    if section.events is not None:
+        return WindowSpec(events=section.events, every=section.every or section.events)
+    span = section.span or _DEFAULT_SPAN
+    return WindowSpec(
+        pane=section.pane or _DEFAULT_PANE,
+        span=span,
+        longest=section.max_span or 10 * span,
+        min_events=section.min_events or _DEFAULT_MIN_EVENTS,
+    )
+
+
+def _drift(section: DriftSection, window: WindowSpec) -> DriftSpec:
+    default = BudgetSpec(1, events=1_000_000) if window.counted else BudgetSpec(1, period=_MONTH)
+    return DriftSpec(
+        numeric=tuple(section.numeric),
+        categorical=tuple(section.categorical),
+        budget=section.false_alarms or default,
+        min_effect=DriftSection._known_detectors(section.min_effect),
+        resolve_after=section.resolve_after,
+    )
+
+
+def _outcomes(model: str, section: OutcomesSection, window: WindowSpec) -> OutcomesSpec:
+    return OutcomesSpec(
+        within=section.within,
+        early=section.early,
+        min_coverage=section.min_coverage,
+        pane=0 if window.counted else _outcome_pane(model, section, window),
+        baseline_n=section.baseline_n,
+        concept_drift=section.concept_drift,
+        metrics=None if section.metrics is None else tuple(section.metrics),
+    )
+
+
+def _outcome_pane(model: str, section: OutcomesSection, window: WindowSpec) -> int:
+    """As wide as a pane, or as few panes as divide the span and keep their number bounded."""
+    if section.pane is not None:
+        if section.within // section.pane > _MOST_OUTCOME_PANES:
+            hint = f"{section.within // section.pane} panes until outcomes are final, at most {_MOST_OUTCOME_PANES}"
+            raise ConfigError(f"models.{model}.outcomes.pane", section.pane, hint)
+        return section.pane
+    panes = window.span // window.pane
+    least = math.ceil(section.within / window.pane / _MOST_OUTCOME_PANES)
+    factor = next((f for f in range(1, panes + 1) if panes % f == 0 and f >= least), least)
+    return factor * window.pane
+
+
+def _rules(section: ModelSection) -> tuple[RuleSpec, ...]:
+    if section.rules is None:
+        return default_rules(section.task, outcomes=section.outcomes is not None)
+    return tuple(map(_rule, section.rules))
+
+
+def _rule(section: RuleSection) -> RuleSpec:
+    if section.drop is not None or section.rise is not None:
+        bound = Bound.BELOW if section.drop is not None else Bound.ABOVE
+        value = -section.drop if section.drop is not None else section.rise or 0.0
+        reference = Reference.POINTS
+    else:
+        limit = section.above or section.below
+        if limit is None:
+            raise ConfigError(f"rules.{section.name}", None, "has no limit")
+        bound = Bound.ABOVE if section.above is not None else Bound.BELOW
+        value, reference = limit.value, limit.reference
+    checks, dwell = section.dwell
+    return RuleSpec(
+        name=section.name,
+        metric=section.metric,
+        bound=bound,
+        limit=value,
+        reference=reference,
+        severity=section.severity,
+        checks=checks,
+        dwell=dwell,
+        then=section.then,
+        hard=section.hard,
+        min_n=section.min_n,
+    )
+
+
+def _serving(section: ModelSection) -> ServingSpec:
+    fallback = section.fallback
+    rules = []
+    for rule in fallback.rule_based:
+        conditions = rule.when if isinstance(rule.when, list) else [rule.when]
+        rules.append(
+            BusinessRule(
+                tuple(
+                    Condition(c.feature, c.op, tuple(c.value) if isinstance(c.value, list) else c.value)
+                    for c in conditions
+                ),
+                rule.then,
+            )
+        )
+    return ServingSpec(
+        champion=section.champion,
+        previous=section.previous,
+        routes=tuple(Route(version, round(share * WHOLE)) for version, share in section.routes.items()),
+        shadows=tuple(dict.fromkeys(section.shadows)),
+        cohorts=section.cohorts,
+        chain=tuple(map(Level, fallback.chain)),
+        ensemble=tuple(fallback.ensemble),
+        rules=tuple(rules),
+        default=fallback.default.value if fallback.default else None,
+        has_default=fallback.default is not None,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class MemoryNeed:
+    """Bytes that a configuration may come to need."""
+
+    pending: int
+    seen: int
+    windows: int
+
+
+def memory_need(config: Configuration, per_second: float, features: int = 20) -> MemoryNeed:
+    """An estimate for a rate of predictions: 75 bytes a waiting answer, 14 a cell of the index, 16 a cell in a pane."""
+    spec = core(config)
+    waiting = 0.0
+    windows = 0
+    for model in spec.models:
+        if model.outcomes is not None:
+            waiting += per_second * model.outcomes.within / 1000
+        cells = features * (2 * model.reference.points + 1)
+        panes = (
+            model.window.events // model.window.every
+            if model.window.counted
+            else model.window.span // model.window.pane
+        )
+        windows += 2 * cells * 16 + panes * cells * 16
+    pending = int(min(waiting, spec.limits.pending))
+    return MemoryNeed(pending * 75, int((spec.limits.pending + spec.limits.seen) * 20), windows)

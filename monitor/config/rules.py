@@ -1,0 +1,70 @@
+"""The rules of a careful operator, which hold where the configuration has none of its own.
+
+Pure. A warning asks for a look, a critical one for somebody now, and what is worse takes the traffic away.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from monitor.spec import Bound, Consequence, Reference, RuleSpec, Severity, Task
+
+_CHECKS: Final = 3  # in a row: one bad window is not an incident
+_MIN_N: Final = 30
+_MINUTE: Final = 60_000
+
+
+def default_rules(task: Task, *, outcomes: bool) -> tuple[RuleSpec, ...]:
+    """The default rules of a task; those on quality only where outcomes come."""
+    rules = [
+        _absolute("latency_warning", "latency_p95_ms", Bound.ABOVE, 750, Severity.WARNING),
+        _absolute("latency_critical", "latency_p95_ms", Bound.ABOVE, 1_000, Severity.CRITICAL),
+        _relative("latency_rollback", "latency_p95_ms", 2.0),
+        _absolute("errors_warning", "error_rate", Bound.ABOVE, 0.002, Severity.WARNING),
+        _absolute("errors_critical", "error_rate", Bound.ABOVE, 0.005, Severity.CRITICAL),
+        _absolute("errors_rollback", "error_rate", Bound.ABOVE, 0.01, Severity.CRITICAL, Consequence.ROLLBACK),
+        _relative("memory_rollback", "memory_mb", 1.5, min_n=3),
+        RuleSpec(
+            "agreement_warning", "agreement", Bound.BELOW, 0.75, Reference.NOTHING, Severity.WARNING,
+            checks=1, dwell=30 * _MINUTE, then=Consequence.NONE, hard=False, min_n=_MIN_N,
+        ),
+    ]  # fmt: skip
+    if not outcomes:
+        return tuple(rules)
+    if task is Task.REGRESSION:
+        return (
+            *rules,
+            _error("error_warning", 1.1, Severity.WARNING, Consequence.NONE),
+            _error("error_critical", 1.25, Severity.CRITICAL, Consequence.NONE),
+            _error("error_rollback", 1.5, Severity.CRITICAL, Consequence.ROLLBACK),
+        )
+    return (
+        *rules,
+        _drop("accuracy_warning", 0.01, Severity.WARNING, Consequence.NONE),
+        _drop("accuracy_critical", 0.03, Severity.CRITICAL, Consequence.NONE),
+        _drop("accuracy_rollback", 0.05, Severity.CRITICAL, Consequence.ROLLBACK),
+    )
+
+
+def _absolute(
+    name: str, metric: str, bound: Bound, limit: float, severity: Severity, then: Consequence = Consequence.NONE
+) -> RuleSpec:
+    return RuleSpec(name, metric, bound, limit, Reference.NOTHING, severity, _CHECKS, 0, then, False, _MIN_N)
+
+
+def _relative(name: str, metric: str, ratio: float, min_n: int = _MIN_N) -> RuleSpec:
+    """Beyond a multiple of the baseline, traffic is taken away."""
+    return RuleSpec(
+        name, metric, Bound.ABOVE, ratio, Reference.SHARE, Severity.CRITICAL, _CHECKS, 0, Consequence.ROLLBACK, False,
+        min_n,
+    )  # fmt: skip
+
+
+def _drop(name: str, by: float, severity: Severity, then: Consequence) -> RuleSpec:
+    return RuleSpec(
+        name, "accuracy", Bound.BELOW, -by, Reference.POINTS, severity, _CHECKS, 0, then, False, _MIN_N
+    )  # fmt: skip
+
+
+def _error(name: str, ratio: float, severity: Severity, then: Consequence) -> RuleSpec:
+    return RuleSpec(name, "mae", Bound.ABOVE, ratio, Reference.SHARE, severity, _CHECKS, 0, then, False, _MIN_N)

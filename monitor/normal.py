@@ -1,0 +1,239 @@
+"""What normal is for one model: the reference of its features, and of each version's own answers.
+
+Either from a profile, or learned from the first answers and then frozen. Pure. `model` asks it to count
+answers, `evaluate` asks it to compare windows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from detectors.comparison import Comparison
+from detectors.pane import Counts
+from detectors.reference import CategoricalReference, NumericReference, Profile
+from detectors.types import BoolArray, FloatArray, IntArray
+from monitor.catalog import LEVELS, OTHER, Labels
+from monitor.features import RESERVED, FeatureReader, FeatureRows
+from monitor.learning import AnswerLearner, FeatureLearner
+from monitor.spec import Limits, ModelSpec, Task
+
+FEATURES = "features"
+_BASELINE_N = 1000  # answers behind a version's own reference where the model expects no outcomes
+
+
+def answers_of(version: str) -> str:
+    """Name under which the reference of a version's answers is stored."""
+    return f"answers:{version}"
+
+
+@dataclass(frozen=True, slots=True)
+class NewReference:
+    """A profile that is in force from now on. `subject` is FEATURES, or `answers_of` a version."""
+
+    subject: str
+    profile: Profile
+
+
+class Normal:
+    """The references of one model, and those that are being learned."""
+
+    def __init__(self, spec: ModelSpec, limits: Limits, labels: Labels) -> None:
+        self._spec, self._limits, self._labels = spec, limits, labels
+        self.profile: Profile | None = None
+        self.features: Comparison | None = None
+        self.learner: FeatureLearner | None = None
+        self.answers: dict[str, Comparison] = {}  # by version
+        self.answer_learners: dict[str, AnswerLearner] = {}
+        self._learn = spec.reference.learn
+        self.seen: set[str] = set()  # features that events had: other columns of a reference are not judged
+        self._mistyped = 0
+        self._fresh: list[NewReference] = []
+        self._forgotten: list[str] = []
+        self.reader = self._reader(None)
+        self.adopt(None)
+
+    # -- in force ----------------------------------------------------------------------------------------
+
+    def _reader(self, profile: Profile | None) -> FeatureReader:
+        learning = self._learn > 0 and profile is None
+        return FeatureReader(profile, self._spec.feature_kinds, self._limits.features, learning=learning)
+
+    def adopt(self, profile: Profile | None) -> None:
+        """Compare features with this profile from now on; without one, learn it where that is configured."""
+        spec = self._spec
+        self._mistyped += self.reader.mistyped
+        self.profile, self.features = profile, None
+        self.reader = self._reader(profile)
+        if profile is None:
+            if self._learn and spec.drift is not None:
+                self.learner = FeatureLearner(self._learn, spec.reference.points, spec.feature_kinds)
+            return
+        self.learner = None
+        if spec.drift is not None and self.reader.reads:
+            self.features = self._comparison(FEATURES, self.reader.numeric, self.reader.categorical)
+
+    def replace(self, profile: Profile | None, learn: int = 0) -> None:
+        """A new reference, or None to learn it from the next `learn` answers."""
+        self._learn = learn or self._learn
+        self.adopt(profile)
+        self._forgotten.append(FEATURES)
+        if profile is not None:
+            self._fresh.append(NewReference(FEATURES, profile))
+
+    def adopt_answers(self, version: str, profile: Profile) -> None:
+        """Compare a version's own answers with this profile from now on."""
+        self.answer_learners.pop(version, None)
+        if self._spec.drift is None:
+            return
+        numeric = [f for f in profile.features if isinstance(f, NumericReference) and f.name in RESERVED]
+        categorical = [f for f in profile.features if isinstance(f, CategoricalReference) and f.name in RESERVED]
+        if self._spec.task is not Task.REGRESSION:
+            numeric = [f for f in numeric if f.name != "prediction"]
+        self.answers[version] = self._comparison("answers", numeric, categorical)
+
+    def begin(self, version: str) -> None:
+        """A version was seen for the first time: its reference is the table's, or its own first answers.
+
+        A table speaks of the version that was configured as champion when it was given.
+        """
+        spec = self._spec
+        known = version in self.answers or version in self.answer_learners
+        if spec.drift is None or known or version in (*LEVELS, OTHER):
+            return
+        if not (spec.reference.learn or spec.reference.path):
+            return
+        given = [f for f in self.profile.features if f.name in RESERVED] if self.profile is not None else []
+        if given and self.profile is not None and version == spec.serving.champion:
+            self.adopt_answers(version, replace(self.profile, features=tuple(given)))
+            return
+        wanted = spec.outcomes.baseline_n if spec.outcomes else _BASELINE_N
+        self.answer_learners[version] = AnswerLearner(wanted, spec.reference.points)
+
+    def _comparison(
+        self, prefix: str, numeric: Sequence[NumericReference], categorical: Sequence[CategoricalReference]
+    ) -> Comparison:
+        drift = self._spec.drift
+        if drift is None:
+            raise ValueError("nothing is compared where drift is not watched")
+        return Comparison(prefix, numeric, categorical, (*drift.numeric, *drift.categorical), drift.min_effect)
+
+    def comparisons(self, version: str) -> list[Comparison]:
+        """What windows of a version are compared with now."""
+        own = self.answers.get(version)
+        return [c for c in (self.features, own) if c is not None]
+
+    @property
+    def mistyped(self) -> int:
+        """Values of features that were of another type than the reference's, cumulative."""
+        return self._mistyped + self.reader.mistyped
+
+    # -- a batch -----------------------------------------------------------------------------------------
+
+    def counting(
+        self, versions: Mapping[int, str], variant: IntArray, time: IntArray, features: FeatureRows,
+        value: FloatArray, score: FloatArray,
+    ) -> Callable[[int, IntArray], Mapping[str, Counts]]:  # fmt: skip
+        """Learn from answers as far as that is wanted. -> counts of the rest, by variant and rows.
+
+        Learning follows the order of the stream, before answers are grouped into panes.
+        """
+        first, rest = self._learn_features(time, features)
+        compared = self._learn_answers(versions, variant, value, score)
+        reading = self.features
+
+        def counts(code: int, rows: IntArray) -> Mapping[str, Counts]:
+            found: dict[str, Counts] = {}
+            seen = rows[rows >= first] - first
+            if reading is not None and len(seen):
+                found |= reading.place(rest.numbers[seen], [c[seen] for c in rest.codes])
+            own = self.answers.get(versions[code])
+            given = rows[compared[rows]]
+            if own is not None and len(given):
+                found |= own.place(*self._answer_columns(own, value[given], score[given]))
+            return found
+
+        return counts
+
+    def _learn_features(self, time: IntArray, features: FeatureRows) -> tuple[int, FeatureRows]:
+        """(row from which features are compared, features from there on)."""
+        if self.learner is None:
+            return 0, features
+        taken = min(self.learner.missing, len(time))
+        self.learner.add(features.raw[:taken], time[:taken])
+        if self.learner.missing:
+            return len(time), features
+        profile = self.learner.profile()
+        self.replace(profile)
+        rest, _ = self.reader.read(features.raw[taken:])
+        return taken, rest
+
+    def _learn_answers(
+        self, versions: Mapping[int, str], variant: IntArray, value: FloatArray, score: FloatArray
+    ) -> BoolArray:
+        """Which answers are compared with their version's reference, and not used to learn it."""
+        compared: BoolArray = ~np.isnan(value)
+        for code, version in versions.items():
+            learner = self.answer_learners.get(version)
+            if learner is None:
+                continue
+            mine = np.flatnonzero((variant == code) & compared)
+            taken = mine[: learner.missing]
+            learner.add(value[taken], score[taken])
+            compared[taken] = False
+            if not learner.missing:
+                texts = None
+                if self._spec.task is not Task.REGRESSION:
+                    texts = {label: self._labels.text(label) for label in learner.codes}
+                profile = learner.profile(texts)
+                self.adopt_answers(version, profile)
+                self._fresh.append(NewReference(answers_of(version), profile))
+                self._forgotten.append(answers_of(version))
+        return compared
+
+    def _answer_columns(
+        self, own: Comparison, value: FloatArray, score: FloatArray
+    ) -> tuple[FloatArray, list[IntArray]]:
+        """Predictions and scores as the features of a comparison."""
+        columns = {"prediction": value, "score": score}
+        numbers = [columns[r.name] for r in own.cells.references]
+        matrix = np.column_stack(numbers) if numbers else np.zeros((len(value), 0))
+        return matrix, [self._label_cells(own, f, value) for f in range(len(own.categories))]
+
+    def _label_cells(self, own: Comparison, feature: int, labels: FloatArray) -> IntArray:
+        """Cells of label codes. A table may call a label by another of its names than the stream does."""
+        codes = own.categories.codes[feature]
+        levels = own.categories.references[feature].levels
+        of_label = {self._labels.code(text): i for i, text in enumerate(levels)}
+        distinct, where = np.unique(labels, return_inverse=True)
+        cells = [of_label.get(int(c), codes[self._labels.text(int(c))]) for c in distinct.tolist()]
+        result: IntArray = np.array(cells, np.int64)[where]
+        return result
+
+    # -- keeping -----------------------------------------------------------------------------------------
+
+    def take_changes(self) -> tuple[list[NewReference], list[str], list[tuple[str, bytes]]]:
+        """(new references, subjects whose learned rows are of no use any more, newly learned rows)."""
+        fresh, forgotten = self._fresh, self._forgotten
+        self._fresh, self._forgotten = [], []
+        learned = [] if self.learner is None else [(FEATURES, self.learner.take_fresh())]
+        learned += [(answers_of(v), learner.take_fresh()) for v, learner in self.answer_learners.items()]
+        return fresh, forgotten, [(subject, body) for subject, body in learned if body is not None]
+
+    def restore(self, references: Mapping[str, Profile], learned: Mapping[str, Sequence[bytes]]) -> None:
+        """Take back what was stored: references in force, and rows of those that are being learned."""
+        if FEATURES in references:
+            self.adopt(references[FEATURES])
+        elif self.learner is not None:
+            self.learner.restore(learned.get(FEATURES, ()))
+        for subject, profile in references.items():
+            if subject != FEATURES:
+                self.adopt_answers(subject.removeprefix(answers_of("")), profile)
+        for subject, bodies in learned.items():
+            if subject != FEATURES and subject not in references:
+                version = subject.removeprefix(answers_of(""))
+                self.begin(version)
+                if version in self.answer_learners:
+                    self.answer_learners[version].restore(bodies)

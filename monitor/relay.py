@@ -1,0 +1,164 @@
+"""The relay: publishes what is committed, until it is acknowledged.
+
+Shell, a thread of its own. Only committed messages are in the outbox, so nothing leaves that a crash could
+undo; what was sent and not yet crossed off is sent again with the same ids. By the clock on the wall it also
+repeats the last record of every alert that fires, for those who came late.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import structlog
+from sqlalchemy.engine import Engine
+
+from monitor.clock import wall_ms
+from monitor.errors import DriftdError, StreamError
+from monitor.store import reader
+from monitor.store.outbox import Outbox, Outgoing
+from monitor.stream.types import Message, Sink
+from monitor.times import format_time
+
+log = structlog.get_logger(__name__)
+
+_AT_ONCE: Final = 500
+_IDLE_S: Final = 0.5
+_BACKOFF_S: Final = (0.2, 0.5, 1.0, 2.0)
+
+
+@dataclass(frozen=True, slots=True)
+class RelaySpec:
+    """Which topic each kind of message is for, and how often firing alerts are repeated."""
+
+    topics: Mapping[str, str]
+    heartbeat_s: float
+
+
+def stamped(value: bytes, now: int) -> bytes:
+    """A record with the time at which it is published: the only field in which two copies may differ."""
+    return value[:-1] + b',"published_at":"' + format_time(now).encode() + b'"}'
+
+
+class Relay:
+    """`start` it, `wake` it after a commit, `stop` it."""
+
+    def __init__(self, engine: Engine, open_sink: Callable[[], Sink], spec: RelaySpec) -> None:
+        self._engine = engine
+        self._outbox = Outbox(engine)
+        self._open_sink = open_sink
+        self._sink: Sink | None = None
+        self._spec = spec
+        self._awake = threading.Event()
+        self._stopping = threading.Event()
+        self._allowed = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="relay", daemon=True)
+        self._drain_until: float | None = None
+        self.depth = 0  # messages that wait, as of the last look
+        self.published = 0
+        self.failing = False
+        self.last_error: str | None = None
+
+    def start(self) -> None:
+        """Begin; nothing is published before `allow`."""
+        self._thread.start()
+
+    def allow(self, owner: bool) -> None:
+        """Whether the store is ours: a daemon that was fenced publishes nothing."""
+        if owner:
+            self._allowed.set()
+        else:
+            self._allowed.clear()
+        self._awake.set()
+
+    def wake(self) -> None:
+        """Something was committed."""
+        self._awake.set()
+
+    def stop(self, drain_s: float) -> None:
+        """Publish what is left for at most `drain_s`, then end."""
+        self._drain_until = time.monotonic() + drain_s
+        self._stopping.set()
+        self._awake.set()
+        self._thread.join(drain_s + 10)
+        if self._sink is not None:
+            self._sink.close()
+
+    def drain(self) -> int:
+        """Publish everything now, in the caller's thread: for a replay. -> how many. Raises `StreamError`."""
+        total = 0
+        while self._publish():
+            total = self.published
+        return total
+
+    def _run(self) -> None:
+        failures = 0
+        beat_at = time.monotonic() + self._spec.heartbeat_s
+        while True:
+            try:
+                busy = self._allowed.is_set() and self._publish()
+                if self._allowed.is_set() and time.monotonic() >= beat_at:
+                    self._repeat_firing()
+                    beat_at = time.monotonic() + self._spec.heartbeat_s
+                if failures:
+                    log.info("relay.recovered", waiting=self.depth)
+                failures, self.failing, self.last_error = 0, False, None
+            except DriftdError as error:
+                if not failures:
+                    log.warning("relay.failing", error=str(error))
+                self.failing, self.last_error = True, str(error)
+                busy = False
+                self._close_sink()
+                self._awake.wait(_BACKOFF_S[min(failures, len(_BACKOFF_S) - 1)])
+                failures += 1
+            if self._stopping.is_set() and (not busy or time.monotonic() > (self._drain_until or 0)):
+                if failures and time.monotonic() < (self._drain_until or 0):
+                    continue
+                return
+            if not busy:
+                self._awake.wait(_IDLE_S)
+                self._awake.clear()
+
+    def _publish(self) -> bool:
+        """Send the oldest messages and cross them off. -> whether there may be more."""
+        waiting = self._outbox.oldest(_AT_ONCE)
+        if not waiting:
+            self.depth = 0
+            return False
+        now = wall_ms()
+        self._send([self._message(m, now) for m in waiting])
+        self._outbox.remove(waiting)
+        self.published += len(waiting)
+        self.depth = self._outbox.depth() if len(waiting) == _AT_ONCE else 0
+        return True
+
+    def _message(self, m: Outgoing, now: int) -> Message:
+        value = m.value if m.kind == "dead_letter" else stamped(m.value, now)
+        return Message(self._spec.topics[m.kind], m.key, value, {k: v.encode() for k, v in m.headers.items()})
+
+    def _repeat_firing(self) -> None:
+        now = wall_ms()
+        messages = []
+        for fingerprint, body, event_id in reader.firing(self._engine):
+            headers = {"schema": b"1", "event_id": event_id.encode(), "seq": str(json.loads(body)["seq"]).encode()}
+            messages.append(Message(self._spec.topics["alert"], fingerprint.encode(), stamped(body, now), headers))
+        self._send(messages)
+
+    def _send(self, messages: Sequence[Message]) -> None:
+        if not messages:
+            return
+        if self._sink is None:
+            self._sink = self._open_sink()
+        self._sink.send(messages)
+
+    def _close_sink(self) -> None:
+        sink, self._sink = self._sink, None
+        if sink is not None:
+            try:
+                sink.close()
+            except StreamError as error:
+                log.debug("relay.close_failed", error=str(error))

@@ -1,0 +1,1 @@
+"""What must survive: one transaction per commit."""

@@ -1,0 +1,85 @@
+"""The commands of operators, between whoever asks and the daemon that does it.
+
+Shell. Asking inserts a row; the daemon applies it in its next commit and writes what came of it. Without a
+running daemon it is applied at the next start.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Engine
+
+from detectors.reference import Profile
+from monitor.commands import Command, CommandName
+from monitor.store import tables as t
+from monitor.store.engine import database_clock, translated
+from monitor.store.writer import insert
+
+
+def ask(
+    engine: Engine,
+    model: str,
+    name: CommandName,
+    arguments: Mapping[str, Any],
+    *,
+    reason: str,
+    who: str,
+    key: str | None = None,
+    profile: Profile | None = None,
+) -> int:
+    """Insert a command. -> its id; that of the first one where `key` was used before."""
+    with translated(), engine.begin() as c:
+        values = {
+            "idempotency_key": key, "model": model, "name": name.value, "arguments": json.dumps(arguments),
+            "reason": reason, "who": who, "created_at": database_clock(c),
+        }  # fmt: skip
+        if profile is not None:
+            offered = c.execute(
+                sa.insert(t.reference).values(
+                    model=model, subject="features", hash=profile.content_hash, state="offered", seq=0, source=who,
+                    body=profile.to_bytes(),
+                ).returning(t.reference.c.id)
+            ).scalar_one()  # fmt: skip
+            values["arguments"] = json.dumps({**arguments, "reference": offered})
+        inserted = c.execute(
+            insert(c, t.command).values(**values).on_conflict_do_nothing().returning(t.command.c.id)
+        ).scalar_one_or_none()
+        if inserted is None:
+            inserted = c.execute(sa.select(t.command.c.id).where(t.command.c.idempotency_key == key)).scalar_one()
+        return int(inserted)
+
+
+def pending_commands(engine: Engine) -> list[Command]:
+    """Commands that were not applied yet, in order."""
+    with translated(), engine.connect() as c:
+        wanted = sa.select(t.command).where(t.command.c.applied_seq.is_(None)).order_by(t.command.c.id)
+        rows = c.execute(wanted).all()
+        commands = []
+        for row in rows:
+            arguments = json.loads(row.arguments)
+            profile = None
+            if "reference" in arguments:
+                body = c.execute(
+                    sa.select(t.reference.c.body).where(t.reference.c.id == arguments["reference"])
+                ).scalar_one_or_none()
+                profile = None if body is None else Profile.from_bytes(bytes(body))
+            commands.append(Command(row.id, row.model, CommandName(row.name), arguments, row.reason, profile))
+        return commands
+
+
+def wait_for(engine: Engine, command: int, timeout_s: float, nap: Callable[[float], None] = time.sleep) -> str | None:
+    """What came of a command; None if nobody has applied it within the time."""
+    until = time.monotonic() + timeout_s
+    while True:
+        with translated(), engine.connect() as c:
+            result: str | None = c.execute(
+                sa.select(t.command.c.result).where(t.command.c.id == command)
+            ).scalar_one_or_none()
+        if result is not None or time.monotonic() > until:
+            return result
+        nap(0.1)

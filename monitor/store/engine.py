@@ -1,0 +1,100 @@
+"""Connections to SQLite and PostgreSQL, set up so that a commit is a commit.
+
+Shell. Errors of the drivers become `StoreError` here and nowhere else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Final
+
+import sqlalchemy as sa
+from sqlalchemy import event
+from sqlalchemy.engine import Connection, Engine
+from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError, SQLAlchemyError
+
+from monitor.errors import ConfigError, StoreError
+
+_BUSY_S: Final = 10.0
+_POSTGRES: Final = {
+    "connect_timeout": 5,
+    "keepalives": 1,
+    "keepalives_idle": 5,
+    "keepalives_interval": 2,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 10_000,
+    "options": "-c statement_timeout=30000 -c lock_timeout=10000 -c idle_in_transaction_session_timeout=30000",
+}
+
+
+def connect(url: str, *, read_only: bool = False) -> Engine:
+    """An engine for a URL. `read_only`: for those who look while another process owns the store.
+
+    Raises:
+        ConfigError: the URL is not one of SQLite or PostgreSQL.
+    """
+    try:
+        parsed = sa.make_url(url)
+    except SQLAlchemyError:
+        raise ConfigError("store.url", None, "is not a database URL, such as sqlite:///driftd.db") from None
+    match parsed.get_backend_name():
+        case "sqlite":
+            return _sqlite(parsed, read_only=read_only)
+        case "postgresql":
+            return sa.create_engine(parsed, connect_args=_POSTGRES, pool_pre_ping=True, pool_size=2)
+        case other:
+            raise ConfigError("store.url", other, "a sqlite or postgresql+psycopg URL is needed")
+
+
+def _sqlite(url: sa.URL, *, read_only: bool) -> Engine:
+    if url.database and url.database != ":memory:":
+        folder = Path(url.database).expanduser().parent
+        if not folder.is_dir():
+            raise ConfigError("store.url", url.database, f"the folder {folder} does not exist")
+    engine = sa.create_engine(url, connect_args={"timeout": _BUSY_S, "check_same_thread": False})
+
+    @event.listens_for(engine, "connect")
+    def _set_up(connection: Any, record: Any) -> None:
+        # The driver would begin transactions by itself, too late for a lock; "begin" below does it.
+        connection.isolation_level = None
+        cursor = connection.cursor()
+        cursor.execute("PRAGMA journal_mode=WAL")
+        # FULL: a commit that was acknowledged survives the loss of power.
+        cursor.execute("PRAGMA synchronous=FULL")
+        cursor.execute("PRAGMA foreign_keys=ON")
+        cursor.close()
+
+    @event.listens_for(engine, "begin")
+    def _begin(connection: Connection) -> None:
+        # A writer takes its lock at once: upgrading a read lock later would fail where two do it.
+        connection.exec_driver_sql("BEGIN" if read_only else "BEGIN IMMEDIATE")
+
+    return engine
+
+
+@contextmanager
+def translated() -> Iterator[None]:
+    """Errors of the database become ours: those that time may heal are retryable."""
+    try:
+        yield
+    except (OperationalError, InterfaceError) as error:
+        raise StoreError(_message(error), retryable=True) from error
+    except DBAPIError as error:
+        raise StoreError(_message(error), retryable=error.connection_invalidated) from error
+    except sa.exc.TimeoutError as error:
+        raise StoreError(f"the database does not answer: {error}", retryable=True) from error
+
+
+def _message(error: DBAPIError) -> str:
+    # The statement and its parameters may hold blobs and, in URLs, passwords: only the driver's own words.
+    words = str(error.orig).strip().splitlines()
+    return f"database: {words[0] if words else type(error.orig).__name__}"
+
+
+def database_clock(connection: Connection) -> sa.ColumnElement[float]:
+    """Seconds since the epoch by the clock of the database: leases are compared by one clock only."""
+    if connection.dialect.name == "sqlite":
+        return (sa.func.julianday("now") - 2440587.5) * 86400.0
+    return sa.cast(sa.func.extract("epoch", sa.func.clock_timestamp()), sa.Float)

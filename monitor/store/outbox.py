@@ -1,0 +1,53 @@
+"""Messages that wait to be published: committed with what they follow from, gone once they are acknowledged.
+
+Shell. Used by the relay's thread, beside the worker's.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Engine
+
+from monitor.store import tables as t
+from monitor.store.engine import translated
+
+
+@dataclass(frozen=True, slots=True)
+class Outgoing:
+    """One message; `kind` says which topic it is for."""
+
+    id: int
+    kind: str
+    key: bytes
+    value: bytes
+    headers: Mapping[str, str]
+
+
+class Outbox:
+    """The oldest first."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    def oldest(self, most: int) -> list[Outgoing]:
+        """At most so many messages."""
+        o = t.outbox
+        with translated(), self._engine.connect() as c:
+            rows = c.execute(sa.select(o).order_by(o.c.id).limit(most)).all()
+        return [Outgoing(r.id, r.kind, bytes(r.key), bytes(r.value), json.loads(r.headers)) for r in rows]
+
+    def remove(self, sent: Sequence[Outgoing]) -> None:
+        """These are published."""
+        if not sent:
+            return
+        with translated(), self._engine.begin() as c:
+            c.execute(sa.delete(t.outbox).where(t.outbox.c.id.in_([message.id for message in sent])))
+
+    def depth(self) -> int:
+        """How many wait."""
+        with translated(), self._engine.connect() as c:
+            return int(c.execute(sa.select(sa.func.count()).select_from(t.outbox)).scalar_one())

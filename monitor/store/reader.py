@@ -1,0 +1,242 @@
+"""What the store knows: the state to go on from, and answers for people and scripts.
+
+Shell, read only. The first half is for the owner at its start; the rest works beside a running daemon, or
+without one.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import sqlalchemy as sa
+import zstandard
+from numpy.typing import NDArray
+from sqlalchemy.engine import Connection, Engine
+
+from detectors.reference import Profile
+from detectors.saved import DamagedError, unpack
+from monitor.catalog import Entry
+from monitor.errors import StoreError
+from monitor.join.log import AliveRow, ClosedRow, SegmentRow
+from monitor.model import StoredModel
+from monitor.pipeline import Stored
+from monitor.status import Totals, document
+from monitor.store import tables as t
+from monitor.store.engine import translated
+from monitor.store.writer import OUTCOMES_MAGIC, SHARD
+from monitor.stream.types import Partition
+
+_decompress = zstandard.ZstdDecompressor().decompress
+
+
+# -- the owner's start -----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """Where reading goes on, and which topics the offsets are of."""
+
+    positions: Mapping[Partition, int]
+    identities: Mapping[str, str]
+
+
+def load(engine: Engine) -> tuple[Stored, Progress] | None:
+    """Everything that commits have written; None where there was none.
+
+    Raises:
+        StoreError: something is damaged.
+    """
+    with translated(), engine.begin() as c:
+        row = c.execute(sa.select(t.shard).where(t.shard.c.id == SHARD)).one_or_none()
+        if row is None or row.seq == 0:
+            return None
+        try:
+            stored = Stored(
+                seq=row.seq,
+                shard=json.loads(row.state),
+                totals=json.loads(row.totals),
+                segments=[
+                    SegmentRow(s.id, s.rows, s.min_time, s.max_time, bytes(s.body))
+                    for s in c.execute(sa.select(t.join_segment).where(t.join_segment.c.shard == SHARD))
+                ],
+                alive=[
+                    AliveRow(a.id, a.as_of, bytes(a.bits))
+                    for a in c.execute(sa.select(t.join_alive).where(t.join_alive.c.shard == SHARD))
+                ],
+                closed=[
+                    ClosedRow(k.seq, k.generation, k.clock, bytes(k.body))
+                    for k in c.execute(sa.select(t.join_closed).where(t.join_closed.c.shard == SHARD))
+                ],
+                codes=[Entry(e.model, e.kind, e.code, e.text) for e in c.execute(sa.select(t.code))],
+                models={s.model: _model(c, s.model, s.body) for s in c.execute(sa.select(t.model_state)).all()},
+            )
+        except (DamagedError, zstandard.ZstdError) as error:
+            raise StoreError(f"the store is damaged: {error}; restore it from a backup", retryable=False) from error
+        positions = json.loads(row.positions)
+        progress = Progress(
+            {Partition(topic, number): offset for topic, number, offset, _ in positions},
+            {topic: identity for topic, _, _, identity in positions},
+        )
+        return stored, progress
+
+
+def _model(c: Connection, model: str, body: str) -> StoredModel:
+    panes: dict[tuple[int, int], list[bytes]] = {}
+    rows = sa.select(t.pane).where(t.pane.c.model == model).order_by(t.pane.c.variant, t.pane.c.pane, t.pane.c.seq)
+    for p in c.execute(rows):
+        panes.setdefault((p.variant, p.pane), []).append(_decompress(bytes(p.body)))
+    outcomes: dict[int, list[dict[str, NDArray[Any]]]] = {}
+    log = t.outcome_log
+    for o in c.execute(sa.select(log).where(log.c.model == model).order_by(log.c.variant, log.c.seq)):
+        _, arrays = unpack(OUTCOMES_MAGIC, _decompress(bytes(o.body)))
+        outcomes.setdefault(o.variant, []).append(arrays)
+    learned: dict[str, list[bytes]] = {}
+    for row in c.execute(sa.select(t.learned).where(t.learned.c.model == model).order_by(t.learned.c.seq)):
+        learned.setdefault(row.subject, []).append(bytes(row.body))
+    references = {
+        r.subject: Profile.from_bytes(bytes(r.body))
+        for r in c.execute(sa.select(t.reference).where(t.reference.c.model == model, t.reference.c.state == "active"))
+    }
+    return StoredModel(json.loads(body), panes, outcomes, references, learned)
+
+
+def is_empty(engine: Engine) -> bool:
+    """Whether no commit was ever made here."""
+    with translated(), engine.begin() as c:
+        seq = c.execute(sa.select(t.shard.c.seq).where(t.shard.c.id == SHARD)).scalar_one_or_none()
+    return not seq
+
+
+# -- questions -------------------------------------------------------------------------------------------
+
+
+def status(engine: Engine) -> dict[str, Any] | None:
+    """The status document as of the last commit; None before the first."""
+    with translated(), engine.begin() as c:
+        row = c.execute(sa.select(t.shard).where(t.shard.c.id == SHARD)).one_or_none()
+        if row is None or row.seq == 0:
+            return None
+        models = {s.model: json.loads(s.body) for s in c.execute(sa.select(t.model_state))}
+        outbox = c.execute(sa.select(sa.func.count()).select_from(t.outbox)).scalar_one()
+    found = document(Totals(**json.loads(row.totals)), models)
+    return {
+        **found,
+        "stream_time": row.stream_time,
+        "commits": row.seq,
+        "epoch": row.epoch,
+        "owner": row.owner,
+        "outbox": outbox,
+        "positions": [[topic, number, offset] for topic, number, offset, _ in json.loads(row.positions)],
+    }
+
+
+@dataclass(frozen=True, slots=True)
+class HistoryValue:
+    """One value of the history; times in ms."""
+
+    model: str
+    version: str
+    segment: str
+    feature: str
+    metric: str
+    start: int
+    end: int
+    n: int
+    value: float
+    coverage: float | None
+    estimated: bool
+
+
+def history(
+    engine: Engine,
+    model: str,
+    *,
+    metric: str | None = None,
+    version: str | None = None,
+    feature: str | None = None,
+    since: int | None = None,
+) -> Iterator[HistoryValue]:
+    """Stored values of a model's windows, by the end of the window."""
+    h = t.history
+    wanted = sa.select(h).where(h.c.model == model).order_by(h.c.end_ms, h.c.version, h.c.outcomes, h.c.start_ms)
+    if version is not None:
+        wanted = wanted.where(h.c.version == version)
+    if since is not None:
+        wanted = wanted.where(h.c.end_ms > since)
+    with translated(), engine.connect().execution_options(stream_results=True) as c:
+        layouts = {row.id: json.loads(row.names) for row in c.execute(sa.select(t.history_layout))}
+        for row in c.execute(wanted):
+            names = layouts[row.layout]
+            body = bytes(row.body)
+            values = np.frombuffer(body, "<f8", len(names))
+            events = np.frombuffer(body, "<i8", len(names), 8 * len(names))
+            for (its_feature, its_metric), value, n in zip(names, values.tolist(), events.tolist(), strict=True):
+                if metric in (None, its_metric) and feature in (None, its_feature):
+                    yield HistoryValue(
+                        model, row.version, "", its_feature, its_metric, row.start_ms, row.end_ms, n, value,
+                        row.coverage, False,
+                    )  # fmt: skip
+
+
+def alerts(engine: Engine, model: str | None = None, *, most: int = 100) -> list[dict[str, Any]]:
+    """The latest alert records, newest first."""
+    a = t.alert
+    wanted = sa.select(a.c.body, a.c.silenced).order_by(a.c.issued_at.desc(), a.c.seq.desc()).limit(most)
+    if model is not None:
+        wanted = wanted.where(a.c.model == model)
+    with translated(), engine.begin() as c:
+        return [{**json.loads(row.body), "silenced": row.silenced} for row in c.execute(wanted)]
+
+
+def firing(engine: Engine) -> list[tuple[str, bytes, str]]:
+    """(fingerprint, value, event id) of the latest record of every subject that fires and is not silenced."""
+    a = t.alert
+    latest = sa.select(a.c.fingerprint, sa.func.max(a.c.seq).label("seq")).group_by(a.c.fingerprint).subquery()
+    wanted = (
+        sa.select(a.c.fingerprint, a.c.body, a.c.event_id)
+        .join(latest, sa.and_(a.c.fingerprint == latest.c.fingerprint, a.c.seq == latest.c.seq))
+        .where(a.c.status == "firing", ~a.c.silenced)
+    )
+    with translated(), engine.begin() as c:
+        return [(row.fingerprint, row.body.encode(), row.event_id) for row in c.execute(wanted)]
+
+
+def decisions(engine: Engine, model: str, *, most: int = 100) -> list[dict[str, Any]]:
+    """The latest decisions of a model, newest first."""
+    d = t.decision
+    wanted = sa.select(d.c.body).where(d.c.model == model).order_by(d.c.generation.desc()).limit(most)
+    with translated(), engine.begin() as c:
+        return [json.loads(body) for body in c.execute(wanted).scalars()]
+
+
+def join_rows(engine: Engine) -> tuple[Sequence[SegmentRow], Sequence[AliveRow], Sequence[ClosedRow], int]:
+    """The join's rows and the hash seed: for looking one request up."""
+    with translated(), engine.begin() as c:
+        seed = c.execute(sa.select(t.shard.c.hash_seed).where(t.shard.c.id == SHARD)).scalar_one_or_none()
+        return (
+            [
+                SegmentRow(s.id, s.rows, s.min_time, s.max_time, bytes(s.body))
+                for s in c.execute(sa.select(t.join_segment))
+            ],
+            [AliveRow(a.id, a.as_of, bytes(a.bits)) for a in c.execute(sa.select(t.join_alive))],
+            [ClosedRow(k.seq, k.generation, k.clock, bytes(k.body)) for k in c.execute(sa.select(t.join_closed))],
+            int(seed or 0),
+        )
+
+
+def codes(engine: Engine) -> list[Entry]:
+    """All codes."""
+    with translated(), engine.begin() as c:
+        return [Entry(e.model, e.kind, e.code, e.text) for e in c.execute(sa.select(t.code))]
+
+
+def references(engine: Engine, model: str) -> list[tuple[str, str, Profile]]:
+    """(subject, state, profile) of the references of a model that are in force or offered."""
+    r = t.reference
+    wanted = sa.select(r).where(r.c.model == model, r.c.state != "retired").order_by(r.c.subject, r.c.id)
+    with translated(), engine.begin() as c:
+        return [(row.subject, row.state, Profile.from_bytes(bytes(row.body))) for row in c.execute(wanted)]

@@ -1,0 +1,354 @@
+"""The owner's side of the store: claim it, and write one transaction per commit.
+
+Shell. Everything a commit says is in one transaction that begins by updating the shard's row under the
+owner's epoch. A writer whose epoch is over finds no row to update and is `Fenced`; one that does not know
+whether its commit went through reads the sequence number back and knows.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import secrets
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Final
+
+import numpy as np
+import sqlalchemy as sa
+import zstandard
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.engine import Connection, Engine
+
+from detectors.saved import pack
+from fallback.decisions import document as decision_document
+from fallback.types import Decision
+from monitor.alerting.records import AlertRecord
+from monitor.errors import Fenced
+from monitor.evaluate import HistoryRow
+from monitor.model import ModelDelta, OutcomeRows
+from monitor.pipeline import DeadLetter, Delta
+from monitor.store import tables as t
+from monitor.store.engine import database_clock, translated
+from monitor.stream.types import Partition
+
+SHARD: Final = 0  # one worker owns all partitions; the column is there for more
+OUTCOMES_MAGIC: Final = b"DRIFTOUT"
+_RETENTION_EVERY: Final = 64  # commits
+_compress = zstandard.ZstdCompressor(level=1).compress
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """The right to write, until somebody else's claim ends it."""
+
+    epoch: int
+    hash_seed: int
+
+
+class StoreWriter:
+    """Used by the worker's thread only."""
+
+    def __init__(self, engine: Engine, owner: str, retention_ms: int) -> None:
+        self._engine = engine
+        self._owner = owner
+        self._retention = retention_ms
+        self._epoch = 0
+        self._layouts: dict[tuple[tuple[str, str], ...], int] = {}
+
+    # -- owning ------------------------------------------------------------------------------------------
+
+    def claim(self, lease_s: float, is_gone: Callable[[str], bool]) -> Claim | float:
+        """Become the owner, or say for how many seconds the present owner's lease still holds.
+
+        `is_gone` tells of an owner's name whether that process is known to have ended: then nobody waits.
+        """
+        with translated(), self._engine.begin() as c:
+            clock = database_clock(c)
+            self._insert_missing(c, clock)
+            row = c.execute(
+                sa.select(
+                    t.shard.c.owner, t.shard.c.epoch, t.shard.c.hash_seed, (clock - t.shard.c.updated_at).label("age")
+                )
+                .where(t.shard.c.id == SHARD)
+                .with_for_update()
+            ).one()
+            held = row.owner is not None and row.owner != self._owner and not is_gone(row.owner)
+            if held and row.age < lease_s:
+                return max(lease_s - float(row.age), 0.1)
+            self._epoch = row.epoch + 1
+            c.execute(
+                sa.update(t.shard)
+                .where(t.shard.c.id == SHARD)
+                .values(epoch=self._epoch, owner=self._owner, updated_at=clock)
+            )
+            return Claim(self._epoch, int(row.hash_seed))
+
+    def _insert_missing(self, c: Connection, clock: sa.ColumnElement[float]) -> None:
+        values = {
+            "id": SHARD, "epoch": 0, "owner": None, "seq": 0, "updated_at": 0.0, "stream_time": -1,
+            "positions": "[]", "state": "{}", "totals": "{}", "hash_seed": str(secrets.randbits(62)),
+        }  # fmt: skip
+        c.execute(insert(c, t.shard).values(**values).on_conflict_do_nothing())
+
+    def release(self) -> None:
+        """Give the store back, so that the next owner need not wait. Nothing where it is not ours."""
+        with translated(), self._engine.begin() as c:
+            c.execute(
+                sa.update(t.shard).where(t.shard.c.id == SHARD, t.shard.c.epoch == self._epoch).values(owner=None)
+            )
+
+    # -- committing --------------------------------------------------------------------------------------
+
+    def commit(self, delta: Delta, *, identities: Mapping[str, str]) -> None:
+        """Write a delta. Raises `Fenced`, or `StoreError`: then `is_committed` says whether it is there."""
+        try:
+            self._commit(delta, identities)
+        except BaseException:
+            self._layouts.clear()  # what the transaction said of layouts may not be there
+            raise
+
+    def _commit(self, delta: Delta, identities: Mapping[str, str]) -> None:
+        with translated(), self._engine.begin() as c:
+            updated = c.execute(
+                sa.update(t.shard)
+                .where(t.shard.c.id == SHARD, t.shard.c.epoch == self._epoch)
+                .values(
+                    seq=delta.seq,
+                    updated_at=database_clock(c),
+                    stream_time=delta.clock,
+                    positions=_positions(delta.positions, identities),
+                    state=json.dumps(delta.shard),
+                    totals=json.dumps(asdict(delta.totals)),
+                )
+            )
+            if updated.rowcount != 1:
+                raise Fenced(self._epoch)
+            self._write_join(c, delta)
+            if delta.codes:
+                c.execute(sa.insert(t.code), [asdict(entry) for entry in delta.codes])
+            for model, part in delta.models.items():
+                self._write_model(c, delta.seq, model, part)
+            self._publish(c, delta.published, delta.dead_letters)
+            for command, result in delta.commands:
+                c.execute(
+                    sa.update(t.command).where(t.command.c.id == command).values(applied_seq=delta.seq, result=result)
+                )
+            if delta.seq % _RETENTION_EVERY == 0 and delta.clock >= 0:
+                _forget_old(c, delta.clock - self._retention)
+
+    def is_committed(self, seq: int) -> bool:
+        """Whether the commit with this number is in the database. Raises `Fenced`."""
+        with translated(), self._engine.begin() as c:
+            row = c.execute(sa.select(t.shard.c.epoch, t.shard.c.seq).where(t.shard.c.id == SHARD)).one()
+        if row.epoch != self._epoch:
+            raise Fenced(self._epoch)
+        return bool(row.seq >= seq)
+
+    def heartbeat(self) -> None:
+        """Keep the lease when there is nothing to commit. Raises `Fenced`."""
+        with translated(), self._engine.begin() as c:
+            updated = c.execute(
+                sa.update(t.shard)
+                .where(t.shard.c.id == SHARD, t.shard.c.epoch == self._epoch)
+                .values(updated_at=database_clock(c))
+            )
+            if updated.rowcount != 1:
+                raise Fenced(self._epoch)
+
+    def _write_join(self, c: Connection, delta: Delta) -> None:
+        join = delta.join
+        if join.drop_segments:
+            for table in (t.join_segment, t.join_alive):
+                c.execute(sa.delete(table).where(table.c.shard == SHARD, table.c.id.in_(join.drop_segments)))
+        if join.segment is not None:
+            c.execute(sa.insert(t.join_segment), {"shard": SHARD, **asdict(join.segment)})
+        for row in join.alive:
+            upsert = insert(c, t.join_alive).values(shard=SHARD, **asdict(row))
+            c.execute(
+                upsert.on_conflict_do_update(
+                    index_elements=["shard", "id"], set_={"as_of": upsert.excluded.as_of, "bits": upsert.excluded.bits}
+                )
+            )
+        if join.drop_closed:
+            c.execute(
+                sa.delete(t.join_closed).where(
+                    t.join_closed.c.shard == SHARD, t.join_closed.c.seq.in_(join.drop_closed)
+                )
+            )
+        if join.closed:
+            c.execute(sa.insert(t.join_closed), [{"shard": SHARD, **asdict(row)} for row in join.closed])
+
+    def _write_model(self, c: Connection, seq: int, model: str, part: ModelDelta) -> None:
+        if part.fragments:
+            c.execute(
+                sa.insert(t.pane),
+                [
+                    {"model": model, "variant": f.variant, "pane": f.pane, "seq": seq, "body": _compress(f.body)}
+                    for f in part.fragments
+                ],
+            )
+        for variant, first in part.first_panes.items():
+            c.execute(
+                sa.delete(t.pane).where(t.pane.c.model == model, t.pane.c.variant == variant, t.pane.c.pane < first)
+            )
+        for rows in part.outcomes:
+            if rows.everything:
+                log = t.outcome_log
+                c.execute(sa.delete(log).where(log.c.model == model, log.c.variant == rows.variant))
+            c.execute(
+                sa.insert(t.outcome_log),
+                {"model": model, "variant": rows.variant, "seq": seq, "body": _outcome_body(rows)},
+            )
+        for subject in part.forget_learned:
+            c.execute(sa.delete(t.learned).where(t.learned.c.model == model, t.learned.c.subject == subject))
+        if part.learned:
+            c.execute(
+                sa.insert(t.learned),
+                [{"model": model, "subject": s, "seq": seq, "body": body} for s, body in part.learned],
+            )
+        for fresh in part.references:
+            r = t.reference
+            c.execute(
+                sa.update(r)
+                .where(r.c.model == model, r.c.subject == fresh.subject, r.c.state != "retired")
+                .values(state="retired")
+            )
+            body = fresh.profile.to_bytes()
+            c.execute(
+                sa.insert(r),
+                {
+                    "model": model, "subject": fresh.subject, "hash": fresh.profile.content_hash, "state": "active",
+                    "seq": seq, "source": "", "body": body,
+                },
+            )  # fmt: skip
+        self._write_history(c, model, part.history)
+        state = insert(c, t.model_state).values(model=model, seq=seq, body=json.dumps(part.state))
+        c.execute(
+            state.on_conflict_do_update(
+                index_elements=["model"], set_={"seq": state.excluded.seq, "body": state.excluded.body}
+            )
+        )
+
+    def _write_history(self, c: Connection, model: str, rows: Sequence[HistoryRow]) -> None:
+        if not rows:
+            return
+        latest = {
+            (row.version, row.outcomes, row.end, row.start): {
+                "model": model,
+                "version": row.version,
+                "outcomes": row.outcomes,
+                "end_ms": row.end,
+                "start_ms": row.start,
+                "layout": self._layout(c, row.names),
+                "coverage": row.coverage,
+                "body": np.array(row.values, "<f8").tobytes() + np.array(row.events, "<i8").tobytes(),
+            }
+            for row in rows
+        }
+        upsert = insert(c, t.history)
+        columns = {name: upsert.excluded[name] for name in ("layout", "coverage", "body")}
+        c.execute(
+            upsert.on_conflict_do_update(
+                index_elements=["model", "version", "outcomes", "end_ms", "start_ms"], set_=columns
+            ),
+            list(latest.values()),
+        )
+
+    def _layout(self, c: Connection, names: tuple[tuple[str, str], ...]) -> int:
+        """The number under which this list of columns is kept; most windows have the same."""
+        known = self._layouts.get(names)
+        if known is not None:
+            return known
+        text = json.dumps(names)
+        digest = _digest(text)
+        c.execute(insert(c, t.history_layout).values(hash=digest, names=text).on_conflict_do_nothing())
+        layout: int = c.execute(sa.select(t.history_layout.c.id).where(t.history_layout.c.hash == digest)).scalar_one()
+        self._layouts[names] = layout
+        return layout
+
+    def _publish(
+        self, c: Connection, published: Sequence[AlertRecord | Decision], dead_letters: Sequence[DeadLetter]
+    ) -> None:
+        """History of alerts and decisions, and the outbox in the order of the stream."""
+        outbox: list[dict[str, Any]] = []
+        alerts: list[dict[str, Any]] = []
+        decisions: list[dict[str, Any]] = []
+        for what in published:
+            if isinstance(what, Decision):
+                body = _json(decision_document(what))
+                decisions.append(
+                    {
+                        "model": what.model, "generation": what.generation, "reason": what.reason.value,
+                        "issued_at": what.issued_at, "body": body,
+                    }
+                )  # fmt: skip
+                headers = {"schema": "1", "generation": str(what.generation)}
+                outbox.append(_outgoing("decision", what.model, body, headers))
+                continue
+            body = _json(what.document())
+            alerts.append(
+                {
+                    "event_id": what.event_id, "seq": what.seq, "fingerprint": what.subject.fingerprint,
+                    "model": what.subject.model, "kind": what.subject.kind.value, "status": what.status.value,
+                    "silenced": what.silenced, "issued_at": what.issued_at, "body": body,
+                }
+            )  # fmt: skip
+            if not what.silenced:
+                headers = {"schema": "1", "event_id": what.event_id, "seq": str(what.seq)}
+                outbox.append(_outgoing("alert", what.subject.fingerprint, body, headers))
+        for letter in dead_letters:
+            key = f"{letter.partition.topic}:{letter.partition.number}:{letter.offset}"
+            outbox.append(_outgoing("dead_letter", key, _json(letter.document()), {"reason": letter.reason.value}))
+        for table, rows in ((t.alert, alerts), (t.decision, decisions), (t.outbox, outbox)):
+            if rows:
+                c.execute(sa.insert(table), rows)
+
+    def record_gap(self, partition: Partition, start: int, stop: int, seq: int) -> None:
+        """Records that retention took before they were read: never silently."""
+        with translated(), self._engine.begin() as c:
+            c.execute(
+                insert(c, t.gap)
+                .values(topic=partition.topic, partition=partition.number, from_offset=start, to_offset=stop, seq=seq)
+                .on_conflict_do_nothing()
+            )
+
+
+def _outgoing(kind: str, key: str, body: str, headers: Mapping[str, str]) -> dict[str, Any]:
+    return {"kind": kind, "key": key.encode(), "value": body.encode(), "headers": json.dumps(headers)}
+
+
+def _json(document: Mapping[str, Any]) -> str:
+    return json.dumps(document, separators=(",", ":"), allow_nan=False)
+
+
+def _positions(positions: Mapping[Partition, int], identities: Mapping[str, str]) -> str:
+    rows = [[p.topic, p.number, offset, identities.get(p.topic, "")] for p, offset in sorted(positions.items())]
+    return json.dumps(rows)
+
+
+def _outcome_body(rows: OutcomeRows) -> bytes:
+    return _compress(pack(OUTCOMES_MAGIC, {"schema": 1, "everything": rows.everything}, rows.arrays))
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:32]
+
+
+def insert(c: Connection, table: sa.Table) -> Any:
+    """An INSERT that can say ON CONFLICT, in the dialect of the connection."""
+    return (sqlite if c.dialect.name == "sqlite" else postgresql).insert(table)
+
+
+def _forget_old(c: Connection, before: int) -> None:
+    """History beyond `store.retention`, by stream time. The latest decision of a model is never old."""
+    c.execute(sa.delete(t.history).where(t.history.c.end_ms < before))
+    c.execute(sa.delete(t.alert).where(t.alert.c.issued_at < before))
+    d = t.decision.alias("d")
+    c.execute(
+        sa.delete(t.decision).where(
+            t.decision.c.issued_at < before,
+            t.decision.c.generation
+            < sa.select(sa.func.max(d.c.generation)).where(d.c.model == t.decision.c.model).scalar_subquery(),
+        )
+    )

@@ -1,0 +1,530 @@
+"""The poll loop: own the store, read, process, commit, and go on where the last commit was.
+
+Shell. One thread does all of it, so nothing locks. An outage of the stream or the database stops the work and
+not the loop: it waits, keeps the watchdog fed, and goes on. Another owner of the store stops the work too:
+then everything in memory is dropped, and the loop waits to become the owner again.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final, Protocol
+
+import structlog
+from sqlalchemy.engine import Engine
+
+from detectors.reference import Profile
+from monitor.alerting.records import AlertKind, AlertRecord, AlertStatus, Subject
+from monitor.clock import wall_ms
+from monitor.commands import Command
+from monitor.errors import ConfigError, Fenced, OffsetGone, PartitionFault, StoreError, StreamError
+from monitor.pipeline import Delta, Pipeline
+from monitor.relay import Relay
+from monitor.spec import CoreSpec, Severity
+from monitor.store import reader
+from monitor.store.commands import pending_commands
+from monitor.store.reader import Progress
+from monitor.store.writer import Claim, StoreWriter
+from monitor.stream.types import Batch, Partition, Source, Start
+from monitor.telemetry import Snapshot, Telemetry
+
+log = structlog.get_logger(__name__)
+
+BATCH: Final = 5_000  # records polled and processed at a time
+_RECORDS_PER_COMMIT: Final = 60_000
+_POLL_S: Final = 0.1
+_REFRESH_S: Final = 30.0  # new partitions, recreated topics
+_ASK_S: Final = 2.0  # ends of partitions, where records do not tell them
+_BACKOFF_S: Final = (0.1, 0.2, 0.5, 1.0, 2.0, 3.0)
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerSpec:
+    """What the loop is told beside the core."""
+
+    core: CoreSpec
+    start: Start
+    idle_after_s: float
+    commit_every_s: float
+    lease_s: float
+    dead_letters_per_minute: int
+    outbox_limit: int
+    profiles: Mapping[str, Profile]  # of models whose reference is a file
+
+
+class Watchdog(Protocol):
+    """Somebody who wants to know that the loop turns."""
+
+    def ready(self, status: str) -> None:
+        """The daemon does its work."""
+        ...
+
+    def alive(self, status: str) -> None:
+        """The loop has turned."""
+        ...
+
+
+def owner_name() -> str:
+    """This process, told apart from any other on any host: host, process id, and when it was started."""
+    return f"{socket.gethostname()}/{os.getpid()}/{_started(os.getpid())}"
+
+
+def is_gone(owner: str) -> bool:
+    """Whether an owner is known to have ended: a process of this host that is not there any more.
+
+    What cannot be known counts as alive; then its lease decides.
+    """
+    host, _, rest = owner.partition("/")
+    pid, _, started = rest.partition("/")
+    if host != socket.gethostname() or not pid.isdigit():
+        return False
+    return _started(int(pid)) != started
+
+
+def _started(pid: int) -> str:
+    """When a process was started, in ticks since boot, after the boot's id; "" where it is not there."""
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()[:8]
+        fields = Path(f"/proc/{pid}/stat").read_text(encoding="ascii", errors="replace").rpartition(")")[2].split()
+    except OSError:
+        return ""
+    return f"{boot}-{fields[19]}"
+
+
+@dataclass(slots=True)
+class _Running:
+    """Everything that is lost when another daemon takes over."""
+
+    pipeline: Pipeline
+    source: Source
+    ends: dict[Partition, int] = field(default_factory=dict)
+    identities: dict[str, str] = field(default_factory=dict)
+    quiet_since: dict[Partition, float] = field(default_factory=dict)  # at its end since then
+    refused: dict[Partition, int] = field(default_factory=dict)  # in this minute
+    parked: set[Partition] = field(default_factory=set)
+    faulty: set[Partition] = field(default_factory=set)
+    minute: float = 0.0
+    committed_at: float = 0.0
+    refreshed_at: float = 0.0
+    asked_at: float = 0.0
+    heard_at: float = 0.0
+    reachable: bool = True
+
+
+class Worker:
+    """Runs until `stop` is called. `open_source` may raise `StreamError`; then it is tried again."""
+
+    def __init__(
+        self,
+        spec: WorkerSpec,
+        engine: Engine,
+        writer: StoreWriter,
+        open_source: Callable[[], Source],
+        relay: Relay,
+        telemetry: Telemetry,
+        watchdog: Watchdog,
+    ) -> None:
+        self._spec, self._engine, self._writer = spec, engine, writer
+        self._open_source, self._relay = open_source, relay
+        self._telemetry, self._watchdog = telemetry, watchdog
+        self._stopping = False
+        self._values = dict.fromkeys(
+            (
+                "driftd_batch_seconds_total", "driftd_batches_total", "driftd_commits_total",
+                "driftd_commit_seconds_total", "driftd_commit_failures_total", "driftd_fenced_total",
+                "driftd_gap_records_total",
+            ),
+            0.0,
+        )  # fmt: skip
+
+    def stop(self) -> None:
+        """Finish the batch in hand, commit and return. May be called from a signal handler."""
+        self._stopping = True
+
+    def run(self, *, startup_timeout_s: float | None = None) -> bool:
+        """Work until stopped. -> False if the stream or the store stayed away for `startup_timeout_s` at the start.
+
+        Raises:
+            ConfigError: what the stream or the store hold does not fit the configuration.
+            StoreError: the store is damaged or of a newer release.
+        """
+        deadline = None if startup_timeout_s is None else time.monotonic() + startup_timeout_s
+        while not self._stopping:
+            running = self._begin(deadline)
+            if running is None:
+                return self._stopping
+            deadline = None
+            try:
+                self._loop(running)
+                self._end(running)
+            except Fenced as error:
+                self._values["driftd_fenced_total"] += 1
+                self._relay.allow(owner=False)
+                log.warning("worker.fenced", error=str(error))
+                self._not_ready("another daemon owns the store")
+            finally:
+                running.source.close()
+        return True
+
+    # -- beginning ---------------------------------------------------------------------------------------
+
+    def _begin(self, deadline: float | None) -> _Running | None:
+        """Own the store, restore the state, open the stream. None where stopped, or out of time."""
+        for attempt in range(1 << 30):
+            if self._stopping:
+                return None
+            try:
+                wait = self._try_to_begin()
+                if isinstance(wait, _Running):
+                    return wait
+                self._not_ready("another daemon owns the store")
+                if attempt % 30 == 0:
+                    log.info("worker.waiting_for_the_store", seconds=round(wait, 1))
+                pause = min(wait, 1.0)
+                deadline = None  # it is there, only not ours
+            except (StoreError, StreamError) as error:
+                if not error.retryable:
+                    raise
+                if deadline is not None and time.monotonic() > deadline:
+                    log.error("worker.gave_up", error=str(error))
+                    return None
+                if attempt % 10 == 0:
+                    log.warning("worker.cannot_begin", error=str(error))
+                self._not_ready(str(error))
+                pause = _BACKOFF_S[min(attempt, len(_BACKOFF_S) - 1)]
+            self._nap(pause)
+        return None
+
+    def _try_to_begin(self) -> _Running | float:
+        source = self._open_source()
+        try:
+            return self._own_and_restore(source)
+        except BaseException:
+            source.close()
+            raise
+
+    def _own_and_restore(self, source: Source) -> _Running | float:
+        partitions = source.partitions()
+        identities = source.identities()
+        claim = self._writer.claim(self._spec.lease_s, is_gone)
+        if not isinstance(claim, Claim):
+            source.close()
+            return claim
+        pipeline = Pipeline(self._spec.core, claim.hash_seed)
+        loaded = reader.load(self._engine)
+        progress = Progress({}, {})
+        if loaded is not None:
+            stored, progress = loaded
+            pipeline.restore(stored, progress.positions)
+        _check_identities(progress.identities, identities)
+        running = _Running(pipeline, source, identities=identities)
+        self._assign(running, partitions)
+        adopt_profiles(pipeline, self._spec.profiles, fresh=loaded is None, now=wall_ms())
+        now = time.monotonic()
+        running.committed_at = running.refreshed_at = running.heard_at = now
+        self._telemetry.committed_at = now
+        pipeline.process(Batch.empty(), wall_ms())
+        self._relay.allow(owner=True)
+        self._telemetry.set_ready(ready=True)
+        self._watchdog.ready("running")
+        log.info("worker.began", epoch=claim.epoch, commit=pipeline.seq, partitions=len(partitions))
+        return running
+
+    def _assign(self, running: _Running, partitions: frozenset[Partition]) -> None:
+        """Read these partitions, each from where the last commit was; a new one from `stream.start`."""
+        known = running.pipeline.positions
+        new = [p for p in partitions if p not in known]
+        if new:
+            bounds = running.source.bounds(new)
+            for p in new:
+                first, end = bounds[p]
+                known[p] = first if self._spec.start is Start.EARLIEST or running.ends else end
+        positions = {p: known[p] for p in partitions}
+        running.source.assign(positions)
+        running.pipeline.clock.assign(positions)
+        if running.parked | running.faulty:
+            running.source.pause((running.parked | running.faulty) & partitions)
+
+    # -- the loop ----------------------------------------------------------------------------------------
+
+    def _loop(self, running: _Running) -> None:
+        while not self._stopping:
+            self._telemetry.tick()
+            self._watchdog.alive(self._describe(running))
+            if self._relay.depth > self._spec.outbox_limit:
+                self._not_ready(f"{self._relay.depth} messages wait to be published")
+                self._nap(_POLL_S)
+            else:
+                self._read(running)
+            self._look_around(running)
+            if self._commit_is_due(running):
+                self._commit(running)
+
+    def _read(self, running: _Running) -> None:
+        now = time.monotonic()
+        try:
+            batch = running.source.poll(BATCH, _POLL_S)
+        except OffsetGone as error:
+            self._skip_gap(running, error)
+            return
+        except PartitionFault as error:
+            self._park_fault(running, error)
+            return
+        except StreamError as error:
+            if not error.retryable:
+                raise
+            self._unreachable(running, error)
+            self._nap(_BACKOFF_S[2])
+            return
+        if len(batch):
+            running.heard_at = now
+            self._reachable(running)
+        started = time.perf_counter()
+        before = len(running.pipeline.pending_dead_letters)
+        running.pipeline.process(batch, wall_ms(), self._idle(running, now))
+        self._values["driftd_batch_seconds_total"] += time.perf_counter() - started
+        self._values["driftd_batches_total"] += 1
+        self._limit_refusals(running, before, now)
+
+    def _idle(self, running: _Running, now: float) -> set[Partition]:
+        """Partitions at whose end nothing has come for `idle_after`."""
+        running.ends |= running.source.ends()
+        idle = set()
+        for partition, position in running.pipeline.positions.items():
+            end = running.ends.get(partition)
+            if end is None or position < end or not running.reachable:
+                running.quiet_since.pop(partition, None)
+                continue
+            if now - running.quiet_since.setdefault(partition, now) >= self._spec.idle_after_s:
+                idle.add(partition)
+        return idle
+
+    def _limit_refusals(self, running: _Running, before: int, now: float) -> None:
+        """A partition full of rubbish waits for the next minute rather than filling the dead-letter topic."""
+        if now - running.minute >= 60:
+            running.minute = now
+            running.refused.clear()
+            if running.parked:
+                running.source.resume(running.parked)
+                running.parked.clear()
+        for letter in running.pipeline.pending_dead_letters[before:]:
+            count = running.refused[letter.partition] = running.refused.get(letter.partition, 0) + 1
+            if count > self._spec.dead_letters_per_minute and letter.partition not in running.parked:
+                running.parked.add(letter.partition)
+                running.source.pause([letter.partition])
+                name = f"{letter.partition.topic}[{letter.partition.number}]"
+                log.error("worker.partition_parked", partition=name, refused=count, last_reason=letter.reason.value)
+                self._tell(running, "refused", f"{name} waits: {count} records refused in a minute")
+
+    def _look_around(self, running: _Running) -> None:
+        """What has to be asked for: the ends of quiet partitions, new partitions, commands."""
+        now = time.monotonic()
+        if now - running.heard_at > _ASK_S and now - running.asked_at > _ASK_S:
+            running.asked_at = now
+            try:
+                bounds = running.source.bounds(list(running.pipeline.positions))
+                running.ends |= {partition: end for partition, (_, end) in bounds.items()}
+                self._reachable(running)
+            except StreamError as error:
+                if not error.retryable:
+                    raise
+                self._unreachable(running, error)
+        if now - running.refreshed_at > _REFRESH_S and running.reachable:
+            running.refreshed_at = now
+            self._refresh(running)
+
+    def _refresh(self, running: _Running) -> None:
+        """New partitions are read from their beginning; a topic made anew is refused."""
+        try:
+            partitions, identities = running.source.partitions(), running.source.identities()
+        except StreamError as error:
+            if not error.retryable:
+                raise
+            self._unreachable(running, error)
+            return
+        _check_identities(running.identities, identities)
+        running.identities = identities
+        new = partitions - running.pipeline.positions.keys()
+        if new:
+            log.info("worker.new_partitions", partitions=[f"{p.topic}[{p.number}]" for p in sorted(new)])
+            self._assign(running, partitions)
+
+    def _reachable(self, running: _Running) -> None:
+        if not running.reachable:
+            log.info("worker.stream_is_back")
+        running.reachable = True
+        self._telemetry.set_ready(ready=True)
+
+    def _unreachable(self, running: _Running, error: StreamError) -> None:
+        if running.reachable:
+            log.warning("worker.stream_is_away", error=str(error))
+        running.reachable = False
+        self._not_ready(str(error))
+
+    def _skip_gap(self, running: _Running, error: OffsetGone) -> None:
+        """Records are gone before they were read: never in silence."""
+        partition = Partition(error.topic, error.partition)
+        target = error.earliest if error.position < error.earliest else error.latest
+        log.error(
+            "worker.gap", topic=error.topic, partition=error.partition, position=error.position, resumed_at=target
+        )
+        self._writer.record_gap(partition, error.position, target, running.pipeline.seq)
+        self._values["driftd_gap_records_total"] += max(target - error.position, 0)
+        running.pipeline.positions[partition] = target
+        running.source.seek(partition, target)
+        self._tell(running, "gap", f"{error.topic}[{error.partition}]: offsets {error.position} to {target} were lost")
+
+    def _park_fault(self, running: _Running, error: PartitionFault) -> None:
+        """Bytes that cannot be read stop their partition, not the others."""
+        partition = Partition(error.topic, error.partition)
+        running.source.pause([partition])
+        running.faulty.add(partition)
+        log.error("worker.partition_fault", topic=error.topic, partition=error.partition, offset=error.offset)
+        self._tell(running, "fault", f"{error}: the partition waits, `driftd topics --skip` goes past it")
+
+    def _tell(self, running: _Running, name: str, summary: str) -> None:
+        now = running.pipeline.clock.now
+        at = now if now >= 0 else wall_ms()
+        subject = Subject("", "", AlertKind.DAEMON, name)
+        running.pipeline.announce(
+            AlertRecord(
+                subject, running.pipeline.seq, AlertStatus.FIRING, Severity.CRITICAL, summary, at, None, at, begins=True
+            )
+        )
+
+    # -- commits -----------------------------------------------------------------------------------------
+
+    def _commit_is_due(self, running: _Running) -> bool:
+        age = time.monotonic() - running.committed_at
+        return running.pipeline.uncommitted >= _RECORDS_PER_COMMIT or age >= self._spec.commit_every_s
+
+    def _commit(self, running: _Running, *, last: bool = False) -> None:
+        """One transaction; tried again until it is known to be in the database. Raises `Fenced`."""
+        self._apply_commands(running)
+        delta = running.pipeline.delta(last=last)
+        started = time.perf_counter()
+        self._write(running, delta)
+        running.pipeline.committed(delta)
+        running.committed_at = self._telemetry.committed_at = time.monotonic()
+        self._values["driftd_commit_seconds_total"] += time.perf_counter() - started
+        self._values["driftd_commits_total"] += 1
+        if delta.published or delta.dead_letters:
+            self._relay.wake()
+        running.source.commit(delta.positions)
+        self._show(running)
+
+    def _write(self, running: _Running, delta: Delta) -> None:
+        for attempt in range(1 << 30):
+            try:
+                if attempt and self._writer.is_committed(delta.seq):
+                    break
+                self._writer.commit(delta, identities=running.identities)
+                break
+            except StoreError as error:
+                if not error.retryable:
+                    raise
+                self._values["driftd_commit_failures_total"] += 1
+                if attempt == 0:
+                    log.warning("worker.commit_failed", error=str(error))
+                self._not_ready(str(error))
+                self._telemetry.tick()
+                self._watchdog.alive("the database is away")
+                if self._stopping and attempt > 20:
+                    raise
+                time.sleep(_BACKOFF_S[min(attempt, len(_BACKOFF_S) - 1)])
+        if attempt:
+            log.info("worker.database_is_back", attempts=attempt + 1)
+            if running.reachable:
+                self._telemetry.set_ready(ready=True)
+
+    def _apply_commands(self, running: _Running) -> None:
+        try:
+            commands: list[Command] = pending_commands(self._engine)
+        except StoreError as error:
+            if not error.retryable:
+                raise
+            return
+        for command in commands:
+            running.pipeline.command(command, wall_ms())
+            log.info("worker.command", id=command.id, name=command.name.value, model=command.model)
+
+    def _show(self, running: _Running) -> None:
+        pipeline = running.pipeline
+        table, horizon = pipeline.table, pipeline.table.horizon
+        now = pipeline.clock.now
+        values = {
+            **self._values,
+            "driftd_stream_time_seconds": now / 1000 if now >= 0 else 0.0,
+            "driftd_outbox_depth": float(self._relay.depth),
+            "driftd_published_total": float(self._relay.published),
+            "driftd_relay_failing": float(self._relay.failing),
+            "driftd_join_sampling_ratio": 0.5**table.sampling,
+            "driftd_join_segments": float(pipeline.join_log.segments),
+        }
+        if horizon is not None:
+            values["driftd_duplicate_horizon_seconds"] = max(now - horizon, 0) / 1000
+        lags = {
+            (p.topic, p.number): (
+                float(max(running.ends[p] - at, 0)) if p in running.ends else None,
+                p in running.parked or p in running.faulty,
+            )
+            for p, at in pipeline.positions.items()
+        }
+        mistyped = {m.spec.name: m.normal.mistyped for m in pipeline.models}
+        self._telemetry.publish(Snapshot(pipeline.status(), values, lags, mistyped))
+
+    def _end(self, running: _Running) -> None:
+        """A clean end: what is processed is committed, the store is given back."""
+        self._commit(running, last=True)
+        self._writer.release()
+        log.info("worker.ended", commit=running.pipeline.seq)
+
+    # -- small things ------------------------------------------------------------------------------------
+
+    def _describe(self, running: _Running) -> str:
+        totals = running.pipeline.totals.events
+        return f"{totals['read']} records read, commit {running.pipeline.seq}"
+
+    def _not_ready(self, why: str) -> None:
+        self._telemetry.set_ready(ready=False, why_not=why)
+
+    def _nap(self, seconds: float) -> None:
+        """Wait without looking dead."""
+        until = time.monotonic() + seconds
+        while not self._stopping and (left := until - time.monotonic()) > 0:
+            self._telemetry.tick()
+            self._watchdog.alive("waiting")
+            time.sleep(min(left, 0.2))
+
+
+def _check_identities(stored: Mapping[str, str], present: Mapping[str, str]) -> None:
+    """A topic that was deleted and made anew has other records under the same offsets."""
+    for topic, identity in stored.items():
+        if identity and present.get(topic) and present[topic] != identity:
+            hint = "was deleted and made anew; `driftd topics --adopt` reads the new one from its beginning"
+            raise ConfigError(f"stream.events: {topic}", None, hint)
+
+
+def adopt_profiles(pipeline: Pipeline, profiles: Mapping[str, Profile], *, fresh: bool, now: int) -> None:
+    """References from files: at the first start, and again where the file's content has changed since then."""
+    for model in pipeline.models:
+        profile = profiles.get(model.spec.name)
+        if profile is None:
+            continue
+        before = model.configured_reference
+        if before == profile.content_hash:
+            continue
+        if before is None and not fresh and model.normal.profile is not None:
+            model.configured_reference = profile.content_hash
+            continue
+        model.configured_reference = profile.content_hash
+        if before is None:
+            model.normal.replace(profile)
+        else:
+            log.warning("worker.reference_changed", model=model.spec.name, hash=profile.content_hash)
+            model.replace_reference(profile, now)
