@@ -95,6 +95,10 @@ class Relay:
             total = self.published
         return total
 
+    def close(self) -> None:
+        """Of a relay that was never started."""
+        self._close_sink()
+
     def _run(self) -> None:
         failures = 0
         beat_at = time.monotonic() + self._spec.heartbeat_s

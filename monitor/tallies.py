@@ -52,8 +52,8 @@ class KeyedCounts:
         return (self._key[run] & _LOWER).astype(np.uint32), self._count[run]
 
     def _run(self, first: int, last: int) -> slice:
-        ends = np.array([first << 32, (last + 1) << 32], np.uint64)
-        start, stop = np.searchsorted(self._key, ends)
+        start = np.searchsorted(self._key, np.uint64(first << 32))
+        stop = np.searchsorted(self._key, np.uint64(last << 32) | _LOWER, "right")
         return slice(int(start), int(stop))
 
     def drop(self, before: int, keep: int) -> None:

@@ -98,6 +98,11 @@ class Telemetry(Collector):
         self.ready = False
         self.why_not = "starting"
 
+    @property
+    def status(self) -> Mapping[str, Any]:
+        """The status document that was published last; empty before the first."""
+        return self._snapshot.status
+
     def publish(self, snapshot: Snapshot) -> None:
         """Show this from now on."""
         self._snapshot = snapshot

@@ -18,15 +18,15 @@ from typing import Final, Protocol
 import structlog
 from sqlalchemy.engine import Engine
 
-from detectors.reference import Profile
 from monitor.alerting.records import AlertKind, AlertRecord, AlertStatus, Subject
 from monitor.clock import wall_ms
 from monitor.commands import Command
-from monitor.errors import ConfigError, Fenced, OffsetGone, PartitionFault, StoreError, StreamError
+from monitor.configured import ReferenceFile, adopt
+from monitor.errors import ConfigError, Fenced, InputFileError, OffsetGone, PartitionFault, StoreError, StreamError
 from monitor.pipeline import Delta, Pipeline
 from monitor.relay import Relay
 from monitor.spec import CoreSpec, Severity
-from monitor.store import reader
+from monitor.store import reader, schema
 from monitor.store.commands import pending_commands
 from monitor.store.reader import Progress
 from monitor.store.writer import Claim, StoreWriter
@@ -54,7 +54,7 @@ class WorkerSpec:
     lease_s: float
     dead_letters_per_minute: int
     outbox_limit: int
-    profiles: Mapping[str, Profile]  # of models whose reference is a file
+    references: Mapping[str, ReferenceFile]  # of models whose reference is a file
 
 
 class Watchdog(Protocol):
@@ -132,7 +132,7 @@ class Worker:
         self._spec, self._engine, self._writer = spec, engine, writer
         self._open_source, self._relay = open_source, relay
         self._telemetry, self._watchdog = telemetry, watchdog
-        self._stopping = False
+        self._stopping = self._upgraded = False
         self._values = dict.fromkeys(
             (
                 "driftd_batch_seconds_total", "driftd_batches_total", "driftd_commits_total",
@@ -211,6 +211,10 @@ class Worker:
     def _own_and_restore(self, source: Source) -> _Running | float:
         partitions = source.partitions()
         identities = source.identities()
+        if not self._upgraded:
+            schema.upgrade(self._engine)
+            self._upgraded = True
+        self._read_new_references()
         claim = self._writer.claim(self._spec.lease_s, is_gone)
         if not isinstance(claim, Claim):
             source.close()
@@ -224,16 +228,30 @@ class Worker:
         _check_identities(progress.identities, identities)
         running = _Running(pipeline, source, identities=identities)
         self._assign(running, partitions)
-        adopt_profiles(pipeline, self._spec.profiles, fresh=loaded is None, now=wall_ms())
-        now = time.monotonic()
-        running.committed_at = running.refreshed_at = running.heard_at = now
-        self._telemetry.committed_at = now
+        now = pipeline.clock.now
+        adopt(pipeline, self._spec.references, now if now >= 0 else wall_ms())
+        started = time.monotonic()
+        running.committed_at = running.refreshed_at = running.heard_at = started
+        self._telemetry.committed_at = started
         pipeline.process(Batch.empty(), wall_ms())
         self._relay.allow(owner=True)
         self._telemetry.set_ready(ready=True)
         self._watchdog.ready("running")
         log.info("worker.began", epoch=claim.epoch, commit=pipeline.seq, partitions=len(partitions))
         return running
+
+    def _read_new_references(self) -> None:
+        """Before the store is ours: profiling a large table may take longer than a lease."""
+        known = reader.configured_references(self._engine)
+        for model, file in self._spec.references.items():
+            try:
+                if known.get(model) != file.digest():
+                    log.info("worker.reading_reference", model=model, path=str(file.path))
+                    file.profile(lambda rows: self._breathe("reading a reference"))
+            except InputFileError as error:
+                if known.get(model) is None:
+                    raise
+                log.warning("reference.kept", model=model, error=str(error))
 
     def _assign(self, running: _Running, partitions: frozenset[Partition]) -> None:
         """Read these partitions, each from where the last commit was; a new one from `stream.start`."""
@@ -254,8 +272,7 @@ class Worker:
 
     def _loop(self, running: _Running) -> None:
         while not self._stopping:
-            self._telemetry.tick()
-            self._watchdog.alive(self._describe(running))
+            self._breathe(self._describe(running))
             if self._relay.depth > self._spec.outbox_limit:
                 self._not_ready(f"{self._relay.depth} messages wait to be published")
                 self._nap(_POLL_S)
@@ -432,8 +449,7 @@ class Worker:
                 if attempt == 0:
                     log.warning("worker.commit_failed", error=str(error))
                 self._not_ready(str(error))
-                self._telemetry.tick()
-                self._watchdog.alive("the database is away")
+                self._breathe("the database is away")
                 if self._stopping and attempt > 20:
                     raise
                 time.sleep(_BACKOFF_S[min(attempt, len(_BACKOFF_S) - 1)])
@@ -497,9 +513,12 @@ class Worker:
         """Wait without looking dead."""
         until = time.monotonic() + seconds
         while not self._stopping and (left := until - time.monotonic()) > 0:
-            self._telemetry.tick()
-            self._watchdog.alive("waiting")
+            self._breathe("waiting")
             time.sleep(min(left, 0.2))
+
+    def _breathe(self, doing: str) -> None:
+        self._telemetry.tick()
+        self._watchdog.alive(doing)
 
 
 def _check_identities(stored: Mapping[str, str], present: Mapping[str, str]) -> None:
@@ -508,23 +527,3 @@ def _check_identities(stored: Mapping[str, str], present: Mapping[str, str]) -> 
         if identity and present.get(topic) and present[topic] != identity:
             hint = "was deleted and made anew; `driftd topics --adopt` reads the new one from its beginning"
             raise ConfigError(f"stream.events: {topic}", None, hint)
-
-
-def adopt_profiles(pipeline: Pipeline, profiles: Mapping[str, Profile], *, fresh: bool, now: int) -> None:
-    """References from files: at the first start, and again where the file's content has changed since then."""
-    for model in pipeline.models:
-        profile = profiles.get(model.spec.name)
-        if profile is None:
-            continue
-        before = model.configured_reference
-        if before == profile.content_hash:
-            continue
-        if before is None and not fresh and model.normal.profile is not None:
-            model.configured_reference = profile.content_hash
-            continue
-        model.configured_reference = profile.content_hash
-        if before is None:
-            model.normal.replace(profile)
-        else:
-            log.warning("worker.reference_changed", model=model.spec.name, hash=profile.content_hash)
-            model.replace_reference(profile, now)

@@ -7,7 +7,7 @@ without one.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -104,6 +104,13 @@ def _model(c: Connection, model: str, body: str) -> StoredModel:
     return StoredModel(json.loads(body), panes, outcomes, references, learned)
 
 
+def configured_references(engine: Engine) -> dict[str, str | None]:
+    """Model → digest of the configured reference that was last put in force."""
+    with translated(), engine.begin() as c:
+        rows = c.execute(sa.select(t.model_state.c.model, t.model_state.c.body)).all()
+    return {row.model: json.loads(row.body)["configured_reference"] for row in rows}
+
+
 def is_empty(engine: Engine) -> bool:
     """Whether no commit was ever made here."""
     with translated(), engine.begin() as c:
@@ -182,6 +189,39 @@ def history(
                     )  # fmt: skip
 
 
+@dataclass(frozen=True, slots=True)
+class LastWindow:
+    """The window of a champion that was checked last, and where reading was then or a little later."""
+
+    version: str
+    start: int
+    end: int
+    n: int
+    positions: Mapping[Partition, int]
+
+
+def last_window(engine: Engine, model: str) -> LastWindow | None:
+    """Of the model's present champion; None where none was checked."""
+    found = status(engine)
+    if found is None or model not in found["models"]:
+        return None
+    version = found["models"][model]["champion"]
+    h = t.history
+    mine = (h.c.model == model, h.c.version == version, ~h.c.outcomes)
+    wanted = sa.select(h).where(*mine).order_by(h.c.end_ms.desc(), h.c.start_ms).limit(1)
+    with translated(), engine.begin() as c:
+        row = c.execute(wanted).one_or_none()
+        if row is None:
+            return None
+        names = json.loads(
+            c.execute(sa.select(t.history_layout.c.names).where(t.history_layout.c.id == row.layout)).scalar_one()
+        )
+    events = np.frombuffer(bytes(row.body), "<i8", len(names), 8 * len(names))
+    n = int(events[names.index(["", "predictions"])])
+    positions = {Partition(topic, number): at for topic, number, at in found["positions"]}
+    return LastWindow(version, row.start_ms, row.end_ms, n, positions)
+
+
 def alerts(engine: Engine, model: str | None = None, *, most: int = 100) -> list[dict[str, Any]]:
     """The latest alert records, newest first."""
     a = t.alert
@@ -213,25 +253,11 @@ def decisions(engine: Engine, model: str, *, most: int = 100) -> list[dict[str, 
         return [json.loads(body) for body in c.execute(wanted).scalars()]
 
 
-def join_rows(engine: Engine) -> tuple[Sequence[SegmentRow], Sequence[AliveRow], Sequence[ClosedRow], int]:
-    """The join's rows and the hash seed: for looking one request up."""
+def hash_seed(engine: Engine) -> int:
+    """The seed of the keys of requests; 0 before the first start."""
     with translated(), engine.begin() as c:
         seed = c.execute(sa.select(t.shard.c.hash_seed).where(t.shard.c.id == SHARD)).scalar_one_or_none()
-        return (
-            [
-                SegmentRow(s.id, s.rows, s.min_time, s.max_time, bytes(s.body))
-                for s in c.execute(sa.select(t.join_segment))
-            ],
-            [AliveRow(a.id, a.as_of, bytes(a.bits)) for a in c.execute(sa.select(t.join_alive))],
-            [ClosedRow(k.seq, k.generation, k.clock, bytes(k.body)) for k in c.execute(sa.select(t.join_closed))],
-            int(seed or 0),
-        )
-
-
-def codes(engine: Engine) -> list[Entry]:
-    """All codes."""
-    with translated(), engine.begin() as c:
-        return [Entry(e.model, e.kind, e.code, e.text) for e in c.execute(sa.select(t.code))]
+    return int(seed or 0)
 
 
 def references(engine: Engine, model: str) -> list[tuple[str, str, Profile]]:

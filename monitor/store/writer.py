@@ -47,12 +47,13 @@ class Claim:
 
 
 class StoreWriter:
-    """Used by the worker's thread only."""
+    """Used by the worker's thread only. Without `publish` nothing goes to the outbox: for replays that only tell."""
 
-    def __init__(self, engine: Engine, owner: str, retention_ms: int) -> None:
+    def __init__(self, engine: Engine, owner: str, retention_ms: int, *, publish: bool = True) -> None:
         self._engine = engine
         self._owner = owner
         self._retention = retention_ms
+        self._publishes = publish
         self._epoch = 0
         self._layouts: dict[tuple[tuple[str, str], ...], int] = {}
 
@@ -301,7 +302,7 @@ class StoreWriter:
             key = f"{letter.partition.topic}:{letter.partition.number}:{letter.offset}"
             outbox.append(_outgoing("dead_letter", key, _json(letter.document()), {"reason": letter.reason.value}))
         for table, rows in ((t.alert, alerts), (t.decision, decisions), (t.outbox, outbox)):
-            if rows:
+            if rows and (table is not t.outbox or self._publishes):
                 c.execute(sa.insert(table), rows)
 
     def record_gap(self, partition: Partition, start: int, stop: int, seq: int) -> None:

@@ -39,15 +39,21 @@ def connect(
     *,
     group: str = "driftd",
     client_id: str = "driftd",
+    silence_ms: int = 10_000,
     security: KafkaSecurity | None = None,
 ) -> Stream:
-    """The stream at `url`; its sources read `topics`. Raises ConfigError. The other arguments are for Kafka."""
+    """The stream at `url`; its sources read `topics`. Raises ConfigError. The other arguments are for
+    Kafka; a broker that is silent for `silence_ms` is given up and asked anew."""
     scheme, _, address = url.partition(":")
     match scheme:
         case "kafka":
             bootstrap = _brokers(url, address)
             spec = KafkaSpec(
-                bootstrap=bootstrap, group=group, client_id=client_id, security=security or KafkaSecurity()
+                bootstrap=bootstrap,
+                group=group,
+                client_id=client_id,
+                request_timeout_ms=silence_ms,
+                security=security or KafkaSecurity(),
             )
             return Stream(partial(KafkaSource, spec, topics), partial(KafkaSink, spec), partial(KafkaAdmin, spec))
         case "file":

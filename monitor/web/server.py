@@ -6,6 +6,7 @@ touches the core. Probes are named as Prometheus names its own.
 
 from __future__ import annotations
 
+import socket
 import threading
 from collections.abc import Callable, Mapping
 from typing import Any, Final
@@ -15,6 +16,7 @@ import uvicorn
 from fastapi import FastAPI, Response
 from fastapi.responses import HTMLResponse, JSONResponse, PlainTextResponse
 
+from monitor.errors import ConfigError
 from monitor.telemetry import Telemetry
 from monitor.web.page import render
 
@@ -81,10 +83,15 @@ class HttpServer:
         self.port = port
 
     def start(self) -> None:
-        """Listen. Raises OSError where the address is taken."""
-        socket = self._server.config.bind_socket()
-        self.port = socket.getsockname()[1]
-        self._thread = threading.Thread(target=self._server.run, args=([socket],), name="http", daemon=True)
+        """Listen. Raises `ConfigError` where the address cannot be had."""
+        try:
+            found = socket.getaddrinfo(self._host, self.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+            listening = socket.create_server(found[0][4][:2], family=found[0][0])
+        except OSError as error:
+            where = f"{self._host}:{self.port}"
+            raise ConfigError("http", where, f"cannot listen there: {error.strerror}; choose another port") from error
+        self.port = listening.getsockname()[1]
+        self._thread = threading.Thread(target=self._server.run, args=([listening],), name="http", daemon=True)
         self._thread.start()
         log.info("http.listening", host=self._host, port=self.port)
 

@@ -1,0 +1,87 @@
+"""The command line: `driftd`.
+
+Shell. What goes to standard output is the answer, and JSON where `--json` says so; progress and complaints go
+to standard error. Exit codes: 0 done, 64 usage, 65 an input file cannot be read, 70 a fault of driftd's own, 75 a
+dependency stayed away, 78 the configuration or what the store holds is at fault.
+"""
+
+from __future__ import annotations
+
+import sys
+import traceback
+from collections.abc import Sequence
+from typing import Final
+
+import typer
+
+from monitor.cli import operate, reference, service, setup
+from monitor.errors import ConfigError, ConfigErrors, DriftdError, InputFileError, StoreError, StreamError
+
+USAGE, BAD_INPUT, FAULT, AWAY, CONFIGURATION, INTERRUPTED = 64, 65, 70, 75, 78, 130
+_HELP: Final = """Watches machine-learning models in production.
+
+It reads predictions and outcomes, raises alerts when inputs drift or quality falls, rolls bad versions back and
+steps down to fallbacks. Everything is configured in one file: see `config/driftd.yaml` for every key.
+"""
+
+app = typer.Typer(
+    name="driftd", help=_HELP, no_args_is_help=True, add_completion=False, rich_markup_mode=None,
+    pretty_exceptions_enable=False, context_settings={"help_option_names": ["-h", "--help"]},
+)  # fmt: skip
+service.register(app)
+setup.register(app)
+operate.register(app)
+app.add_typer(reference.app, name="reference")
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run a command and exit with its code."""
+    sys.exit(run(arguments))
+
+
+def run(arguments: Sequence[str] | None = None) -> int:
+    """Run a command. -> its exit code."""
+    try:
+        code = app(args=None if arguments is None else list(arguments), standalone_mode=False)
+    except typer.TyperException as error:
+        show = getattr(error, "show", None)  # usage errors show the usage too
+        if show is None:
+            _say(error.format_message())
+        else:
+            show()
+        return USAGE
+    except typer.Exit as error:
+        return error.exit_code
+    except typer.Abort:
+        return INTERRUPTED
+    except KeyboardInterrupt:
+        _say("interrupted")
+        return INTERRUPTED
+    except ConfigErrors as error:
+        for problem in error.problems:
+            _say(str(problem))
+        return CONFIGURATION
+    except ConfigError as error:
+        _say(str(error))
+        return CONFIGURATION
+    except InputFileError as error:
+        _say(str(error))
+        return BAD_INPUT
+    except (StreamError, StoreError) as error:
+        _say(str(error))
+        return AWAY if error.retryable else CONFIGURATION
+    except DriftdError as error:
+        _say(str(error))
+        return FAULT
+    except BrokenPipeError:
+        # The reader of our output has seen enough.
+        sys.stderr.close()
+        return 0
+    except Exception:  # noqa: BLE001 - the last resort: a fault of ours has its own exit code
+        traceback.print_exc()
+        return FAULT
+    return int(code or 0)
+
+
+def _say(text: str) -> None:
+    sys.stderr.write(f"driftd: {text}\n")

@@ -1,0 +1,274 @@
+"""What operators ask and order: status, history, inspect, silence, rollback, recover.
+
+Shell. Questions are answered from the database, with or without a running daemon. Orders are rows that the
+daemon applies in its next commit, or at its next start.
+"""
+
+from __future__ import annotations
+
+import csv
+import getpass
+import json
+import socket
+import sys
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, fields
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.markup import escape
+from sqlalchemy.engine import Engine
+
+from detectors.reference import Profile
+from monitor.alerting.records import AlertKind
+from monitor.app import Parts, parts
+from monitor.cli.options import (
+    CONFIG,
+    ConfigOption,
+    JsonOption,
+    ModelArgument,
+    configuration,
+    err,
+    known,
+    out,
+    show_json,
+)
+from monitor.cli.show import show_status
+from monitor.commands import CommandName
+from monitor.config.units import duration_ms
+from monitor.lookup import look_up
+from monitor.pipeline import Pipeline
+from monitor.status import Totals, document
+from monitor.store import reader, schema
+from monitor.store.commands import ask, wait_for
+from monitor.store.reader import HistoryValue
+from monitor.times import format_time, parse_time
+
+ReasonOption = Annotated[str, typer.Option("--reason", help="Why; kept with the order.")]
+WaitOption = Annotated[
+    float, typer.Option("--wait", metavar="SECONDS", help="Wait so long for the daemon to do it; 75 if it does not.")
+]
+KeyOption = Annotated[str | None, typer.Option("--key", help="The same key twice is one order.")]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands."""
+    for name, command in (
+        ("status", status), ("history", history), ("inspect", inspect), ("silence", silence),
+        ("rollback", rollback), ("recover", recover),
+    ):  # fmt: skip
+        app.command(name)(command)
+
+
+@contextmanager
+def store_of(path: Path, *, read_only: bool = True) -> Iterator[Parts]:
+    """The parts of a configuration, to look into its store."""
+    p = parts(configuration(path), read_only=read_only)
+    try:
+        yield p
+    finally:
+        p.engine.dispose()
+
+
+def has_tables(engine: Engine) -> bool:
+    """Whether a daemon or a replay ever worked on this store."""
+    url = engine.url
+    if url.get_backend_name() == "sqlite" and not Path(url.database or "").exists():
+        return False
+    return schema.is_current(engine)
+
+
+# -- questions -------------------------------------------------------------------------------------------
+
+
+def status(config: ConfigOption = CONFIG, as_json: JsonOption = False) -> None:
+    """Counts, health, who serves and what fires, as of the last commit."""
+    with store_of(config) as p:
+        found = reader.status(p.engine) if has_tables(p.engine) else None
+    if found is None:
+        err.print("nothing was committed yet: start it with `driftd run`")
+        found = document(Totals(), {})
+    if as_json:
+        show_json(found)
+    else:
+        show_status(out, found)
+
+
+def history(
+    model: ModelArgument,
+    config: ConfigOption = CONFIG,
+    metric: Annotated[str | None, typer.Option(help="Only this metric, such as ks or accuracy.")] = None,
+    version: Annotated[str | None, typer.Option(help="Only this version.")] = None,
+    feature: Annotated[str | None, typer.Option(help="Only this feature.")] = None,
+    since: Annotated[str | None, typer.Option(help="Only windows that end after this: RFC 3339 or epoch ms.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="A JSON object a line.")] = False,
+    as_csv: Annotated[bool, typer.Option("--csv", help="Comma-separated values with a header.")] = False,
+) -> None:
+    """Stored values of a model's windows, one a row, the oldest first."""
+    if as_json and as_csv:
+        raise typer.BadParameter("give either --json or --csv")
+    with store_of(config) as p:
+        known("model", model, p.config.models)
+        if not has_tables(p.engine):
+            err.print("nothing was committed yet: start it with `driftd run`")
+            return
+        values = reader.history(p.engine, model, metric=metric, version=version, feature=feature, since=_since(since))
+        _print_history(values, as_json=as_json, as_csv=as_csv)
+
+
+def _since(text: str | None) -> int | None:
+    if text is None:
+        return None
+    try:
+        return parse_time(int(text) if text.isdigit() else text)
+    except ValueError as error:
+        raise typer.BadParameter(f"--since: {text}: {error}") from None
+
+
+def _print_history(values: Iterable[HistoryValue], *, as_json: bool, as_csv: bool) -> None:
+    names = [f.name for f in fields(HistoryValue)]
+    rows = ({**asdict(v), "start": format_time(v.start), "end": format_time(v.end)} for v in values)
+    if as_json:
+        for row in rows:
+            typer.echo(json.dumps(row, allow_nan=False))
+        return
+    if as_csv:
+        writer = csv.DictWriter(sys.stdout, names, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+        return
+    typer.echo(f"{'end':<25}{'version':<16}{'metric':<18}{'feature':<24}{'value':>12}{'n':>9}{'coverage':>10}")
+    for row in rows:
+        coverage = "" if row["coverage"] is None else f"{row['coverage']:.1%}"
+        typer.echo(
+            f"{row['end']:<25}{row['version']:<16}{row['metric']:<18}{row['feature']:<24}"
+            f"{row['value']:>12.5g}{row['n']:>9}{coverage:>10}"
+        )
+
+
+def inspect(
+    request_id: Annotated[str, typer.Argument(metavar="REQUEST_ID", help="The id that events carry.")],
+    config: ConfigOption = CONFIG,
+    model: Annotated[str | None, typer.Option(help="Only of this model.")] = None,
+    as_json: JsonOption = False,
+) -> int:
+    """What became of one request: unknown, waiting for its outcome, joined, or closed without one.
+
+    Answers from the database, as of the last commit. The exit code is 0 if it is known to any model, 1 if not.
+    """
+    with store_of(config) as p:
+        if model is not None:
+            known("model", model, p.config.models)
+        loaded = reader.load(p.engine) if has_tables(p.engine) else None
+        seed = reader.hash_seed(p.engine) if loaded is not None else 0
+        pipeline = Pipeline(p.core, seed)
+        if loaded is not None:
+            pipeline.restore(loaded[0], loaded[1].positions)
+        found = [look_up(pipeline, m, seed, request_id) for m in pipeline.models if model in (None, m.spec.name)]
+    is_known = any(f["state"] != "unknown" for f in found)
+    if as_json:
+        show_json({"request_id": request_id, "models": found})
+    else:
+        for f in found:
+            _print_request(f)
+    return 0 if is_known else 1
+
+
+def _print_request(found: Mapping[str, Any]) -> None:
+    out.print(f"[bold]{escape(found['model'])}[/bold]: {found['state']}: {found['meaning']}")
+    for answer in found["answers"]:
+        how = "served" if answer["served"] else "not served"
+        more = f", predicted {answer['prediction']} at {answer['time']}" if "prediction" in answer else ""
+        expires = f", expires {answer['expires_at']}" if answer.get("expires_at") else ""
+        out.print(f"  {escape(str(answer['version']))}: {how}, {answer['state']}{escape(more)}{expires}")
+    if found["outcome"]:
+        out.print(f"  outcome {escape(str(found['outcome']['actual']))} at {found['outcome']['time']}")
+
+
+# -- orders ----------------------------------------------------------------------------------------------
+
+
+def silence(
+    model: ModelArgument,
+    reason: ReasonOption,
+    duration: Annotated[str, typer.Option("--for", metavar="DURATION", help="Such as 30m, 2h or 1d, of stream time.")],
+    config: ConfigOption = CONFIG,
+    version: Annotated[str | None, typer.Option(help="Only alerts of this version.")] = None,
+    kind: Annotated[str | None, typer.Option(help=f"Only this kind: {', '.join(AlertKind)}.")] = None,
+    wait: WaitOption = 0.0,
+    key: KeyOption = None,
+    as_json: JsonOption = False,
+) -> int:
+    """Publish no alerts of a model for a while. They are still in the database, and rollbacks still happen."""
+    try:
+        for_ms = duration_ms(duration)
+    except ValueError as error:
+        raise typer.BadParameter(f"--for: {error}") from None
+    arguments: dict[str, Any] = {"for_ms": for_ms}
+    if version is not None:
+        arguments["version"] = version
+    if kind is not None:
+        arguments["kind"] = known("kind", kind, list(AlertKind))
+    return order(config, model, CommandName.SILENCE, arguments, reason, wait, key, as_json=as_json)
+
+
+def rollback(
+    model: ModelArgument,
+    to: Annotated[str, typer.Option("--to", metavar="VERSION", help="The version that becomes the champion.")],
+    reason: ReasonOption,
+    config: ConfigOption = CONFIG,
+    wait: WaitOption = 0.0,
+    key: KeyOption = None,
+    as_json: JsonOption = False,
+) -> int:
+    """Make a version the champion."""
+    with store_of(config) as p:
+        known("model", model, p.config.models)
+        found = reader.status(p.engine) if has_tables(p.engine) else None
+        seen = set(found["models"].get(model, {}).get("versions", ())) if found else set()
+        spec = next(m for m in p.core.models if m.name == model).serving
+        named = {spec.champion, spec.previous, *(r.version for r in spec.routes), *spec.shadows}
+        known("version", to, {v for v in seen | named if v is not None})
+    return order(config, model, CommandName.ROLLBACK, {"to": to}, reason, wait, key, as_json=as_json)
+
+
+def recover(
+    model: ModelArgument,
+    reason: ReasonOption = "",
+    config: ConfigOption = CONFIG,
+    wait: WaitOption = 0.0,
+    key: KeyOption = None,
+    as_json: JsonOption = False,
+) -> int:
+    """Let the champion answer again after a fallback, and acknowledge rollbacks."""
+    return order(config, model, CommandName.RECOVER, {}, reason, wait, key, as_json=as_json)
+
+
+def order(
+    config: Path,
+    model: str,
+    name: CommandName,
+    arguments: Mapping[str, Any],
+    reason: str,
+    wait: float,
+    key: str | None,
+    *,
+    as_json: bool,
+    profile: Profile | None = None,
+) -> int:
+    """Insert a command, and wait for what comes of it where that is wanted. -> exit code."""
+    with store_of(config, read_only=False) as p:
+        known("model", model, p.config.models)
+        schema.upgrade(p.engine)
+        who = f"{getpass.getuser()}@{socket.gethostname()}"
+        number = ask(p.engine, model, name, arguments, reason=reason, who=who, key=key, profile=profile)
+        result = wait_for(p.engine, number, wait) if wait > 0 else None
+    if as_json:
+        show_json({"command": number, "result": result})
+    elif result is not None:
+        out.print(escape(result))
+    else:
+        out.print(f"order {number} is in the database; the daemon carries it out in its next commit")
+    return 0 if result is not None or wait <= 0 else 75

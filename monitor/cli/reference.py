@@ -1,0 +1,177 @@
+"""`driftd reference build|show|accept|relearn`: what normal is.
+
+Shell.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.markup import escape
+from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+from detectors.reference import CategoricalReference, NumericReference, Profile
+from monitor.accept import profile_of_last_window
+from monitor.cli.operate import KeyOption, ReasonOption, WaitOption, has_tables, order, store_of
+from monitor.cli.options import (
+    CONFIG,
+    ConfigOption,
+    JsonOption,
+    ModelArgument,
+    configuration,
+    err,
+    known,
+    out,
+    show_json,
+)
+from monitor.commands import CommandName
+from monitor.config import build as build_config
+from monitor.configured import table_spec
+from monitor.references import TableSpec, load
+from monitor.spec import FeatureKind, Task
+from monitor.store import reader
+from monitor.times import format_time
+
+app = typer.Typer(
+    help="What normal is: build it from a table, look at it, renew it.", no_args_is_help=True, rich_markup_mode=None
+)
+
+
+@app.command("build")
+def build(
+    table: Annotated[Path, typer.Argument(metavar="TABLE", help="CSV, CSV.gz, JSON lines or Parquet.")],
+    out_path: Annotated[Path, typer.Option("--out", "-o", help="The profile to write.")],
+    model: Annotated[
+        str | None, typer.Option(help="Take task and features of this model of the configuration.")
+    ] = None,
+    config: ConfigOption = CONFIG,
+    task: Annotated[Task | None, typer.Option(help="Of the column `prediction`, where there is one.")] = None,
+    positive: Annotated[str | None, typer.Option(help="The positive class of a binary task.")] = None,
+    feature: Annotated[
+        list[str] | None, typer.Option(metavar="NAME=KIND", help="numeric, categorical or ignore; may be repeated.")
+    ] = None,
+    points: Annotated[int, typer.Option(min=16, max=100_000, help="Points kept of a numeric feature.")] = 2_048,
+    as_json: JsonOption = False,
+) -> None:
+    """Profile a table once, so that starting need not.
+
+    Columns are named as the features. `prediction`, `score`, `actual` and `time` are used for what they are; others are
+    ignored with a notice. The table is read in batches, twice: its size does not matter.
+    """
+    if model is not None:
+        core = build_config.core(configuration(config))
+        known("model", model, [m.name for m in core.models])
+        spec = table_spec(next(m for m in core.models if m.name == model))
+    else:
+        spec = TableSpec(task, positive, 0.5, _kinds(feature or []), points)
+    columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
+    with Progress(*columns, console=err, transient=True, disable=not err.is_terminal) as bar:
+        job = bar.add_task("reading")
+        profile = load(table, spec, lambda rows: bar.update(job, description=f"{rows:,} rows of two readings"))
+    out_path.parent.mkdir(parents=True, exist_ok=True)
+    out_path.write_bytes(profile.to_bytes())
+    _show(str(out_path), profile, as_json=as_json)
+
+
+def _kinds(pairs: list[str]) -> dict[str, FeatureKind]:
+    kinds = {}
+    for pair in pairs:
+        name, sign, kind = pair.rpartition("=")
+        if not sign or kind not in list(FeatureKind):
+            raise typer.BadParameter(f"--feature: {pair}: write NAME=KIND, where KIND is {', '.join(FeatureKind)}")
+        kinds[name] = FeatureKind(kind)
+    return kinds
+
+
+@app.command("show")
+def show(
+    what: Annotated[str, typer.Argument(metavar="MODEL|FILE", help="A model, or a profile or table.")],
+    config: ConfigOption = CONFIG,
+    as_json: JsonOption = False,
+) -> None:
+    """What is in force for a model, or what is in a file."""
+    if Path(what).is_file():
+        _show(what, load(Path(what), TableSpec()), as_json=as_json)
+        return
+    with store_of(config) as p:
+        known("model", what, p.config.models)
+        found = reader.references(p.engine, what) if has_tables(p.engine) else []
+    if not found:
+        err.print(f"{what} has no reference yet: it is read at the first start, or still being learned")
+    for subject, state, profile in found:
+        _show(f"{what}: {subject} ({state})", profile, as_json=as_json)
+
+
+def _show(title: str, profile: Profile, *, as_json: bool) -> None:
+    features = [_about(f) for f in profile.features]
+    if as_json:
+        show_json(
+            {
+                "title": title, "hash": profile.content_hash, "rows": profile.rows, "ordered": profile.ordered,
+                "first": None if profile.first_ms is None else format_time(profile.first_ms),
+                "last": None if profile.last_ms is None else format_time(profile.last_ms),
+                "features": features, "notices": list(profile.notices),
+                "metrics": {name: b.value for name, b in profile.baselines.items()},
+            }
+        )  # fmt: skip
+        return
+    out.print(f"[bold]{escape(title)}[/bold]: {profile.rows} rows, {profile.content_hash[:12]}")
+    for f in features:
+        out.print(f"  {escape(f['name']):<24} {f['kind']:<12} missing {f['missing_rate']:.2%}, {escape(f['range'])}")
+    for name, baseline in profile.baselines.items():
+        out.print(f"  {name}: {baseline.value:.6g} over {baseline.n}")
+    for notice in profile.notices:
+        out.print(f"  note: {escape(notice)}")
+
+
+def _about(f: NumericReference | CategoricalReference) -> dict[str, Any]:
+    missing = f.missing / f.rows if f.rows else 0.0
+    if isinstance(f, NumericReference):
+        low, high = (float(f.points[0]), float(f.points[-1])) if len(f.points) else (None, None)
+        shown = "no values" if low is None else f"{low:.6g} to {high:.6g}"
+        return {"name": f.name, "kind": "numeric", "missing_rate": missing, "range": shown, "low": low, "high": high}
+    shown = f"{len(f.levels)} values: {', '.join(f.levels[:5])}{', …' if len(f.levels) > 5 else ''}"
+    return {"name": f.name, "kind": "categorical", "missing_rate": missing, "range": shown, "levels": list(f.levels)}
+
+
+@app.command("accept")
+def accept(
+    model: ModelArgument,
+    reason: ReasonOption,
+    config: ConfigOption = CONFIG,
+    wait: WaitOption = 0.0,
+    key: KeyOption = None,
+    as_json: JsonOption = False,
+) -> int:
+    """Make the last window the new normal: what drifted is what the model shall see from now on.
+
+    The predictions of the champion's last checked window are read again from the stream.
+    """
+    with store_of(config) as p:
+        known("model", model, p.config.models)
+        if not has_tables(p.engine):
+            err.print("nothing was committed yet: start it with `driftd run`")
+            return 75
+        profile, window = profile_of_last_window(p, model)
+    err.print(
+        f"{profile.rows} predictions of {window.version} from {format_time(window.start)} to {format_time(window.end)}"
+    )
+    arguments = {"start": window.start, "end": window.end}
+    return order(config, model, CommandName.REFERENCE, arguments, reason, wait, key, as_json=as_json, profile=profile)
+
+
+@app.command("relearn")
+def relearn(
+    model: ModelArgument,
+    reason: ReasonOption,
+    events: Annotated[int | None, typer.Option(min=100, help="How many; by default as configured, or 10000.")] = None,
+    config: ConfigOption = CONFIG,
+    wait: WaitOption = 0.0,
+    key: KeyOption = None,
+    as_json: JsonOption = False,
+) -> int:
+    """Learn what is normal anew, from the next predictions. Until then drift is not checked."""
+    arguments = {} if events is None else {"events": events}
+    return order(config, model, CommandName.RELEARN, arguments, reason, wait, key, as_json=as_json)

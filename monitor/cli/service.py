@@ -1,0 +1,128 @@
+"""`driftd run`, `driftd replay`: the daemon, and the same over a recording.
+
+Shell.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Final
+
+import typer
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from monitor.cli.options import CONFIG, ConfigOption, JsonOption, configuration, err, out, show_json
+from monitor.cli.show import show_status
+from monitor.times import format_time
+
+LevelOption = Annotated[str, typer.Option("--log-level", help="DEBUG, INFO, WARNING or ERROR.")]
+FormatOption = Annotated[str, typer.Option("--log-format", help="json, text, or auto: text on a terminal.")]
+_TELL_EVERY_S: Final = 5.0
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands."""
+    app.command("run")(run)
+    app.command("replay")(replay)
+
+
+def run(
+    config: ConfigOption = CONFIG,
+    log_level: LevelOption = "INFO",
+    log_format: FormatOption = "auto",
+    startup_timeout: Annotated[
+        float | None,
+        typer.Option(help="Exit 75 if Kafka or the database stay away for so many seconds; by default wait."),
+    ] = None,
+) -> int:
+    """Watch the models of the configuration until SIGTERM.
+
+    SIGTERM or Ctrl-C finish the batch in hand, commit, publish what waits and exit 0; a second one ends at once. While
+    Kafka or the database is away the daemon waits, says so at /-/ready, and loses nothing.
+    """
+    from monitor import app, logs
+
+    logs.set_up(_level(log_level), _format(log_format))
+    return app.run(configuration(config), startup_timeout_s=startup_timeout)
+
+
+def replay(
+    config: ConfigOption = CONFIG,
+    as_json: JsonOption = False,
+    out_dir: Annotated[
+        Path | None,
+        typer.Option("--out", help="Directory for alerts, decisions and dead letters; by default the stream's own."),
+    ] = None,
+    publish: Annotated[
+        bool, typer.Option("--publish", help="Publish to Kafka; by default a replay of Kafka publishes nothing.")
+    ] = False,
+    store: Annotated[str | None, typer.Option("--store", help="Another database than store.url.")] = None,
+    fresh: Annotated[bool, typer.Option("--fresh", help="A temporary database, gone afterwards.")] = False,
+    log_level: LevelOption = "WARNING",
+    log_format: FormatOption = "auto",
+) -> None:
+    """Run the recorded topics through the pipeline, from their beginning to their end, and print a summary.
+
+    The way to try thresholds on last month's traffic. The store must be empty: give another one with --store, or use
+    --fresh.
+    """
+    from monitor import logs
+    from monitor.app import parts
+    from monitor.replay import replay as run_replay
+    from monitor.replay import temporary_store
+
+    if store is not None and fresh:
+        raise typer.BadParameter("give either --store or --fresh")
+    if out_dir is not None and publish:
+        raise typer.BadParameter("give either --out or --publish")
+    logs.set_up(_level(log_level), _format(log_format))
+    with contextlib.ExitStack() as stack:
+        url = stack.enter_context(temporary_store()) if fresh else store
+        p = parts(configuration(config), store_url=url)
+        stack.callback(p.engine.dispose)
+        tell = stack.enter_context(_progress())
+        summary: Mapping[str, Any] = run_replay(p, out=out_dir, publish=publish, progress=tell)
+    if as_json:
+        show_json(summary)
+    else:
+        show_status(out, summary)
+
+
+def _level(name: str) -> str:
+    if name.upper() not in ("DEBUG", "INFO", "WARNING", "ERROR"):
+        raise typer.BadParameter(f"--log-level: {name}: not one of DEBUG, INFO, WARNING, ERROR")
+    return name.upper()
+
+
+def _format(name: str) -> Any:
+    if name not in ("auto", "json", "text"):
+        raise typer.BadParameter(f"--log-format: {name}: not one of auto, json, text")
+    return name
+
+
+@contextlib.contextmanager
+def _progress() -> Iterator[Any]:
+    """A bar on a terminal, now and then a line elsewhere; both on standard error."""
+    if err.is_terminal:
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+        with Progress(*columns, console=err, transient=True) as bar:
+            task = bar.add_task("replaying")
+
+            def move(seen: Any) -> None:
+                where = f"replaying {format_time(seen.stream_time)}" if seen.stream_time >= 0 else "replaying"
+                bar.update(task, completed=seen.records, total=seen.of, description=where)
+
+            yield move
+        return
+    told_at = time.monotonic()
+
+    def tell(seen: Any) -> None:
+        nonlocal told_at
+        if time.monotonic() - told_at >= _TELL_EVERY_S:
+            told_at = time.monotonic()
+            err.print(f"replayed {seen.records} of {seen.of} records")
+
+    yield tell

@@ -1,0 +1,186 @@
+"""`driftd check-config`, `driftd topics`: before the daemon runs, and where it had to stop.
+
+Shell.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated, Any
+
+import typer
+from rich.markup import escape
+
+from monitor.app import open_stream, parts
+from monitor.cli.options import CONFIG, ConfigOption, JsonOption, configuration, err, known, out, show_json
+from monitor.config import build
+from monitor.config.schema import Configuration
+from monitor.spec import Bound, BudgetSpec, Consequence, ModelSpec, Reference, RuleSpec
+from monitor.store import schema
+from monitor.store.progress import adopt_topic, move_to
+from monitor.stream.types import TopicState
+from monitor.worker import is_gone
+
+_MIB = 1 << 20
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands."""
+    app.command("check-config")(check_config)
+    app.command("topics")(topics)
+
+
+def check_config(
+    config: ConfigOption = CONFIG,
+    rate: Annotated[
+        float, typer.Option(min=0, help="Predictions per second of each model, for the estimate of memory.")
+    ] = 100.0,
+    as_json: JsonOption = False,
+) -> None:
+    """Read the configuration and the references it names; say what it comes to. Connects to nothing.
+
+    Every error is told at once, each with its place and what to write instead; then the exit code is 78.
+    """
+    p = parts(configuration(config))
+    need = build.memory_need(p.config, rate)
+    models = {m.name: _about(m) for m in p.core.models}
+    for name, file in p.references.items():
+        profile = file.profile()
+        models[name]["reference"] = {
+            "path": str(file.path), "rows": profile.rows, "features": [f.name for f in profile.features],
+            "metrics": {metric: baseline.value for metric, baseline in profile.baselines.items()},
+            "notices": list(profile.notices),
+        }  # fmt: skip
+    document = {
+        "ok": True,
+        "models": models,
+        "memory_mb": {
+            "waiting": round(need.pending / _MIB), "seen": round(need.seen / _MIB),
+            "windows": round(need.windows / _MIB),
+        },
+    }  # fmt: skip
+    if as_json:
+        show_json(document)
+        return
+    for name, about in models.items():
+        out.print(f"[bold]{escape(name)}[/bold]: {about['task']}, champion {escape(about['champion'])}")
+        out.print(f"  window: {about['window']}; false alarms: {about['false_alarms'] or 'drift is not watched'}")
+        if "reference" in about:
+            told = about["reference"]
+            out.print(f"  reference: {escape(told['path'])}, {told['rows']} rows, {len(told['features'])} features")
+            for notice in told["notices"]:
+                out.print(f"    note: {escape(notice)}")
+        elif about["learn"]:
+            out.print(f"  reference: learned from the first {about['learn']} predictions")
+        for rule in about["rules"]:
+            out.print(f"  rule {escape(rule)}")
+    out.print(
+        f"memory at {rate:g} predictions a second: up to {need.pending // _MIB} MB wait for outcomes, "
+        f"{need.seen // _MIB} MB to know repeats, {need.windows // _MIB} MB of windows"
+    )
+    out.print("[green]the configuration is good[/green]")
+
+
+def _about(m: ModelSpec) -> dict[str, Any]:
+    w = m.window
+    window = (
+        f"the last {w.events} predictions, checked every {w.every}"
+        if w.counted
+        else f"{w.span / 60_000:g} min and at least {w.min_events} predictions, checked every {w.pane / 1000:g} s"
+    )
+    return {
+        "task": m.task.value,
+        "champion": m.serving.champion,
+        "window": window,
+        "false_alarms": None if m.drift is None else _budget(m.drift.budget),
+        "learn": m.reference.learn,
+        "rules": [_rule(r) for r in m.rules],
+    }
+
+
+def _budget(budget: BudgetSpec) -> str:
+    if budget.events:
+        return f"{budget.alarms:g} per {budget.events} events"
+    return f"{budget.alarms:g} per {budget.period / 86_400_000:g} days"
+
+
+def _rule(rule: RuleSpec) -> str:
+    sign = "above" if rule.bound is Bound.ABOVE else "below"
+    limit = {
+        Reference.NOTHING: f"{rule.limit:g}",
+        Reference.SHARE: f"{rule.limit:.0%} of baseline",
+        Reference.POINTS: f"baseline {rule.limit:+g}",
+    }[rule.reference]
+    dwell = f" for {rule.dwell / 60_000:g} min" if rule.dwell else f" for {rule.checks} checks"
+    then = "" if rule.then is Consequence.NONE else f", then {rule.then.value}"
+    return f"{rule.name}: {rule.metric} {sign} {limit}{dwell}: {rule.severity.value}{then}"
+
+
+def topics(
+    config: ConfigOption = CONFIG,
+    create: Annotated[bool, typer.Option("--create", help="Make the topics that are missing.")] = False,
+    adopt: Annotated[
+        str | None,
+        typer.Option(metavar="TOPIC", help="A topic was deleted and made anew: read the new one from its beginning."),
+    ] = None,
+    skip: Annotated[
+        str | None,
+        typer.Option(metavar="TOPIC:PARTITION:OFFSET", help="Go on at OFFSET, past records that cannot be read."),
+    ] = None,
+    as_json: JsonOption = False,
+) -> int:
+    """Check the topics, and make those that are missing; 75 if one is missing or is not as it should be.
+
+    Alerts and decisions need compacted topics. --adopt and --skip change where reading goes on; the daemon must not be
+    running then.
+    """
+    c = configuration(config)
+    if adopt is not None or skip is not None:
+        _move(c, adopt, skip)
+    wanted = build.topics(c)
+    admin = open_stream(c, c.stream.events).admin()
+    try:
+        if create:
+            admin.create(wanted)
+        found = admin.check(wanted)
+    finally:
+        admin.close()
+    if as_json:
+        show_json({"topics": {name: state.value for name, state in found.items()}})
+    else:
+        for name, state in found.items():
+            colour = "green" if state is TopicState.PRESENT else "red"
+            out.print(f"{escape(name)}: [{colour}]{state.value.replace('_', ' ')}[/]")
+        if TopicState.MISSING in found.values():
+            err.print("driftd topics --create makes the missing ones")
+    return 0 if all(state is TopicState.PRESENT for state in found.values()) else 75
+
+
+def _move(c: Configuration, adopt: str | None, skip: str | None) -> None:
+    p = parts(c)
+    try:
+        schema.upgrade(p.engine)
+        if adopt is not None:
+            known("topic of events", adopt, c.stream.events)
+            source = p.stream.source()
+            try:
+                bounds = source.bounds([q for q in source.partitions() if q.topic == adopt])
+                first = {q: start for q, (start, _) in bounds.items()}
+                adopt_topic(p.engine, adopt, first, source.identities().get(adopt, ""), c.store.lease / 1000, is_gone)
+            finally:
+                source.close()
+            err.print(f"{adopt} is read from its beginning")
+        if skip is not None:
+            topic, number, offset = _place(skip)
+            known("topic of events", topic, c.stream.events)
+            before = move_to(p.engine, topic, number, offset, c.store.lease / 1000, is_gone)
+            err.print(f"{topic}[{number}] goes on at {offset}; it was at {before}")
+    finally:
+        p.engine.dispose()
+
+
+def _place(text: str) -> tuple[str, int, int]:
+    parts_of: Sequence[str] = text.rsplit(":", 2)
+    if len(parts_of) != 3 or not (parts_of[1].isdigit() and parts_of[2].isdigit()):
+        raise typer.BadParameter(f"--skip: {text}: write TOPIC:PARTITION:OFFSET, such as ml.predictions:0:1234")
+    return parts_of[0], int(parts_of[1]), int(parts_of[2])

@@ -1,0 +1,54 @@
+"""Answers for people, as tables.
+
+Shell only in that it prints. Names come from events, so none of them is taken for markup.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+_SHOWN: Final = ("accuracy", "roc_auc", "mae", "error_rate", "latency_p95_ms", "coverage")
+_COLOUR: Final = {"healthy": "green", "degraded": "yellow", "failed": "red"}
+
+
+def show_status(console: Console, status: Mapping[str, Any]) -> None:
+    """The status document, or a replay's summary, which is one."""
+    events, join, alerts = status["events"], status["join"], status["alerts"]
+    console.print(
+        f"read {events['read']}: {events['predictions']} predictions, {events['outcomes']} outcomes, "
+        f"{events['resources']} resources, {events['dead_letters']} refused, {events['late_predictions']} late"
+    )
+    console.print(
+        f"joined {join['joined']}, waiting {join['pending']}, expired {join['expired']}, late {join['late']}, "
+        f"orphans {join['orphans']}, duplicates {join['duplicates']}, conflicts {join['conflicts']}"
+    )
+    kinds = ", ".join(f"{kind} {n}" for kind, n in alerts["by_kind"].items())
+    console.print(
+        f"alerts: {alerts['firing']} began{f' ({kinds})' if kinds else ''}, {alerts['resolved']} ended; "
+        f"decisions: {status['decisions']}"
+    )
+    for name, model in status["models"].items():
+        level = model["active_level"]
+        answers = "" if level == "primary" else f", [red]level {escape(level)} answers[/red]"
+        console.print(f"\n[bold]{escape(name)}[/bold]: champion {escape(str(model['champion']))}{answers}")
+        console.print(_versions(model["versions"]))
+
+
+def _versions(versions: Mapping[str, Any]) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    for head in ("version", "role", "health", "predictions", "outcomes", "latest window", "fires"):
+        table.add_column(head, justify="right" if head in ("predictions", "outcomes") else "left")
+    for version, v in versions.items():
+        shown = ", ".join(f"{m} {v['metrics'][m]:.4g}" for m in _SHOWN if m in v["metrics"])
+        fires = [*v["firing"], *(f"drift: {f}" for f in v["drifted"]), *(f"quality: {f}" for f in v["data_quality"])]
+        health = f"[{_COLOUR.get(v['health'], 'default')}]{escape(v['health'])}[/]"
+        table.add_row(
+            escape(version), escape(v["role"]), health, str(v["predictions"]), str(v["outcomes"]), escape(shown),
+            escape(", ".join(fires)),
+        )  # fmt: skip
+    return table

@@ -1,0 +1,78 @@
+"""Where reading goes on, changed by hand while no daemon runs.
+
+Shell. It is done under a claim, so a daemon that is running after all is not disturbed: it is refused here.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection, Engine
+
+from monitor.errors import ConfigError
+from monitor.store import tables as t
+from monitor.store.engine import database_clock, translated
+from monitor.store.writer import SHARD, insert
+from monitor.stream.types import Partition
+
+IsGone = Callable[[str], bool]
+
+
+def adopt_topic(
+    engine: Engine, topic: str, first: Mapping[Partition, int], identity: str, lease_s: float, is_gone: IsGone
+) -> None:
+    """The topic was deleted and made anew: go on at its first offsets, and know it by its new identity.
+
+    Raises:
+        ConfigError: a daemon owns the store.
+    """
+    with translated(), engine.begin() as c:
+        kept = [row for row in _positions(c, lease_s, is_gone) if row[0] != topic]
+        fresh: list[list[int | str]] = [[p.topic, p.number, offset, identity] for p, offset in sorted(first.items())]
+        _write(c, sorted(kept + fresh))
+
+
+def move_to(engine: Engine, topic: str, number: int, offset: int, lease_s: float, is_gone: IsGone) -> int | None:
+    """Go on at `offset` of a partition. -> where it was. What is skipped is on record as a gap.
+
+    Raises:
+        ConfigError: a daemon owns the store, or the partition was never read, or `offset` lies before it.
+    """
+    with translated(), engine.begin() as c:
+        rows = _positions(c, lease_s, is_gone)
+        mine = next((row for row in rows if row[:2] == [topic, number]), None)
+        if mine is None:
+            raise ConfigError("--skip", f"{topic}:{number}", "was never read")
+        before = int(mine[2])
+        if offset < before:
+            hint = f"reading is at {before} already; going back would count records twice"
+            raise ConfigError("--skip", offset, hint)
+        mine[2] = offset
+        _write(c, rows)
+        gap = {"topic": topic, "partition": number, "from_offset": before, "to_offset": offset, "seq": 0}
+        c.execute(insert(c, t.gap).values(**gap).on_conflict_do_nothing())
+        return before
+
+
+def _positions(c: Connection, lease_s: float, is_gone: IsGone) -> list[list[int | str]]:
+    age = (database_clock(c) - t.shard.c.updated_at).label("age")
+    row = c.execute(
+        sa.select(t.shard.c.owner, t.shard.c.positions, age).where(t.shard.c.id == SHARD).with_for_update()
+    ).one_or_none()
+    if row is None:
+        return []
+    if row.owner is not None and not is_gone(row.owner) and row.age < lease_s:
+        raise ConfigError("store.url", None, f"is in use by {row.owner}: stop the daemon first")
+    rows: list[list[int | str]] = json.loads(row.positions)
+    return rows
+
+
+def _write(c: Connection, rows: list[list[int | str]]) -> None:
+    # A new epoch, so that a daemon that only looked dead cannot commit its old positions afterwards.
+    c.execute(
+        sa.update(t.shard)
+        .where(t.shard.c.id == SHARD)
+        .values(positions=json.dumps(rows), epoch=t.shard.c.epoch + 1, owner=None)
+    )
