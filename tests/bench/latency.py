@@ -83,9 +83,8 @@ def _measure(bootstrap: str, topic: str, episodes: int, tell: Tell) -> list[floa
         producer.flush(30)
         time.sleep(1.5)  # what is here is processed and committed before the window ends
         number += 1
-        producer.send(topic, _event(number, start + (pane + 1) * _PANE_MS + _LATENESS_MS, not slow), partition=0).get(
-            30
-        )
+        after = _event(number, start + (pane + 1) * _PANE_MS + _LATENESS_MS, not slow)
+        producer.send(topic, after, partition=0).get(30)
         passed = time.monotonic()
         record = _next(consumer)
         seconds.append(time.monotonic() - passed)

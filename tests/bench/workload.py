@@ -92,7 +92,8 @@ def produce(bootstrap: str, topic: str, predictions: int, *, labelled: bool) -> 
 
 
 CONFIG = """\
-stream: {{url: "kafka://{bootstrap}", events: [{topic}], alerts: {topic}.alerts, decisions: {topic}.decisions, dead_letters: {topic}.dead}}
+stream: {{url: "kafka://{bootstrap}", events: [{topic}], alerts: {topic}.alerts, decisions: {topic}.decisions,
+          dead_letters: {topic}.dead}}
 store: {{url: "{store}"}}
 http: {{port: 0}}
 models:
