@@ -4,19 +4,16 @@ from __future__ import annotations
 
 import csv
 import gzip
-import os
 from pathlib import Path
 
 import pytest
 
 from monitor.demo.make_data import OUTPUT, read, table
 
-pytestmark = pytest.mark.skipif("DRIFTD_DATA" not in os.environ, reason="DRIFTD_DATA names the folder of data sets")
 
-
-def test_the_packaged_data_are_made_of_the_original_ones() -> None:
+def test_the_packaged_data_are_made_of_the_original_ones(data: Path) -> None:
     """Predictions may differ in the last digit that is stored: linear algebra does, between machines."""
-    made = table(read(Path(os.environ["DRIFTD_DATA"]) / "bike_sharing_hourly" / "hour.csv.gz"))
+    made = table(read(data / "bike_sharing_hourly" / "hour.csv.gz"))
 
     with gzip.open(OUTPUT, "rt", encoding="utf-8", newline="") as file:
         packaged = list(csv.reader(file))

@@ -1,0 +1,1 @@
+"""The data of the demonstration; NOTICE.md says whose they are."""
