@@ -97,10 +97,12 @@ class _Lookup:
             return
         scale = reference.sd or abs(float(points[0])) or 1.0
         with np.errstate(over="ignore", divide="ignore"):
-            inner = GAP_STEPS / np.diff(points)
+            width = np.diff(points)
+            inner = GAP_STEPS / width
             tail = TAIL_STEPS / scale
-        inner[~np.isfinite(inner)] = 0.0  # a gap too narrow or too wide for a float: its middle will do
+        inner[~np.isfinite(inner)] = 0.0  # a gap too narrow or too wide for a float: its beginning will do
         self._base = np.concatenate([points[:1], points])
+        self._base[1:-1][np.isinf(width)] = 0.0  # or the distance from it, infinite times nothing, would be NaN
         self._steps = np.concatenate([[-tail], inner, [tail]])
 
     def locate(self, values: FloatArray, cells: IntArray, positions: FloatArray) -> None:

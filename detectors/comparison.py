@@ -25,6 +25,7 @@ from detectors.significance import (
     chi_square_p_value,
     ks_critical,
     ks_p_value,
+    least_p_value,
     pair_size,
     psi_p_value,
     rate_p_value,
@@ -166,9 +167,9 @@ class Comparison:
         return numeric + levels + len(self._names) + len(self.categories)
 
     @property
-    def features(self) -> int:
-        """How many features are compared."""
-        return len(self._names)
+    def names(self) -> tuple[str, ...]:
+        """The features that are compared."""
+        return tuple(self._names)
 
     # -- panes -------------------------------------------------------------------------------------------
 
@@ -269,21 +270,22 @@ class Comparison:
                 continue
             phi = r.dispersion.at(n)
             size = pair_size(n, r.rows, phi)
+            least = least_p_value(n / phi, r.rows / phi)
             if ks is not None:
                 d = float(ks.value[f])
-                if ks_critical(level, size) > BLIND_ABOVE:
+                if ks_critical(level, size) > BLIND_ABOVE or least > level:
                     skipped[r.name] = Skipped.BLIND
-                yield _ks_test(r.name, d, n, size, float(ks.error[f]))
+                yield _ks_test(r.name, d, n, size, least, float(ks.error[f]))
             if w1 is not None and not r.constant:
-                yield self._wasserstein(f, float(w1.value[f]), n, size, float(w1.error[f]))
+                yield self._wasserstein(f, float(w1.value[f]), n, size, least, float(w1.error[f]))
             if psi is not None and bins is not None:
                 yield _psi_test(r, float(psi.value[f]), int(bins[f]), n, phi)
             if f in tied:
                 yield from self._levels(r.name, *tied[f].counts(cells), n, phi)
 
-    def _wasserstein(self, feature: int, distance: float, n: int, size: float, error: float) -> _Test:
+    def _wasserstein(self, feature: int, distance: float, n: int, size: float, least: float, error: float) -> _Test:
         def p_value() -> float:
-            return self._law.p_value(feature, distance, size)
+            return max(self._law.p_value(feature, distance, size), least)
 
         name = self.cells.references[feature].name
         return _Test(
@@ -339,10 +341,10 @@ class Comparison:
         )
 
 
-def _ks_test(name: str, d: float, n: int, size: float, error: float) -> _Test:
+def _ks_test(name: str, d: float, n: int, size: float, least: float, error: float) -> _Test:
     return _Test(
         Family.DRIFT, name, "ks", d, d, n, error,
-        lambda level: d >= ks_critical(level, size), lambda: ks_p_value(d, size),
+        lambda level: level >= least and d >= ks_critical(level, size), lambda: max(ks_p_value(d, size), least),
     )  # fmt: skip
 
 

@@ -73,7 +73,9 @@ class BlockVariance:
         # Per size: quarter blocks not yet paired into the next size, and the last three for the sliding sum.
         self._pending = [np.zeros((0, width), np.int64) for _ in sizes]
         self._recent = [np.zeros((0, width), np.int64) for _ in sizes]
-        self._squares = [np.zeros(width) for _ in sizes]
+        # Integers, so that results do not depend on how the rows were cut into batches.
+        self._sums = [np.zeros(width, np.int64) for _ in sizes]
+        self._squares = [np.zeros(width, np.int64) for _ in sizes]
         self._blocks = [0 for _ in sizes]
         self._loose = np.zeros(0, np.int64)
 
@@ -92,16 +94,14 @@ class BlockVariance:
     def _add_units(self, units: IntArray, index: int) -> None:
         if index == len(self._sizes) or not len(units):
             return
-        size = self._sizes[index]
         run = np.concatenate([self._recent[index], units])
         sums = np.cumsum(np.concatenate([np.zeros((1, run.shape[1]), np.int64), run]), axis=0)
         blocks: IntArray = sums[OVERLAP:] - sums[:-OVERLAP]
         if len(blocks):
-            shares = blocks / size
-            expected = self._grouped
             if self._ordered:
-                shares, expected = np.cumsum(shares, axis=1), np.cumsum(expected)
-            self._squares[index] += ((shares - expected) ** 2).sum(axis=0)
+                blocks = np.cumsum(blocks, axis=1)
+            self._sums[index] += blocks.sum(axis=0)
+            self._squares[index] += (blocks**2).sum(axis=0)
             self._blocks[index] += len(blocks)
         self._recent[index] = run[-(OVERLAP - 1) :]
         pairs = np.concatenate([self._pending[index], units])
@@ -112,10 +112,12 @@ class BlockVariance:
     def result(self) -> Dispersion:
         """φ for every size of which there were blocks."""
         sizes, phi = [], []
-        for size, squares, blocks in zip(self._sizes, self._squares, self._blocks, strict=True):
+        expected = np.cumsum(self._grouped) if self._ordered else self._grouped
+        for size, sums, squares, blocks in zip(self._sizes, self._sums, self._squares, self._blocks, strict=True):
             if not blocks:
                 continue
-            variance: FloatArray = squares / blocks
+            mean = sums / (blocks * size)
+            variance: FloatArray = squares / (blocks * size**2) - mean**2 + (mean - expected) ** 2
             ratio = _largest_ratio(variance, self._grouped, size, self._rows, ordered=self._ordered)
             median, high = _under_independence(
                 tuple(np.round(self._grouped, 3).tolist()), self._ordered, self._rows // (size // OVERLAP)

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 _ALLOWED = frozenset({"<i8", "<i4", "<i2", "|i1", "<u8", "<u4", "<u2", "|u1", "<f8", "<f4"})
-_FRAME = struct.Struct("<II")  # length of the header, checksum of all after it
+_FRAME = struct.Struct("<II")  # length of the header, checksum of that length and of all after it
 
 
 class DamagedError(ValueError):
@@ -36,7 +36,7 @@ def pack(magic: bytes, header: Mapping[str, Any], arrays: Mapping[str, NDArray[A
         parts.append(plain.tobytes())
     text = json.dumps({"header": header, "arrays": listed}, ensure_ascii=True, allow_nan=False).encode()
     tail = b"".join([text, *parts])
-    return magic + _FRAME.pack(len(text), zlib.crc32(tail)) + tail
+    return magic + _FRAME.pack(len(text), zlib.crc32(tail, len(text))) + tail
 
 
 def unpack(magic: bytes, blob: bytes) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
@@ -50,7 +50,7 @@ def unpack(magic: bytes, blob: bytes) -> tuple[dict[str, Any], dict[str, NDArray
         raise DamagedError(f"does not begin with {magic!r}")
     length, checksum = _FRAME.unpack_from(blob, len(magic))
     tail = memoryview(blob)[start:]
-    if zlib.crc32(tail) != checksum:
+    if zlib.crc32(tail, length) != checksum:
         raise DamagedError("the checksum does not match")
     content = json.loads(bytes(tail[:length]))
     arrays: dict[str, NDArray[Any]] = {}

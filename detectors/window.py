@@ -65,6 +65,7 @@ class Window:
         self.rule = rule
         self._slices: deque[Slice] = deque()
         self._totals: dict[str, IntArray] = {}
+        self._holders: dict[str, int] = {}  # panes that have a vector
 
     def push(self, newest: Slice) -> None:
         """Take a closed pane in and let those go that the rule no longer reaches.
@@ -87,6 +88,7 @@ class Window:
     def forget(self, name: str) -> None:
         """Drop a vector from all panes: what it was counted against is no longer the reference."""
         self._totals.pop(name, None)
+        self._holders.pop(name, None)
         kept = [replace(s, counts={k: v for k, v in s.counts.items() if k != name}) for s in self._slices]
         self._slices = deque(kept)
 
@@ -95,9 +97,12 @@ class Window:
             if name not in self._totals:
                 self._totals[name] = np.zeros(counts.size, np.int64)
             counts.add_to(self._totals[name], sign)
+            self._holders[name] = self._holders.get(name, 0) + sign
+            if not self._holders[name]:
+                del self._totals[name], self._holders[name]
 
     def total(self, name: str) -> IntArray | None:
-        """Sum of a vector over the window, None if no pane had it. The caller may not write to it."""
+        """Sum of a vector over the window, None if no pane has it. The caller may not write to it."""
         return self._totals.get(name)
 
     def sums(self) -> FloatArray:

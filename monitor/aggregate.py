@@ -138,11 +138,23 @@ class Panes:
 
     def add(self, answers: Answers, place: Callable[[int, IntArray], Mapping[str, Counts]]) -> None:
         """Count answers into their panes. `place` gives what is compared of a variant's rows of `answers`."""
+        self._meet(answers)
         for variant, pane, rows in self.groups(answers.variant, answers.pane):
             held = self._pane(variant, pane, answers.time[rows])
             self._tally(held, answers, rows, variant)
             for name, counts in place(variant, rows).items():
                 held.add(name, counts)
+
+    def _meet(self, answers: Answers) -> None:
+        """What the first of its kind decides is decided in the order of the stream, whatever pane it belongs to."""
+        known = np.flatnonzero(~np.isnan(answers.measured))
+        variants, first = np.unique(answers.variant[known], return_index=True)
+        for variant, value in zip(variants.tolist(), answers.measured[known[first]].tolist(), strict=True):
+            self.offset.setdefault(variant, value)
+        for given in filter(None, answers.metrics):
+            for name, value in given.items():
+                if value is not None:
+                    self._user_metric(name)
 
     def _pane(self, variant: int, pane: int, times: IntArray) -> OpenPane:
         first, last = int(times.min()), int(times.max())
@@ -165,8 +177,9 @@ class Panes:
         measured = answers.measured[rows]
         measured = measured[~np.isnan(measured)]
         if len(measured):
-            offset = self.offset.setdefault(variant, float(measured[0]))
-            self._sum(pane, tally, Tally.VALUES, Sum.VALUE, Sum.VALUE_SQUARED, measured - offset)
+            with np.errstate(over="ignore"):
+                measured = measured - self.offset[variant]
+            self._sum(pane, tally, Tally.VALUES, Sum.VALUE, Sum.VALUE_SQUARED, measured)
         batch_ms = answers.batch_ms[rows]
         batch_ms = batch_ms[~np.isnan(batch_ms)]
         if len(batch_ms):
@@ -198,7 +211,7 @@ class Panes:
                 continue
             tally[len(TALLY) + place] += len(column)
             at = len(SUMS) + 2 * place
-            array = np.array(column)
+            array = np.array(column, np.float64)
             with np.errstate(over="ignore"):
                 pane.sums[at] = add_in_order(pane.sums[at], array)
                 pane.sums[at + 1] = add_in_order(pane.sums[at + 1], array**2)
@@ -249,9 +262,9 @@ class Panes:
                 held.settle()
         return fragments
 
-    def restore(self, variant: int, pane: int, bodies: Sequence[bytes]) -> None:
-        """Put an open pane together from its fragments, in order of commits."""
-        self._open[variant, pane] = whole(bodies)
+    def restore(self, variant: int, pane: int, held: OpenPane) -> None:
+        """Go on with a pane that was open when it was stored."""
+        self._open[variant, pane] = held
 
 
 def slice_of(pane: int, held: OpenPane, width: int) -> Slice:

@@ -64,23 +64,26 @@ class Codes(dict[str, int]):
         return fresh
 
     def restore(self, entries: Iterable[Entry]) -> None:
-        """Take entries of the database back."""
+        """Take entries of the database back: they are not fresh, also where construction made them already."""
         for entry in entries:
             self._set(entry.text, entry.code)
+            self._fresh = [fresh for fresh in self._fresh if fresh.text != entry.text]
 
 
 class Labels:
     """Label of a classification → code. In a binary task all ways to say yes are POSITIVE.
 
-    Without a configured positive class, 1, true and yes are positive and 0, false and no negative; other
-    texts are classes of their own, and `has_positive` tells whether a positive one was ever seen.
+    Where the positive class is configured, every other text of a binary task is NEGATIVE, so that a
+    probability below the threshold and the name of the other class are the same answer. Where it is not, 1,
+    true and yes are POSITIVE, 0, false and no NEGATIVE, and other texts are classes of their own.
     """
 
     def __init__(self, model: str, limit: int, *, binary: bool, positive: str | None) -> None:
         self._binary = binary
-        self._positive = positive
+        self._positive = None if positive is None else text_of(positive)
         self.codes = Codes(model, "label", limit, first=2 if binary else 0)
-        self._known: dict[str, int] = {}
+        self._limit = limit
+        self._known: dict[str, int] = {}  # bounded, as the codes are
 
     def code(self, label: object) -> int:
         """The code of a JSON scalar."""
@@ -88,18 +91,17 @@ class Labels:
         known = self._known.get(text)
         if known is None:
             known = self._code(text)
-            if known != self.codes.get(OTHER):
+            if len(self._known) < self._limit and known != self.codes.get(OTHER):
                 self._known[text] = known
         return known
 
     def _code(self, text: str) -> int:
         if self._binary:
             if self._positive is not None:
-                if text == self._positive:
-                    return POSITIVE
-            elif text.lower() in _POSITIVE_TEXTS:
+                return POSITIVE if text == self._positive else NEGATIVE
+            if text.lower() in _POSITIVE_TEXTS:
                 return POSITIVE
-            elif text.lower() in _NEGATIVE_TEXTS:
+            if text.lower() in _NEGATIVE_TEXTS:
                 return NEGATIVE
         return self.codes[text]
 
@@ -111,6 +113,7 @@ class Labels:
 
     def is_positive(self, text: str) -> bool:
         """Whether a key of `scores` names the positive class."""
+        text = text_of(text)
         return text == self._positive if self._positive is not None else text.lower() in _POSITIVE_TEXTS
 
 

@@ -67,7 +67,7 @@ class Evaluator:
     # -- one check ---------------------------------------------------------------------------------------
 
     def check(
-        self, watch: VersionWatch, outcome_panes: tuple[int, int] | None, users: Sequence[str], wall: int
+        self, watch: VersionWatch, outcome_panes: tuple[int, int] | None, users: Sequence[str], wall: int | None
     ) -> None:
         """Judge the window of a version as it is now. `users` are the names of the user's own metrics."""
         window = AlertWindow(watch.window.start, watch.window.end, watch.window.events)
@@ -89,7 +89,8 @@ class Evaluator:
         nothing = CheckResult((), (), frozenset(), {})
         if self._spec.drift is None or watch.version in (*LEVELS, OTHER):
             return nothing
-        comparisons = [c for c in self._normal.comparisons(watch.version) if c.holds(watch.window.total)]
+        everything = self._normal.comparisons(watch.version)
+        comparisons = [c for c in everything if c.holds(watch.window.total)]
         if not comparisons:
             watch.count_check("no_reference")
             return nothing
@@ -105,7 +106,7 @@ class Evaluator:
         seen.update(v.feature for v in result.values if v.statistic != "missing_rate")
         watch.skipped = {name: why.value for name, why in result.skipped.items()}
         watch.count_check("drift" if result.findings else "ok")
-        watched = sum(c.features for c in comparisons)
+        watched = [name for c in everything for name in c.names]
 
         def evidence(name: str) -> Evidence | None:
             found = (c.evidence(name, watch.window.total) for c in comparisons)
@@ -119,7 +120,8 @@ class Evaluator:
 
     def tests(self, watch: VersionWatch) -> int:
         """Tests of one check of a version that share the budget."""
-        return sum(c.tests for c in self._normal.comparisons(watch.version)) + len(watch.rules)
+        held = (c for c in self._normal.comparisons(watch.version) if c.holds(watch.window.total))
+        return sum(c.tests for c in held) + len(watch.rules)
 
     def budget(self, watch: VersionWatch) -> Budget:
         """What the false-alarm budget of the model leaves for each test of a version.
@@ -135,7 +137,7 @@ class Evaluator:
             events = budget.events or budget.period * rate
             return Budget(events / budget.alarms / window.every, self.tests(watch))
         period = budget.period or budget.events / max(rate, 1e-9)
-        versions = sum(w.version not in (*LEVELS, OTHER) for w in self._watches.values())
+        versions = sum(w.version not in (*LEVELS, OTHER) and len(w.window) > 0 for w in self._watches.values())
         return Budget(period / budget.alarms / window.pane, self.tests(watch) * max(versions, 1))
 
     def _measured_rate(self, watch: VersionWatch) -> float:
@@ -160,7 +162,7 @@ class Evaluator:
         *,
         outcomes: bool,
         now: int,
-        wall: int,
+        wall: int | None,
     ) -> None:
         """Rules on the metrics of a window; then the health of the version, and who serves."""
         level = self.budget(watch).level
@@ -193,14 +195,14 @@ class Evaluator:
             watch.health = replace(watch.health, health=Health.FAILED, better_since=None)
             self._steering.breached(watch.version, spec.then, rule.alert.event_id, now, self.health)
 
-    def _observe(self, watch: VersionWatch, now: int, wall: int) -> None:
-        """Health after a check: downwards at once, upwards after `recover_after`."""
+    def _observe(self, watch: VersionWatch, now: int, wall: int | None) -> None:
+        """Health after a check: downwards at once, upwards after `recover_after`. Rules decide it, drift by itself not:
+        inputs may change for good, and a model that still answers well need not stay away for that.
+        """
         found = [
             Health.FAILED if r.rule.then is not Consequence.NONE else _HEALTH[r.rule.severity] for r in watch.firing
         ]
-        if watch.drift.starts_at is not None and watch.drift.severity is Severity.CRITICAL:
-            found.append(Health.DEGRADED)
-        watch.health = observe(watch.health, worst(found), wall, self._spec.recover_after)
+        watch.health = observe(watch.health, worst(found), now if wall is None else wall, self._spec.recover_after)
         self._steering.recovered(self.health, now)
 
     def health(self, version: str) -> Health:
@@ -265,7 +267,7 @@ class Evaluator:
 
     # -- outcomes ----------------------------------------------------------------------------------------
 
-    def judge_outcomes(self, watch: VersionWatch, clock: int, now: int, users: Sequence[str], wall: int) -> None:
+    def judge_outcomes(self, watch: VersionWatch, clock: int, now: int, users: Sequence[str], wall: int | None) -> None:
         """Rules on quality, for every window of which enough outcomes are there now. `now` dates what is said."""
         table, spec = watch.outcomes, self._spec.outcomes
         if table is None or spec is None:
@@ -279,13 +281,19 @@ class Evaluator:
             baseline = self._outcome_baseline(watch, window, users)
             self._judge(watch, seen, estimates, {}, baseline, outcomes=True, now=now, wall=wall)
 
-    def outcome_row(self, watch: VersionWatch, window: OutcomeWindow, users: Sequence[str]) -> HistoryRow | None:
-        """The row of the history of a window, as its outcomes are now; None where there are none."""
+    def outcome_row(
+        self, watch: VersionWatch, window: OutcomeWindow, users: Sequence[str], *, final: bool
+    ) -> HistoryRow | None:
+        """The row of the history of a window, as its outcomes are now.
+
+        None where there are none yet, and none were to be expected: that there are none is a fact once the window
+        is `final`.
+        """
         if watch.outcomes is None:
             return None
         estimates = watch.outcomes.metrics(window.first, window.last, users)
         coverage = estimates.get("coverage")
-        if coverage is None or not watch.joined:
+        if coverage is None or not (final or "label_delay_s" in estimates):
             return None
         named = list(estimates.items())
         return HistoryRow(

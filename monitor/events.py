@@ -10,24 +10,27 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from enum import IntEnum
-from itertools import chain, compress, repeat
+from itertools import compress, repeat
 from operator import attrgetter
+from types import NoneType
 from typing import Annotated, Any, Literal, Protocol
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from detectors.categorical import text_of
 from detectors.types import BoolArray, FloatArray, IntArray
-from monitor.catalog import NEGATIVE, POSITIVE, UNKNOWN, Codes, Labels, Variants
-from monitor.features import FeatureReader, FeatureRows
+from monitor.catalog import NEGATIVE, POSITIVE, Codes, Labels, Variants
+from monitor.features import FeatureReader, FeatureRows, Whole
 from monitor.join.ids import hash_ids, model_seed
-from monitor.refusals import LARGEST_INTEGER, SERVED_BY, Refusal, Refused, examine
+from monitor.refusals import LARGEST_INTEGER, SERVED_BY, Expected, Refusal, Refused, bad_text, examine
 from monitor.spec import CoreSpec, Task
 from monitor.stream.types import Batch
 from monitor.times import UNREADABLE, format_time, parse_times
 
 _DECODE_FAULTS = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, MemoryError)
+_NOBODY = -1
 _SERVED_BY_CODE = {name: i for i, name in enumerate(SERVED_BY)}
 
 
@@ -89,6 +92,13 @@ class _Decoded(Protocol):
     model: str
 
 
+class _Index(dict[str, int]):
+    """Name of a model → its number."""
+
+    def __missing__(self, name: str) -> int:
+        return _NOBODY
+
+
 class EventDecoder:
     """Decodes batches. Owns the codes of segments and labels; readers of features are given to it."""
 
@@ -101,7 +111,7 @@ class EventDecoder:
         self._tasks = [model.task for model in spec.models]
         self._thresholds = [model.threshold for model in spec.models]
         self._names = [model.name for model in spec.models]
-        self._index = {name: i for i, name in enumerate(self._names)}
+        self._index = _Index((name, i) for i, name in enumerate(self._names))
         self.labels = [
             Labels(m.name, spec.limits.labels, binary=m.task is Task.BINARY, positive=m.positive) for m in spec.models
         ]
@@ -113,7 +123,10 @@ class EventDecoder:
         self._decode = msgspec.json.Decoder(self._types.any).decode
 
     def decode(self, batch: Batch, wall: int) -> tuple[Events, list[Refused]]:
-        """Columns of what is accepted, and the refused records in order. `wall` is the time of day in ms."""
+        """Columns of what is accepted, and the refused records in order. `wall` is the time of day in ms.
+
+        A refused record leaves no trace: no code is given to its texts.
+        """
         refused: dict[int, Refused] = {}
         rows, events = self._decoded(batch.values, refused)
         while True:
@@ -136,7 +149,7 @@ class EventDecoder:
                 pass
             else:
                 rows = list(range(len(values)))
-                return self._without_nul(values, rows, events, refused)
+                return self._without_bad_text(values, rows, events, refused)
         rows, events = [], []
         for row, raw in enumerate(values):
             try:
@@ -144,25 +157,26 @@ class EventDecoder:
                     raise msgspec.DecodeError
                 events.append(decode(raw))
             except _DECODE_FAULTS as fault:
-                reason, detail = examine(raw, self._limits) or (Refusal.NOT_JSON, str(fault))
+                reason, detail = examine(raw, self._limits, self._expected) or (Refusal.NOT_JSON, str(fault))
                 refused[row] = Refused(row, reason, detail)
             else:
                 rows.append(row)
-        return self._without_nul(values, rows, events, refused)
+        return self._without_bad_text(values, rows, events, refused)
 
-    def _without_nul(
+    def _without_bad_text(
         self, values: Sequence[bytes | None], rows: list[int], events: list[_Decoded], refused: dict[int, Refused]
     ) -> tuple[list[int], list[_Decoded]]:
-        """JSON may spell a NUL that no database stores as text."""
-        if b"\\" not in b"".join(values[row] for row in rows):  # type: ignore[misc]  # none is None
-            return rows, events  # few events have a backslash, and looking for one byte is cheap
-        suspects = [i for i, row in enumerate(rows) if b"\\u0000" in values[row]]  # type: ignore[operator]  # not None
-        for i in reversed(suspects):
-            row = rows[i]
-            finding = examine(values[row], self._limits)
-            if finding is not None:
-                refused[row] = Refused(row, *finding)
-                del rows[i], events[i]
+        """Two things that the decoder lets pass: a NUL, and bytes that are not UTF-8 in what it skips."""
+        whole = b"".join(values[row] for row in rows)  # type: ignore[misc]  # none is None
+        if b"\\u0000" not in whole and (whole.isascii() or _is_utf8(whole)):
+            return rows, events  # nearly always, and looking at all of it in one go is cheap
+        for i in reversed(range(len(rows))):
+            row, raw = rows[i], values[rows[i]] or b""
+            if b"\\u0000" in raw or not _is_utf8(raw):
+                finding = bad_text(raw)
+                if finding is not None:
+                    refused[row] = Refused(row, *finding)
+                    del rows[i], events[i]
         return rows, events
 
     def _explained(self, batch: Batch, row: int, event: _Decoded, reason: Refusal | None) -> Refused:
@@ -173,15 +187,22 @@ class EventDecoder:
                 stamp = int(batch.timestamp[row])
                 written = f", the record is of {format_time(stamp)}" if stamp >= 0 else ""
                 return Refused(row, reason, f"time: {event.time!r}: too far in the future{written}")
-        numeric = self._tasks[self._index[event.model]] is Task.REGRESSION
-        finding = examine(batch.values[row], self._limits, numeric)
+        finding = examine(batch.values[row], self._limits, self._expected)
         return Refused(row, *(finding or (Refusal.BAD_VALUE, "a value is out of range")))
+
+    def _expected(self, model: object) -> Expected | None:
+        """What a model makes of its events, None for one that is not configured."""
+        index = self._index.get(str(model), _NOBODY)
+        if index == _NOBODY:
+            return None
+        return Expected(self._tasks[index] is Task.REGRESSION, self.readers[index].looks_at)
 
     # -- columns -----------------------------------------------------------------------------------------
 
     def _columns(
         self, batch: Batch, rows: list[int], events: list[_Decoded], wall: int, found: dict[int, Refusal | None]
     ) -> Events:
+        """The columns; or, where that leaves something in `found`, columns that are of no use."""
         count = len(events)
         kind_of = self._types.kinds.__getitem__
         kinds = np.fromiter(map(kind_of, map(type, events)), np.uint8, count)
@@ -191,27 +212,31 @@ class EventDecoder:
         row = np.array(rows, np.int64)
         c = _Builder(count)
         c.time = self._times(batch, row, events, wall, found)
-        said = list(compress(events, (kinds == Kind.SERVED).tolist())) if len(predictions) < count else events
-        told = [events[i] for i in outcomes.tolist()]
-        c.variant[predictions] = np.fromiter(
-            map(self._variants.__getitem__, map(attrgetter("model", "version"), said)), np.uint16, len(said)
-        )
-        self._outcome_variants(c, outcomes, told, found)
-        self._resources(c, resources, [events[i] for i in resources.tolist()])
-        c.model = self._variants.model_of()[c.variant]
-        for i in np.flatnonzero(c.model < 0).tolist():
+        c.model = np.fromiter(map(self._index.__getitem__, map(attrgetter("model"), events)), np.int64, count)
+        for i in np.flatnonzero(c.model == _NOBODY).tolist():
             found.setdefault(i, Refusal.UNKNOWN_MODEL)
         if found:
             return c.events(row, kinds)
+        said: list[Any] = events if len(predictions) == count else [events[i] for i in predictions.tolist()]
+        told: list[Any] = [events[i] for i in outcomes.tolist()]
+        self._numbers(c, predictions, said, "prediction", found)
+        self._numbers(c, outcomes, told, "actual", found)
+        if None in map(attrgetter("prediction"), said):
+            for i, event in zip(predictions.tolist(), said, strict=True):
+                if event.prediction is None and event.error is None:
+                    found[i] = None
+        if not found:
+            self._features(c, predictions, said, found)
+        if found:
+            return c.events(row, kinds)
+        # From here on texts are given codes, in the order of events, so that it does not matter how the stream was cut.
+        self._variant_codes(c, kinds, events)
         self._hash(c, np.flatnonzero(kinds != Kind.RESOURCES), events, len(resources) == 0)
         self._answers(c, predictions, said)
-        self._metrics(c, predictions, said, found)
-        self._metrics(c, outcomes, told, found)
-        self._values(c, predictions, said, "prediction", found)
-        for i in predictions[np.isnan(c.value[predictions]) & ~c.failed[predictions]].tolist():
-            found.setdefault(i, None)
-        self._values(c, outcomes, told, "actual", found)
-        self._features(c, predictions, said, found)
+        self._labels(c, kinds, events)
+        for i, event in zip(outcomes.tolist(), told, strict=True):
+            c.metrics[i] = event.metrics or None
+        self._resources(c, resources, [events[i] for i in resources.tolist()])
         unserved = np.fromiter(map(attrgetter("served"), said), np.bool_, len(said))
         kinds[predictions[~unserved]] = Kind.UNSERVED
         return c.events(row, kinds)
@@ -229,13 +254,18 @@ class EventDecoder:
             found[i] = Refusal.TIME_IN_FUTURE
         return times
 
-    def _outcome_variants(
-        self, c: _Builder, at: IntArray, told: list[_Decoded], found: dict[int, Refusal | None]
-    ) -> None:
+    def _variant_codes(self, c: _Builder, kinds: NDArray[np.uint8], events: list[Any]) -> None:
         """Outcomes carry no version: they wait under the code of their model."""
-        if len(at):
-            codes = {name: self._variants.of_model(i) for name, i in self._index.items()}
-            c.variant[at] = [codes.get(event.model, UNKNOWN) for event in told]
+        outcome = kinds == Kind.OUTCOME
+        if not outcome.any():
+            versions = map(attrgetter("model", "version"), events)
+            c.variant[:] = np.fromiter(map(self._variants.__getitem__, versions), np.uint16, len(events))
+            return
+        of_model = np.array([self._variants.of_model(i) for i in range(len(self._names))], np.uint16)
+        c.variant[outcome] = of_model[c.model[outcome]]
+        named = list(compress(events, (~outcome).tolist()))
+        versions = map(attrgetter("model", "version"), named)
+        c.variant[~outcome] = np.fromiter(map(self._variants.__getitem__, versions), np.uint16, len(named))
 
     def _hash(self, c: _Builder, at: IntArray, events: list[Any], all_of_them: bool) -> None:
         hashed = events if all_of_them else [events[i] for i in at.tolist()]
@@ -258,90 +288,98 @@ class EventDecoder:
         assigned = list(map(attrgetter("assigned"), said))
         if any(assigned):
             c.contaminated[at] = [
-                a is not None and a != event.version and event.served_by == "primary"
+                bool(a) and a != event.version and event.served_by == "primary"
                 for a, event in zip(assigned, said, strict=True)
             ]
+        metrics = list(map(attrgetter("metrics"), said))
+        if any(metrics):
+            c.metrics[at] = [given or None for given in metrics]
         batches = list(map(attrgetter("batch"), said))
         for i in compress(range(count), batches):
             c.batch_size[at[i]], c.batch_ms[at[i]] = batches[i].size, batches[i].ms
 
     def _resources(self, c: _Builder, at: IntArray, reports: list[Any]) -> None:
         for i, report in zip(at.tolist(), reports, strict=True):
-            c.variant[i] = self._variants[report.model, report.version]
             amounts = (report.memory_mb, report.cpu_percent, report.gpu_percent)
             c.resources[i] = [np.nan if amount is None else amount for amount in amounts]
 
-    def _metrics(self, c: _Builder, at: IntArray, events: list[Any], found: dict[int, Refusal | None]) -> None:
-        metrics = list(map(attrgetter("metrics"), events))
-        given = [values for values in metrics if values]
-        if not given:
-            return
-        c.metrics[at] = metrics
-        flat = _numbers(list(chain.from_iterable(map(dict.values, given))))
-        if (np.abs(flat) > LARGEST_INTEGER).any():
-            # A large whole number is fine as a float and a fault as an integer: only the text can tell.
-            for i, values in zip(at.tolist(), metrics, strict=True):
-                if values and any(v is not None and abs(v) > LARGEST_INTEGER for v in values.values()):
-                    found[i] = None
-
-    def _values(
+    def _numbers(
         self, c: _Builder, at: IntArray, events: list[Any], field: str, found: dict[int, Refusal | None]
     ) -> None:
+        """What regressions predict, and what was actual."""
         values = list(map(attrgetter(field), events))
-        models = c.model[at]
-        for model in np.unique(models).tolist():
-            mine = np.flatnonzero(models == model)
-            picked, its = (values, events) if len(mine) == len(values) else (
-                [values[i] for i in mine.tolist()], [events[i] for i in mine.tolist()]
-            )  # fmt: skip
-            rows = at[mine]
-            if self._tasks[model] is Task.REGRESSION:
-                numbers, bad = _regression(picked)
-                c.value[rows] = numbers
+        for model, mine in self._by_model(c.model[at]):
+            if self._tasks[model] is not Task.REGRESSION:
+                continue
+            picked = values if len(mine) == len(values) else [values[i] for i in mine.tolist()]
+            if set(map(type, picked)) <= {int, float, NoneType}:
+                c.value[at[mine]] = _numbers(picked)
             else:
-                codes, scores, bad = self._classified(model, picked, its, predicted=field == "prediction")
-                c.value[rows], c.score[rows] = codes, scores
-            for i in bad:
-                found[int(rows[i])] = None
+                for i, value in zip(at[mine].tolist(), picked, strict=True):
+                    if isinstance(value, bool | str):
+                        found[i] = None
 
-    def _classified(
-        self, model: int, values: list[Any], events: list[Any], *, predicted: bool
-    ) -> tuple[FloatArray, FloatArray, list[int]]:
-        """(label codes, scores, positions to refuse). A score is P(positive), or that of the predicted class."""
-        labels, binary = self.labels[model], self._tasks[model] is Task.BINARY
-        code = labels.code
-        codes = np.array([np.nan if v is None else code(v) for v in values], np.float64)
-        scores = np.full(len(values), np.nan)
-        kinds = set(map(type, values))
-        bad = []
-        if int in kinds:
-            bad = [i for i, v in enumerate(values) if type(v) is int and abs(v) > LARGEST_INTEGER]
-        if not predicted:
-            return codes, scores, bad
-        if binary and float in kinds:
-            for i, v in enumerate(values):
-                # Between the labels 0 and 1 lies a probability of the positive class.
-                if type(v) is float and 0 < v < 1:
-                    codes[i] = POSITIVE if v >= self._thresholds[model] else NEGATIVE
-                    scores[i] = v
-        given = list(map(attrgetter("scores"), events))
-        for i in compress(range(len(given)), given):
-            scores[i] = self._score(labels, given[i], values[i], binary=binary)
-        return codes, scores, bad
+    def _by_model(self, models: IntArray) -> Iterator[tuple[int, IntArray]]:
+        """(model, its rows)."""
+        for model in np.unique(models).tolist():
+            yield model, np.flatnonzero(models == model)
 
-    def _score(self, labels: Labels, scores: Mapping[str, float], predicted: object, *, binary: bool) -> float:
-        if not binary:
-            if predicted is None:
-                return float("nan")
-            wanted = labels.code(predicted)
-            return next((p for name, p in scores.items() if labels.code(name) == wanted), float("nan"))
-        return next((p for name, p in scores.items() if labels.is_positive(name)), float("nan"))
+    def _labels(self, c: _Builder, kinds: NDArray[np.uint8], events: list[Any]) -> None:
+        """What classifiers predict, and what was actual, in the order of events."""
+        for model, rows in self._by_model(c.model):
+            if self._tasks[model] is Task.REGRESSION:
+                continue
+            told = kinds == Kind.OUTCOME
+            at = rows[kinds[rows] != Kind.RESOURCES]
+            its = events if len(at) == len(events) else [events[i] for i in at.tolist()]
+            if told[at].any():
+                values = [e.actual if t else e.prediction for e, t in zip(its, told[at].tolist(), strict=True)]
+                said = np.flatnonzero(~told[at])
+                answers = [its[i] for i in said.tolist()]
+            else:
+                values, said, answers = list(map(attrgetter("prediction"), its)), np.arange(len(at)), its
+            probable = self._probable(model, values, said)
+            code = self.labels[model].code
+            codes = [None if v is None else code(v) for v in values]
+            scores = np.full(len(values), np.nan)
+            for i, (label, score) in probable.items():
+                codes[i], scores[i] = label, score
+            c.value[at] = _numbers(codes)
+            self._scores(model, scores, said, answers)
+            c.score[at] = scores
+
+    def _probable(self, model: int, values: list[Any], said: IntArray) -> dict[int, tuple[int, float]]:
+        """Predictions of a binary task that are probabilities: (label, score) by position. Takes them out of `values`.
+
+        Between the labels 0 and 1 lies a probability of the positive class; it is no label itself.
+        """
+        found: dict[int, tuple[int, float]] = {}
+        if self._tasks[model] is not Task.BINARY or float not in set(map(type, values)):
+            return found
+        for i in said.tolist():
+            value = values[i]
+            if type(value) is float and 0 < value < 1:
+                found[i] = (POSITIVE if value >= self._thresholds[model] else NEGATIVE, value)
+                values[i] = None
+        return found
+
+    def _scores(self, model: int, scores: FloatArray, said: IntArray, answers: list[Any]) -> None:
+        """A score is P(positive) of a binary task, else that of the predicted class; it is not always given."""
+        given = list(map(attrgetter("scores"), answers))
+        labels = self.labels[model]
+        if not any(given):
+            return
+        if self._tasks[model] is Task.BINARY:
+            for i, ps in compress(zip(said.tolist(), given, strict=True), given):
+                scores[i] = next((p for name, p in ps.items() if labels.is_positive(name)), scores[i])
+            return
+        for i, answer in compress(zip(said.tolist(), answers, strict=True), given):
+            scores[i] = _score_of(answer.prediction, answer.scores)
 
     def _features(self, c: _Builder, at: IntArray, said: list[Any], found: dict[int, Refusal | None]) -> None:
         raws = list(map(attrgetter("features"), said))
         models = c.model[at]
-        for model in np.unique(models).tolist():
-            mine = np.flatnonzero(models == model)
+        for model, mine in self._by_model(models):
             picked = raws if len(mine) == len(raws) else [raws[i] for i in mine.tolist()]
             c.features[model], bad = self.readers[model].read(picked)
             c.feature_row[at[mine]] = np.arange(len(mine))
@@ -376,24 +414,29 @@ class _Builder:
         return Events(row=row, kind=kinds, **vars(self))
 
 
-def _numbers(values: list[float | None]) -> FloatArray:
+def _numbers(values: Sequence[float | None]) -> FloatArray:
     try:
         return np.fromiter(values, np.float64, len(values))
     except TypeError:
         return np.array(values, np.float64)
 
 
-def _regression(values: list[Any]) -> tuple[FloatArray, list[int]]:
-    """(numbers, positions to refuse); None is NaN."""
-    kinds = set(map(type, values))
-    bad: list[int] = []
-    if not kinds <= {int, float, type(None)}:
-        bad = [i for i, v in enumerate(values) if isinstance(v, bool | str)]
-        values = [None if isinstance(v, bool | str) else v for v in values]
-    if int in kinds:
-        bad += [i for i, v in enumerate(values) if type(v) is int and abs(v) > LARGEST_INTEGER]
-        values = [None if type(v) is int and abs(v) > LARGEST_INTEGER else v for v in values] if bad else values
-    return _numbers(values), bad
+def _score_of(predicted: object, scores: Mapping[str, float]) -> float:
+    """The probability of the predicted class; NaN where it is not among them."""
+    if predicted is None:
+        return np.nan
+    text = text_of(predicted)
+    if text in scores:
+        return scores[text]
+    return next((p for name, p in scores.items() if text_of(name) == text), np.nan)
+
+
+def _is_utf8(raw: bytes) -> bool:
+    try:
+        raw.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 @dataclass(frozen=True, slots=True)
@@ -406,10 +449,12 @@ def _event_types(id_length: int) -> _Types:
     """The structs that records are decoded into; what they can check is checked in C."""
     ident = Annotated[str, msgspec.Meta(min_length=1, max_length=id_length)]
     text = Annotated[str, msgspec.Meta(max_length=id_length)]
-    amount = Annotated[float, msgspec.Meta(ge=0, le=float(LARGEST_INTEGER))]
+    most = LARGEST_INTEGER
+    amount = Annotated[int, msgspec.Meta(ge=0, le=most)] | Annotated[float, msgspec.Meta(ge=0, le=float(most))]
     probability = Annotated[float, msgspec.Meta(ge=0, le=1)]
-    time = str | int | float
-    label = text | int | float | bool
+    time = str | Whole | float
+    label = text | Whole | float | bool
+    metrics = dict[str, Whole | float | None] | None
     options: dict[str, Any] = {"tag_field": "type", "gc": False}
     batch = msgspec.defstruct("Batch", [("size", amount), ("ms", amount)], gc=False)
     prediction = msgspec.defstruct(
@@ -418,9 +463,9 @@ def _event_types(id_length: int) -> _Types:
             ("request_id", ident), ("time", time), ("model", ident), ("version", ident),
             ("schema", Literal[1], 1), ("assigned", text | None, None), ("served", bool, True),
             ("served_by", Literal[SERVED_BY], "primary"), ("segment", text | None, ""),
-            ("features", msgspec.Raw, msgspec.Raw(b"")), ("prediction", label | None, None),
+            ("features", msgspec.Raw, msgspec.Raw(b"{}")), ("prediction", label | None, None),
             ("scores", dict[str, probability] | None, None), ("latency_ms", amount | None, None),
-            ("error", text | None, None), ("metrics", dict[str, float | None] | None, None),
+            ("error", text | None, None), ("metrics", metrics, None),
             ("batch", batch | None, None),
         ],
         tag="prediction", **options,
@@ -429,7 +474,7 @@ def _event_types(id_length: int) -> _Types:
         "Outcome",
         [
             ("request_id", ident), ("time", time), ("model", ident), ("actual", label), ("schema", Literal[1], 1),
-            ("metrics", dict[str, float | None] | None, None),
+            ("metrics", metrics, None),
         ],
         tag="outcome", **options,
     )  # fmt: skip

@@ -17,7 +17,7 @@ from detectors.categorical import text_of
 from detectors.reference import Column, Profile, build_features
 from detectors.saved import pack, unpack
 from detectors.types import FloatArray, IntArray
-from monitor.features import RESERVED, Scalar, scalars
+from monitor.features import RESERVED, Scalar, ignored_names, members
 from monitor.spec import FeatureKind
 
 _MAGIC = b"DRIFTLRN"
@@ -46,7 +46,7 @@ class FeatureLearner:
     @property
     def missing(self) -> int:
         """Answers still needed."""
-        return self.wanted - self.held
+        return max(self.wanted - self.held, 0)
 
     def add(self, raws: Sequence[bytes], times: IntArray) -> None:
         """Take undecoded features in; no more than are missing."""
@@ -55,7 +55,8 @@ class FeatureLearner:
 
     def profile(self) -> Profile:
         """The frozen profile of what was gathered."""
-        rows = [scalars(raw) for raw in self._raw]
+        ignored = ignored_names(self._kinds)
+        rows = [members(raw, ignored) or {} for raw in self._raw]
         kinds, columns, notices = columns_of(rows, self._kinds)
         return Profile(
             features=build_features(kinds, columns, len(rows), self._points),
@@ -146,7 +147,7 @@ class AnswerLearner:
     @property
     def missing(self) -> int:
         """Answers still needed."""
-        return self.wanted - len(self._value)
+        return max(self.wanted - len(self._value), 0)
 
     def add(self, values: FloatArray, scores: FloatArray) -> None:
         """Numbers or label codes, and scores; no more than are missing."""

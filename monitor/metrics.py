@@ -33,6 +33,12 @@ class MetricInfo:
     better: Better
     needs_outcomes: bool
     help: str
+    always: bool = False  # kept whatever `outcomes.metrics` lists
+
+    @property
+    def of_quality(self) -> bool:
+        """Whether it is one of those that `outcomes.metrics` chooses from."""
+        return self.needs_outcomes and not self.always
 
 
 _H, _L, _N = Better.HIGHER, Better.LOWER, Better.NEITHER
@@ -66,8 +72,8 @@ METRICS: Final[Mapping[str, MetricInfo]] = MappingProxyType(
         "r2": MetricInfo(_H, True, "explained share of the variance"),
         "mape": MetricInfo(_L, True, "mean absolute error relative to the actual value, actual zeros left out"),
         "agreement": MetricInfo(_H, False, "share of requests on which a shadow agrees with the served answer"),
-        "coverage": MetricInfo(_H, True, "share of answers whose outcome has arrived"),
-        "label_delay_s": MetricInfo(_L, True, "mean time from prediction to outcome"),
+        "coverage": MetricInfo(_H, True, "share of answers whose outcome has arrived", always=True),
+        "label_delay_s": MetricInfo(_L, True, "mean time from prediction to outcome", always=True),
     }
 )
 FEATURE_STATISTICS: Final = (
@@ -100,6 +106,7 @@ class Estimate:
     @staticmethod
     def mean(total: float, squares: float, n: int, offset: float = 0.0) -> Estimate:
         """From the sum and the sum of squares of values less `offset`."""
+        total, squares = float(total), float(squares)  # numpy's own floats warn where these overflow
         mean = total / n
         spread = max(squares - total * mean, 0.0) / (n - 1) if n > 1 else float("nan")
         return Estimate(mean + offset, n, spread / n)

@@ -14,26 +14,28 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from detectors.reference import Profile
+from detectors.reference import NumericReference, Profile
 from detectors.types import BoolArray, FloatArray, IntArray
 from fallback.types import Decision, ServingSpec
 from monitor.aggregate import Answers, Fragment, Panes, slice_of, whole
 from monitor.alerting.episodes import Records, SimpleEpisode
 from monitor.alerting.records import AlertKind, AlertRecord, AlertWindow, Subject
 from monitor.catalog import OTHER, Codes, Labels, Variants
+from monitor.concept import ConceptWatch
 from monitor.evaluate import Evaluator, HistoryRow
 from monitor.features import FeatureRows
 from monitor.metrics import METRICS
 from monitor.normal import NewReference, Normal
 from monitor.outcome_windows import OutcomeWindow
-from monitor.quality import ScoredPairs
+from monitor.quality import BASELINE, NOWHERE, ScoredPairs
 from monitor.serving import Steering
-from monitor.spec import Limits, ModelSpec, Severity, Task
-from monitor.watch import VersionWatch, removed_rules
+from monitor.spec import FeatureKind, Limits, ModelSpec, Severity, Task
+from monitor.watch import VersionWatch, removed_alerts
 
 _BASELINE_N = 1000  # answers of a version's baseline where the model expects no outcomes
 _FLUSHED_AT_ONCE = 64  # rows of outcome windows that one commit writes again
 _NONE = np.zeros(0, np.int64)
+_FOREVER = 1 << 62
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +72,7 @@ class Met:
     predicted: FloatArray
     score: FloatArray
     actual: FloatArray
+    time: IntArray  # of the outcome, ms
     delay: FloatArray  # seconds
     metrics: Sequence[Mapping[str, float | None] | None]
 
@@ -88,6 +91,7 @@ class Compared:
 class Reports:
     """Resources of versions of one model."""
 
+    position: IntArray
     variant: IntArray
     time: IntArray
     amounts: FloatArray
@@ -118,9 +122,11 @@ class ModelDelta:
     fragments: list[Fragment] = field(default_factory=list)
     first_panes: dict[int, int] = field(default_factory=dict)  # by variant: earlier ones have left the window
     outcomes: list[OutcomeRows] = field(default_factory=list)
+    begins_anew: bool = False  # panes and outcomes of earlier commits are void
     learned: list[tuple[str, bytes]] = field(default_factory=list)
     forget_learned: list[str] = field(default_factory=list)
     references: list[NewReference] = field(default_factory=list)
+    retired: list[str] = field(default_factory=list)  # references of these subjects are not in force any more
     history: list[HistoryRow] = field(default_factory=list)
     state: dict[str, Any] = field(default_factory=dict)
 
@@ -136,7 +142,16 @@ class StoredModel:
     learned: Mapping[str, Sequence[bytes]]
 
 
-Act = Callable[[int, int], None]  # of stream time and the clock on the wall
+@dataclass(frozen=True, slots=True)
+class Notice:
+    """Something about what was stored that does not fit the configuration, for the log."""
+
+    model: str
+    event: str
+    detail: str
+
+
+Act = Callable[[int, int | None], None]  # of stream time and the clock on the wall; None in a replay
 Moment = tuple[int, bool, Act]  # position, whether after its event, what happens
 
 
@@ -150,7 +165,7 @@ class ModelMonitor:
         self.labels = labels
         self.user_metrics = Codes(spec.name, "metric", limits.user_metrics)
         self.watches: dict[int, VersionWatch] = {}
-        self.panes = Panes(self._user_metric)
+        self.panes = Panes(self.user_metric)
         self.normal = Normal(spec, limits, labels)
         self.records = Records()
         self.steering = Steering(spec.name, spec.serving, f"{spec.name}/0", self.records)
@@ -162,10 +177,14 @@ class ModelMonitor:
         self._out: list[Effect] = []
         self._delta = ModelDelta()
         self._configured: ServingSpec | None = None  # in force when the state was stored
-        self._orphaned: list[SimpleEpisode] = []  # of rules that are not configured any more
+        self._orphaned: list[SimpleEpisode] = []  # of what is not configured any more
         self._folded: dict[int, tuple[int, int]] = {}  # by variant: bytes of the last fold, bytes since
+        self._finished = False  # the stream has ended
+        self.notices: list[Notice] = []
+        self._void: list[ConceptWatch] = []  # of answers that were of another kind
+        self.displaced = False  # panes were numbered otherwise when waiting answers were stored
 
-    def _user_metric(self, name: str) -> int | None:
+    def user_metric(self, name: str) -> int | None:
         """The place of a metric of the user's own; None for what is beyond the limit, or a name of ours."""
         if name in METRICS or (name not in self.user_metrics and len(self.user_metrics) >= self._limits.user_metrics):
             return None
@@ -218,8 +237,11 @@ class ModelMonitor:
             watch.counted += len(mine)
         return pane
 
-    def report(self, reports: Reports) -> None:
-        """Take resources in. They belong to the pane of their time, or to the one that is filling."""
+    def report(self, reports: Reports, accepted: Accepted) -> None:
+        """Take resources in, once the answers of their batch are in their panes.
+
+        They belong to the pane of their time, or to the one that was filling when they came.
+        """
         window = self.spec.window
         if not len(reports.variant):
             return
@@ -227,38 +249,42 @@ class ModelMonitor:
         for variant in np.unique(reports.variant).tolist():
             watch = self.watch(variant)
             if window.counted:
-                pane[reports.variant == variant] = watch.counted // window.every
+                mine = reports.variant == variant
+                answers = accepted.position[accepted.variant == variant]
+                later = len(answers) - np.searchsorted(answers, reports.position[mine])
+                pane[mine] = (watch.counted - later) // window.every
         self.panes.add_resources(reports.variant, pane, reports.time, reports.amounts)
 
-    def run(self, accepted: Accepted, met: Met, compared: Compared, clock: IntArray, end: int, wall: int) -> None:
+    def run(
+        self, accepted: Accepted, met: Met, compared: Compared, clock: IntArray, end: int, wall: int | None
+    ) -> None:
         """Everything that happens in a batch once its answers are in their panes, in the order of the stream.
 
         `clock` is stream time at each event of the batch and `end` after it, both below zero while it is not
-        known; `wall` is what `recover_after` runs by.
+        known; `wall` is what `recover_after` runs by, None for stream time.
         """
         if self.spec.window.counted:
             moments = self._counted_moments(accepted, met)
         else:
             moments = self._time_moments(np.append(clock, end))
-        moments += self._gaps(accepted, clock, end)
-        moments.sort(key=lambda moment: moment[:2])
         times = np.append(clock, end)
+        moments += self._gaps(accepted, times)
+        moments += self._ends_of_silences(times)
+        moments.sort(key=lambda moment: moment[:2])
         landed = agreed = 0
         for position, after, act in moments:
             limit = position + after
-            landed = self._land(met, landed, int(np.searchsorted(met.position, limit)))
+            landed = self._land(met, landed, int(np.searchsorted(met.position, limit)), times)
             agreed = self._agree(compared, agreed, int(np.searchsorted(compared.position, limit)))
             act(int(times[position]), wall)
             self._collect(position, after=after)
-        self._land(met, landed, len(met.position))
+        self._land(met, landed, len(met.position), times)
         self._agree(compared, agreed, len(compared.position))
         if len(accepted):
             latest = int(accepted.time.max())
             self.last_event = latest if self.last_event is None else max(self.last_event, latest)
         if end >= 0:
             self._clock = end
-            self.records.unmute(end)
-        self._collect(len(clock), after=True)
 
     def _collect(self, position: int, *, after: bool) -> None:
         self._out += [Effect(position, after, what) for what in self.records.take()]
@@ -278,7 +304,7 @@ class ModelMonitor:
         crossed = np.flatnonzero((times // width > before // width) & (times >= 0))
         return [(i, False, self._crossing) for i in crossed.tolist()]
 
-    def _crossing(self, clock: int, wall: int) -> None:
+    def _crossing(self, clock: int, wall: int | None) -> None:
         width = self.spec.window.pane
         closing = [(pane, variant) for pane, variant in self.panes.open() if (pane + 1) * width <= clock]
         for pane in sorted({pane for pane, _ in closing}):
@@ -294,66 +320,94 @@ class ModelMonitor:
         """Positions of answers that fill a pane, and of outcomes of which enough have landed."""
         every = self.spec.window.every
         moments: list[Moment] = []
-        for variant in np.unique(accepted.variant).tolist():
+        for variant in self._ordered(np.unique(accepted.variant).tolist()):
             mine = np.flatnonzero(accepted.variant == variant)
             number = self.watches[variant].counted - len(mine) + 1 + np.arange(len(mine))
             for i in np.flatnonzero(number % every == 0).tolist():
                 pane = int(number[i]) // every - 1
                 moments.append((int(accepted.position[mine[i]]), True, self._filling(variant, pane)))
-        for variant in np.unique(met.variant).tolist():
+        for variant in self._ordered(np.unique(met.variant).tolist()):
             at = met.position[met.variant == variant]
-            number = self.watch(variant).joined + 1 + np.arange(len(at))
+            number = self.watches[variant].joined + 1 + np.arange(len(at))
             for i in np.flatnonzero(number % every == 0).tolist():
                 moments.append((int(at[i]), True, self._landing(variant)))
         return moments
 
     def _filling(self, variant: int, pane: int) -> Act:
-        def act(clock: int, wall: int) -> None:
+        def act(clock: int, wall: int | None) -> None:
             self._close(variant, pane, wall)
             self._landing(variant)(clock, wall)
 
         return act
 
     def _landing(self, variant: int) -> Act:
-        def act(clock: int, wall: int) -> None:
+        def act(clock: int, wall: int | None) -> None:
             watch = self.watches[variant]
             if len(watch.window):
                 self._judge_outcomes(watch, max(clock, watch.window.end), watch.window.end, wall)
 
         return act
 
-    def _gaps(self, accepted: Accepted, clock: IntArray, end: int) -> list[Moment]:
-        """Positions at which an event, or the clock, shows that none came for too long."""
+    def _gaps(self, accepted: Accepted, times: IntArray) -> list[Moment]:
+        """Positions at which the clock, or the next event, shows that none came for too long, and those next events.
+
+        The clock lags behind events, so an event may show a gap that the clock does not know of yet. Where the
+        clock shows it first is right after one of the events of the batch, whichever models they are of.
+        """
         limit = self.spec.no_data_after
         if not limit:
             return []
         moments: list[Moment] = []
-        latest = self.last_event
+        latest, reached = self.last_event, 0
         if len(accepted):
-            so_far = np.maximum.accumulate(accepted.time)
-            start = int(so_far[0]) if latest is None else latest
-            before = np.maximum(np.concatenate([[start], so_far[:-1]]), start)
-            ends = accepted.time - before > limit
+            start = int(accepted.time[0]) if latest is None else latest
+            so_far = np.maximum(np.maximum.accumulate(accepted.time), start)
+            before = np.concatenate([[start], so_far[:-1]])
+            silent = np.maximum(
+                np.searchsorted(times, before + limit, side="right"), np.concatenate([[0], accepted.position[:-1]])
+            )
+            shown = silent < accepted.position
+            shown[0] &= latest is not None
+            for i in np.flatnonzero(shown).tolist():
+                moments.append((int(silent[i]), True, self._silence_begins(int(before[i]))))
+            ends = shown | (accepted.time - before > limit)
             ends[0] |= self._no_data.firing
             for i in np.flatnonzero(ends).tolist():
-                moments.append((int(accepted.position[i]), False, self._gap(int(before[i]), int(accepted.time[i]))))
-            latest = max(int(so_far[-1]), start)
-        if latest is not None and end - latest > limit:
-            moments.append((len(clock), True, self._gap(latest, None)))
+                act = self._silence_ends(int(before[i]), int(accepted.time[i]))
+                moments.append((int(accepted.position[i]), False, act))
+            latest, reached = int(so_far[-1]), int(accepted.position[-1])
+        if latest is not None:
+            at = max(int(np.searchsorted(times, latest + limit, side="right")), reached)
+            if at < len(times):
+                moments.append((at, True, self._silence_begins(latest)))
         return moments
 
-    def _gap(self, last: int, next_event: int | None) -> Act:
-        def act(clock: int, wall: int) -> None:
-            begins = last + self.spec.no_data_after
-            name = self.spec.name
-            if not self._no_data.firing and (next_event is None or next_event > begins):
-                self.records.emit(
-                    self._no_data.fire(Severity.WARNING, f"no predictions of {name} arrive", begins, begins)
-                )
-            if next_event is not None:
-                self.records.emit(self._no_data.resolve(f"predictions of {name} arrive again", next_event))
+    def _silence_begins(self, last: int) -> Act:
+        def act(clock: int, wall: int | None) -> None:
+            if not self._no_data.firing:
+                begins = last + self.spec.no_data_after
+                summary = f"no predictions of {self.spec.name} arrive"
+                self.records.emit(self._no_data.fire(Severity.WARNING, summary, begins, begins))
 
         return act
+
+    def _silence_ends(self, last: int, next_event: int) -> Act:
+        def act(clock: int, wall: int | None) -> None:
+            self._silence_begins(last)(clock, wall)
+            # An event from before the alert, allowed to be late, ends it as well.
+            now = max(next_event, self._no_data.starts_at or 0)
+            self.records.emit(self._no_data.resolve(f"predictions of {self.spec.name} arrive again", now))
+
+        return act
+
+    def _ends_of_silences(self, times: IntArray) -> list[Moment]:
+        """Positions at which stream time passes the end of an operator's silence."""
+        ends = np.array(sorted({silence.until for silence in self.records.silences}), np.int64)
+        at = np.searchsorted(times, ends)
+        return [(i, True, self._unmute) for i in np.unique(at[at < len(times)]).tolist()]
+
+    def _unmute(self, clock: int, wall: int | None) -> None:
+        self.records.unmute(clock)
 
     def _ordered(self, variants: Iterable[int]) -> list[int]:
         """The champion first, since others are compared with it, then by name."""
@@ -362,7 +416,7 @@ class ModelMonitor:
 
     # -- what happens ------------------------------------------------------------------------------------
 
-    def _close(self, variant: int, pane: int, wall: int) -> None:
+    def _close(self, variant: int, pane: int, wall: int | None) -> None:
         """A pane is complete: the window moves on and is checked."""
         watch, counted = self.watch(variant), self.spec.window.counted
         piece, fragment = self.panes.close(variant, pane, 0 if counted else self.spec.window.pane)
@@ -390,10 +444,10 @@ class ModelMonitor:
         watch.windows.note(window)
         return window.first, window.last
 
-    def _judge_outcomes(self, watch: VersionWatch, clock: int, now: int, wall: int) -> None:
+    def _judge_outcomes(self, watch: VersionWatch, clock: int, now: int, wall: int | None) -> None:
         self.evaluator.judge_outcomes(watch, clock, now, self._user_names(), wall)
 
-    def _land(self, met: Met, start: int, stop: int) -> int:
+    def _land(self, met: Met, start: int, stop: int, times: IntArray) -> int:
         """Pairs that met by a position are counted. -> `stop`."""
         if stop <= start:
             return start
@@ -402,15 +456,28 @@ class ModelMonitor:
             watch = self.watch(variant)
             mine = start + np.flatnonzero(variants == variant)
             watch.joined += len(mine)
+            mine = mine[met.pane[mine] != NOWHERE]
+            if not len(mine):
+                continue
             watch.landed += len(mine)
             if watch.outcomes is not None:
                 pairs = ScoredPairs(
                     met.pane[mine], met.predicted[mine], met.score[mine], met.actual[mine], met.delay[mine],
                     [met.metrics[i] for i in mine.tolist()],
                 )  # fmt: skip
-                watch.outcomes.add(pairs, self._user_metric)
+                watch.outcomes.add(pairs, self.user_metric)
                 watch.windows.touch(np.unique(met.pane[mine]).tolist())
+            if watch.concept is not None:
+                self._watch_errors(watch.concept, met, mine, times)
         return stop
+
+    def _watch_errors(self, concept: ConceptWatch, met: Met, mine: IntArray, times: IntArray) -> None:
+        """Errors become known in the order in which pairs meet; what they say belongs to the pair that said it."""
+        clock = times[met.position[mine]]
+        when = np.where(clock < 0, met.time[mine], clock)
+        for i, record in concept.add(met.predicted[mine], met.actual[mine], when):
+            self.records.emit(record)
+            self._collect(int(met.position[mine[i]]), after=True)
 
     def _agree(self, compared: Compared, start: int, stop: int) -> int:
         """Answers compared by a position are counted. -> `stop`."""
@@ -418,22 +485,23 @@ class ModelMonitor:
             return start
         variants = compared.variant[start:stop]
         for variant in np.unique(variants).tolist():
-            mine = start + np.flatnonzero(variants == variant)
+            mine = start + np.flatnonzero((variants == variant) & (compared.pane[start:stop] != NOWHERE))
             table = self.watch(variant).outcomes
             if table is not None:
                 table.agree(compared.pane[mine], compared.agreed[mine])
         return stop
 
-    def finish(self, wall: int) -> None:
+    def finish(self) -> None:
         """The stream has ended: what is known of outcomes is judged, counted windows that never filled are noted."""
         for variant in self._ordered(self.watches):
             watch = self.watches[variant]
             if len(watch.window):
                 clock = watch.window.end if self._clock is None else max(self._clock, watch.window.end)
-                self._judge_outcomes(watch, clock, clock, wall)
+                self._judge_outcomes(watch, clock, clock, None)
         if self.spec.window.counted:
             self._note_partial_windows()
         self._collect(1 << 62, after=True)
+        self._finished = True
 
     def _note_partial_windows(self) -> None:
         for pane, variant in self.panes.open():
@@ -447,7 +515,7 @@ class ModelMonitor:
             if watch.outcomes is not None and self.spec.outcomes is not None:
                 end = whole_window.end + self.spec.outcomes.within
                 window = OutcomeWindow(whole_window.first_pane, pane, seen.start, seen.end, -1, end)
-                row = self.evaluator.outcome_row(watch, window, self._user_names())
+                row = self.evaluator.outcome_row(watch, window, self._user_names(), final=False)
                 if row is not None:
                     self._delta.history.append(row)
 
@@ -463,15 +531,18 @@ class ModelMonitor:
             if watch.outcomes is None:
                 continue
             clock = -1 if self._clock is None else self._clock
-            finished = [w for w in watch.windows.finished(clock) if w.dirty]
-            stale = finished + watch.windows.dirty(None if flush else _FLUSHED_AT_ONCE)
-            rows = (self.evaluator.outcome_row(watch, window, users) for window in stale)
-            delta.history += [row for row in rows if row is not None]
+            stale = [w for w in watch.windows.finished(clock) if w.dirty or w.blank]
+            stale += watch.windows.dirty(_FOREVER if self._finished else clock, None if flush else _FLUSHED_AT_ONCE)
+            for window in stale:
+                row = self.evaluator.outcome_row(watch, window, users, final=window.final_at <= clock)
+                window.blank = window.blank and row is None
+                delta.history += [] if row is None else [row]
             self._write_outcomes(delta, variant, watch)
-        fresh, forgotten, learned = self.normal.take_changes()
-        delta.references += fresh
-        delta.forget_learned += forgotten
-        delta.learned += learned
+        changes = self.normal.take_changes()
+        delta.references += changes.fresh
+        delta.retired += changes.retired
+        delta.forget_learned += changes.forgotten
+        delta.learned += changes.learned
         delta.state = self.state()
         return delta
 
@@ -491,7 +562,7 @@ class ModelMonitor:
         arrays = table.snapshot(touched) | {"windows": fresh}
         size = sum(a.nbytes for a in arrays.values())
         whole_size, since = self._folded.get(variant, (0, 0))
-        if since + size > 2 * whole_size + (1 << 20):
+        if since + size > 2 * whole_size + (1 << 20) or delta.begins_anew:
             arrays = table.snapshot() | {"windows": watch.windows.take_fresh(everything=True)}
             self._folded[variant] = (sum(a.nbytes for a in arrays.values()), 0)
             delta.outcomes.append(OutcomeRows(variant, True, arrays))
@@ -516,8 +587,11 @@ class ModelMonitor:
         return {
             "clock": self._clock,
             "last_event": self.last_event,
+            "shape": self._shape(),
+            "answers": self._kind_of_answers(),
             "rate": self.evaluator.rate,
             "seen": sorted(self.normal.seen),
+            "relearning": self.normal.relearning,
             "configured_reference": self.configured_reference,
             "no_data": self._no_data.state(),
             "records": self.records.state(),
@@ -527,9 +601,12 @@ class ModelMonitor:
         }
 
     def restore(self, stored: StoredModel) -> None:
-        """Go on where the last commit was. What changed in the configuration since then is applied by `begin`."""
-        self.normal.restore(stored.references, stored.learned)
+        """Go on where the last commit was. What changed in the configuration since then is applied by `begin`.
+
+        What does not fit the configuration any more is left out, and `notices` says what that was.
+        """
         state = stored.state
+        self.normal.restore(stored.references, stored.learned, state["relearning"])
         self._clock, self.last_event = state["clock"], state["last_event"]
         self.evaluator.rate = state["rate"]
         self.normal.seen = set(state["seen"])
@@ -541,33 +618,93 @@ class ModelMonitor:
         for code, saved in state["versions"].items():
             watch = self.watch(int(code))
             watch.restore(saved)
-            self._orphaned += removed_rules(watch, saved, self.spec)
-        self._restore_panes(stored.panes)
+            self._orphaned += removed_alerts(watch, saved, self.spec)
+        fits = state["shape"] == self._shape()
+        if fits:
+            self._restore_panes(stored.panes)
         for variant, rows in stored.outcomes.items():
-            self._restore_outcomes(variant, rows, state["versions"].get(str(variant), {}))
+            self._restore_outcomes(variant, rows, state["versions"].get(str(variant), {}), fits=fits)
         self._delta = ModelDelta()
+        if not fits:
+            self._begin_anew(same_answers=state["answers"] == self._kind_of_answers())
+        self._compare_kinds()
+
+    def _shape(self) -> list[int | str]:
+        """What panes and windows are numbered and cut by: they mean something else under another configuration."""
+        window, outcomes = self.spec.window, self.spec.outcomes
+        return [
+            window.pane, window.span, window.longest, window.events, window.every,
+            -1 if outcomes is None else outcomes.pane, *self._kind_of_answers(),
+        ]  # fmt: skip
+
+    def _kind_of_answers(self) -> list[str]:
+        """What predictions and outcomes are."""
+        return [self.spec.task.value, self.spec.positive or ""]
+
+    def _begin_anew(self, *, same_answers: bool) -> None:
+        """Panes of another shape are no use: windows begin anew, references, episodes and totals stay."""
+        self._delta.begins_anew = self.displaced = True
+        detail = "windows or outcomes are configured otherwise: windows begin anew, references and alerts stay"
+        if not same_answers:
+            detail = "task or positive class changed: windows begin anew, and so do baselines of answers and quality"
+            self.normal.forget_answers()
+            self.panes.offset.clear()
+        for watch in self.watches.values():
+            watch.counted = watch.landed = 0
+            if not same_answers:
+                watch.forget_answers()
+                self.normal.begin(watch.version)
+                self._void += [watch.concept] if watch.concept is not None else []
+            elif watch.outcomes is not None:
+                watch.outcomes.drop(BASELINE)
+                watch.outcomes.touch()
+        self.notices.append(Notice(self.spec.name, "windows_dropped", detail))
+
+    def _compare_kinds(self) -> None:
+        """Features that are declared to be of another kind than the reference in force took them for."""
+        profile = self.normal.profile
+        for name, declared in self.spec.feature_kinds.items():
+            known = None if profile is None else profile.feature(name)
+            if known is None or declared is FeatureKind.IGNORE:
+                continue
+            kind = FeatureKind.NUMERIC if isinstance(known, NumericReference) else FeatureKind.CATEGORICAL
+            if kind is not declared:
+                detail = f"features.{name}: declared {declared.value}, the reference has it as {kind.value}: relearn it"
+                self.notices.append(Notice(self.spec.name, "feature_kind_differs", detail))
 
     def _restore_panes(self, panes: Mapping[tuple[int, int], Sequence[bytes]]) -> None:
         width = self.spec.window.pane
+        void: set[str] = set()
         for variant, pane in sorted(panes):
             watch = self.watch(variant)
             if self.spec.window.counted:
                 closed = pane < watch.counted // self.spec.window.every
             else:
                 closed = self._clock is not None and (pane + 1) * width <= self._clock
+            held = whole(panes[variant, pane])
+            compared = {name for c in self.normal.comparisons(watch.version) for name in c.vectors}
+            for name in held.committed.keys() - compared - {"tally", "latency"}:
+                # Counted against a reference, or features of it, that are not in force any more.
+                del held.committed[name]
+                void.add(name.partition(":")[0])
             if closed:
-                watch.window.push(slice_of(pane, whole(panes[variant, pane]), width))
+                watch.window.push(slice_of(pane, held, width))
             else:
-                self.panes.restore(variant, pane, panes[variant, pane])
+                self.panes.restore(variant, pane, held)
+        for subject in sorted(void):
+            detail = f"windows held {subject} that are compared with another reference now: they are compared anew"
+            self.notices.append(Notice(self.spec.name, "comparison_dropped", detail))
 
     def _restore_outcomes(
-        self, variant: int, rows: Sequence[Mapping[str, NDArray[Any]]], saved: Mapping[str, Any]
+        self, variant: int, rows: Sequence[Mapping[str, NDArray[Any]]], saved: Mapping[str, Any], *, fits: bool
     ) -> None:
         watch = self.watch(variant)
         if watch.outcomes is None:
             return
         for arrays in rows:
             watch.outcomes.restore(arrays)
+        if not fits:
+            return
         clock = -1 if self._clock is None else self._clock
         watch.windows.restore([a["windows"].astype(np.int64) for a in rows], saved.get("judged", -1), clock)
         size = sum(a.nbytes for a in rows[0].values()) if rows else 0
@@ -580,20 +717,22 @@ class ModelMonitor:
             self.steering.configure(self._configured, now)
             self._configured = None
         for episode in self._orphaned:
-            self.records.emit(episode.resolve("the rule is not configured any more", now))
-        self._orphaned = []
+            self.records.emit(episode.resolve("not configured any more", now))
+        for concept in self._void:
+            self.records.emit(concept.abandon(now))
+        self._orphaned, self._void = [], []
 
     # -- operators ---------------------------------------------------------------------------------------
 
     def replace_reference(self, profile: Profile | None, now: int, learn: int = 0) -> None:
         """Compare with `profile` from now on, or learn anew; what was counted against the old one is void."""
-        names = tuple(f"features.{name}" for name in ("cells", "positions", "levels", "missing"))
+        names = () if self.normal.features is None else self.normal.features.vectors
         self.panes.forget(names)
         for watch in self.watches.values():
             for name in names:
                 watch.window.forget(name)
-            for episode in (watch.drift, watch.quality):
-                self.records.emit(episode.abandon(now))
+            for episode in (watch.drift, watch.quality, watch.concept):
+                self.records.emit(episode.abandon(now) if episode is not None else None)
         self.normal.replace(profile, learn)
 
     @property

@@ -6,8 +6,10 @@ answers, `evaluate` asks it to compare windows.
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -37,6 +39,16 @@ class NewReference:
     profile: Profile
 
 
+@dataclass(slots=True)
+class NormalChanges:
+    """What a commit writes: profiles in force, subjects that have none any more, rows learned and rows of no use."""
+
+    fresh: list[NewReference] = field(default_factory=list)
+    retired: list[str] = field(default_factory=list)
+    forgotten: list[str] = field(default_factory=list)
+    learned: list[tuple[str, bytes]] = field(default_factory=list)
+
+
 class Normal:
     """The references of one model, and those that are being learned."""
 
@@ -47,15 +59,18 @@ class Normal:
         self.learner: FeatureLearner | None = None
         self.answers: dict[str, Comparison] = {}  # by version
         self.answer_learners: dict[str, AnswerLearner] = {}
-        self._learn = spec.reference.learn
+        self.relearning = 0  # answers that an operator wants learned; 0: as configured
         self.seen: set[str] = set()  # features that events had: other columns of a reference are not judged
         self._mistyped = 0
-        self._fresh: list[NewReference] = []
-        self._forgotten: list[str] = []
+        self._changes = NormalChanges()
         self.reader = self._reader(None)
         self.adopt(None)
 
     # -- in force ----------------------------------------------------------------------------------------
+
+    @property
+    def _learn(self) -> int:
+        return self.relearning or self._spec.reference.learn
 
     def _reader(self, profile: Profile | None) -> FeatureReader:
         learning = self._learn > 0 and profile is None
@@ -77,11 +92,14 @@ class Normal:
 
     def replace(self, profile: Profile | None, learn: int = 0) -> None:
         """A new reference, or None to learn it from the next `learn` answers."""
-        self._learn = learn or self._learn
+        self.relearning = learn
         self.adopt(profile)
-        self._forgotten.append(FEATURES)
+        self._changes.forgotten.append(FEATURES)
+        self._changes.fresh = [new for new in self._changes.fresh if new.subject != FEATURES]
         if profile is not None:
-            self._fresh.append(NewReference(FEATURES, profile))
+            self._changes.fresh.append(NewReference(FEATURES, profile))
+        else:
+            self._changes.retired.append(FEATURES)
 
     def adopt_answers(self, version: str, profile: Profile) -> None:
         """Compare a version's own answers with this profile from now on."""
@@ -107,7 +125,10 @@ class Normal:
             return
         given = [f for f in self.profile.features if f.name in RESERVED] if self.profile is not None else []
         if given and self.profile is not None and version == spec.serving.champion:
-            self.adopt_answers(version, replace(self.profile, features=tuple(given)))
+            profile = replace(self.profile, features=tuple(given))
+            self.adopt_answers(version, profile)
+            # Kept under the version's own name: another champion may be configured before the next start.
+            self._changes.fresh.append(NewReference(answers_of(version), profile))
             return
         wanted = spec.outcomes.baseline_n if spec.outcomes else _BASELINE_N
         self.answer_learners[version] = AnswerLearner(wanted, spec.reference.points)
@@ -118,7 +139,9 @@ class Normal:
         drift = self._spec.drift
         if drift is None:
             raise ValueError("nothing is compared where drift is not watched")
-        return Comparison(prefix, numeric, categorical, (*drift.numeric, *drift.categorical), drift.min_effect)
+        # Panes outlive references: the name of what they count says against which reference it was counted.
+        name = f"{prefix}:{_digest(numeric, categorical)}"
+        return Comparison(name, numeric, categorical, (*drift.numeric, *drift.categorical), drift.min_effect)
 
     def comparisons(self, version: str) -> list[Comparison]:
         """What windows of a version are compared with now."""
@@ -163,7 +186,7 @@ class Normal:
             return 0, features
         taken = min(self.learner.missing, len(time))
         self.learner.add(features.raw[:taken], time[:taken])
-        if self.learner.missing:
+        if self.learner.missing or not len(time):
             return len(time), features
         profile = self.learner.profile()
         self.replace(profile)
@@ -189,8 +212,8 @@ class Normal:
                     texts = {label: self._labels.text(label) for label in learner.codes}
                 profile = learner.profile(texts)
                 self.adopt_answers(version, profile)
-                self._fresh.append(NewReference(answers_of(version), profile))
-                self._forgotten.append(answers_of(version))
+                self._changes.fresh.append(NewReference(answers_of(version), profile))
+                self._changes.forgotten.append(answers_of(version))
         return compared
 
     def _answer_columns(
@@ -214,16 +237,21 @@ class Normal:
 
     # -- keeping -----------------------------------------------------------------------------------------
 
-    def take_changes(self) -> tuple[list[NewReference], list[str], list[tuple[str, bytes]]]:
-        """(new references, subjects whose learned rows are of no use any more, newly learned rows)."""
-        fresh, forgotten = self._fresh, self._forgotten
-        self._fresh, self._forgotten = [], []
+    def take_changes(self) -> NormalChanges:
+        """What is new since this was last called."""
+        changes, self._changes = self._changes, NormalChanges()
         learned = [] if self.learner is None else [(FEATURES, self.learner.take_fresh())]
         learned += [(answers_of(v), learner.take_fresh()) for v, learner in self.answer_learners.items()]
-        return fresh, forgotten, [(subject, body) for subject, body in learned if body is not None]
+        changes.learned = [(subject, body) for subject, body in learned if body is not None]
+        return changes
 
-    def restore(self, references: Mapping[str, Profile], learned: Mapping[str, Sequence[bytes]]) -> None:
+    def restore(
+        self, references: Mapping[str, Profile], learned: Mapping[str, Sequence[bytes]], relearning: int
+    ) -> None:
         """Take back what was stored: references in force, and rows of those that are being learned."""
+        self.relearning = relearning
+        if relearning:
+            self.adopt(None)
         if FEATURES in references:
             self.adopt(references[FEATURES])
         elif self.learner is not None:
@@ -237,3 +265,21 @@ class Normal:
                 self.begin(version)
                 if version in self.answer_learners:
                     self.answer_learners[version].restore(bodies)
+
+    def forget_answers(self) -> None:
+        """References of versions' own answers are void: what an answer is was configured anew."""
+        for subject in map(answers_of, (*self.answers, *self.answer_learners)):
+            self._changes.retired.append(subject)
+            self._changes.forgotten.append(subject)
+        self.answers.clear()
+        self.answer_learners.clear()
+
+
+def _digest(numeric: Sequence[NumericReference], categorical: Sequence[CategoricalReference]) -> str:
+    """What tells these references from any others."""
+    found = hashlib.sha256()
+    for r in numeric:
+        found.update(json.dumps(r.name).encode() + r.points.tobytes() + r.weights.tobytes())
+    for c in categorical:
+        found.update(json.dumps([c.name, c.levels, c.other]).encode() + c.counts.tobytes())
+    return found.hexdigest()[:12]

@@ -19,7 +19,11 @@ MOST = 10_000  # windows of a version that wait; beyond, the oldest are final be
 
 @dataclass(slots=True)
 class OutcomeWindow:
-    """Outcome panes from `first` to `last`; times in ms. `closed_at` is when no answer can be added any more."""
+    """Outcome panes from `first` to `last`; times in ms.
+
+    `closed_at` is when no answer can be added any more, `final_at` when no outcome can. `dirty` and `blank` are
+    about its row of the history: that is out of date, and there is none yet.
+    """
 
     first: int
     last: int
@@ -28,6 +32,7 @@ class OutcomeWindow:
     closed_at: int
     final_at: int
     dirty: bool = True
+    blank: bool = True
 
 
 class OutcomeWindows:
@@ -95,17 +100,28 @@ class OutcomeWindows:
             self._judged = ready[-1].last
         return ready
 
-    def dirty(self, most: int | None = None) -> list[OutcomeWindow]:
-        """Windows whose row of the history is out of date, the latest first; they count as written from now on."""
-        stale = [w for w in reversed(self._windows) if w.dirty][:most]
+    def dirty(self, clock: int, most: int | None = None) -> list[OutcomeWindow]:
+        """Windows whose row of the history is out of date, the latest first; they count as written from now on.
+
+        One that may still be replaced has no row yet.
+        """
+        stale = [w for w in reversed(self._windows) if w.dirty and w.closed_at <= clock][:most]
         for window in stale:
             window.dirty = False
         return stale
 
     def finished(self, clock: int) -> list[OutcomeWindow]:
-        """Take out the windows for which nothing can come any more. Those still dirty must be written."""
+        """Take out the windows for which nothing can come any more. Those dirty or blank must be written.
+
+        Only windows that were judged, or that are older than one that was: when they are judged is a matter of
+        the stream, and not of when somebody asks here.
+        """
         count = 0
-        while count < len(self._windows) and self._windows[count].final_at <= clock:
+        while (
+            count < len(self._windows)
+            and self._windows[count].final_at <= clock
+            and self._windows[count].last <= self._judged
+        ):
             count += 1
         gone, self._windows = self._windows[:count], self._windows[count:]
         self._fresh = min(self._fresh, len(self._windows))
@@ -140,12 +156,13 @@ class OutcomeWindows:
 
     def restore(self, rows: Iterable[IntArray], judged: int, clock: int) -> None:
         """Take back what `take_fresh` gave, in order, without what was finished by `clock`."""
+        self._judged = judged
         windows: dict[int, OutcomeWindow] = {}
         for part in rows:
             for row in part.tolist():
                 windows[row[1]] = OutcomeWindow(*row)
-        self._windows = [w for w in windows.values() if w.final_at > clock]
-        self._judged = judged
+        self._windows = list(windows.values())
+        self.finished(clock)
         self._fresh = 0
 
 

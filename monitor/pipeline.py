@@ -12,19 +12,25 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Final
 
+import msgspec
 import numpy as np
+from numpy.typing import NDArray
 
+from detectors.saved import DamagedError
 from detectors.types import BoolArray, IntArray
 from fallback.types import Decision
+from monitor.alerting.daemon import DaemonAlerts
 from monitor.alerting.records import AlertRecord, AlertStatus
 from monitor.catalog import Entry, Variants
 from monitor.commands import Command, apply_command
+from monitor.errors import StoreError
 from monitor.events import EventDecoder, Events, Kind
 from monitor.features import FeatureRows
 from monitor.join.log import AliveRow, ClosedRow, JoinDelta, JoinLog, SegmentRow
 from monitor.join.rows import Agreements, Joined, JoinRows, Pairs, Verdict
 from monitor.join.table import JoinTable
-from monitor.model import Accepted, Compared, Met, ModelDelta, ModelMonitor, Reports, StoredModel
+from monitor.model import Accepted, Compared, Met, ModelDelta, ModelMonitor, Notice, Reports, StoredModel
+from monitor.quality import NOWHERE
 from monitor.refusals import Refusal, Refused
 from monitor.spec import CoreSpec, ModelSpec, Task
 from monitor.status import Totals, document
@@ -121,10 +127,12 @@ class Pipeline:
             for m, labels in zip(spec.models, self.decoder.labels, strict=True)
         ]
         self.totals = Totals()
+        self.daemon = DaemonAlerts()
         self.positions: dict[Partition, int] = {}
         self.seq = 0
         self._begun = False
         self._new = _Uncommitted()
+        self.notices: list[Notice] = []  # of what was stored and does not fit the configuration
         self._waiting_metrics: dict[int, Mapping[str, float | None]] = {}
         self._wall = 0
         patience = [(m.outcomes.within, m.outcomes.early) if m.outcomes else (0, 0) for m in spec.models]
@@ -137,6 +145,33 @@ class Pipeline:
 
         An empty batch lets time pass.
         """
+        start = 0
+        while True:
+            stop = self._reference_complete(batch, start)
+            self._process(batch if stop - start == len(batch) else batch.part(start, stop), wall, idle)
+            start = stop
+            if start >= len(batch):
+                return
+
+    def _reference_complete(self, batch: Batch, start: int) -> int:
+        """Where to cut a batch: a reference that is learned may be complete there, and events are read by it.
+
+        It is complete no earlier than with the last of the missing predictions; some of them may be refused.
+        """
+        end = len(batch)
+        for model in self.models:
+            learner = model.normal.learner
+            if learner is None or learner.missing >= end - start:
+                continue
+            left = max(learner.missing, 1)
+            for row in range(start, end):
+                left -= _is_prediction(batch.values[row], model.spec.name)
+                if not left:
+                    end = row + 1
+                    break
+        return end
+
+    def _process(self, batch: Batch, wall: int, idle: Collection[Partition]) -> None:
         self._wall = wall
         for model, reader in zip(self.models, self.decoder.readers, strict=True):
             if model.normal.reader is not reader:
@@ -245,18 +280,21 @@ class Pipeline:
             pane = model.place(answers)
             kept = slots >= 0
             self.table.slots.column["pane"][slots[kept]] = pane[kept]
+        self._name_metrics(events)
         self._remember_metrics(events, joined)
         owner = self.variants.model_of()
         times = clock[events.row]
         effects = []
         for i, (model, answers) in enumerate(zip(self.models, accepted, strict=True)):
-            model.report(_reports(events, i, late))
+            model.report(_reports(events, i, late), answers)
             met = self._met(i, events, joined, owner)
             compared = self._compared(i, model.spec, joined, owner)
-            model.run(answers, met, compared, times, self.clock.now, wall)
+            model.run(answers, met, compared, times, self.clock.now, None if self._replaying else wall)
             effects += [(e.position, e.after, i, e.what) for e in model.take_effects()]
         effects.sort(key=lambda e: e[:3])
         self._new.published += [what for *_, what in effects]
+        if self._waiting_metrics:
+            self._forget_metrics(joined.pairs.request)
 
     def _accepted(self, index: int, events: Events, taken: BoolArray, joined: Joined) -> Accepted:
         rows = np.flatnonzero(taken & (events.model == index))
@@ -282,13 +320,31 @@ class Pipeline:
             features=features,
         )
 
+    def _name_metrics(self, events: Events) -> None:
+        """Metrics of the user's own get their places in the order of the stream: there are not enough for all."""
+        for i in np.flatnonzero(events.metrics.astype(np.bool_)).tolist():
+            model = self.models[events.model[i]]
+            for name, value in events.metrics[i].items():
+                if value is not None:
+                    model.user_metric(name)
+
     def _remember_metrics(self, events: Events, joined: Joined) -> None:
-        """Metrics that come with an outcome before its prediction."""
-        for i in np.flatnonzero(joined.verdict == Verdict.WAITING).tolist():
-            if events.metrics[i] is not None:
-                self._waiting_metrics[int(events.lo[i])] = events.metrics[i]
-                if len(self._waiting_metrics) > _METRICS_WAITING:
-                    self._waiting_metrics.pop(next(iter(self._waiting_metrics)))
+        """Metrics that come with an outcome before its prediction, also where another answer was there already."""
+        waiting = self._waiting_metrics
+        early = (joined.verdict == Verdict.WAITING) | (joined.verdict == Verdict.JOINED)
+        for i in np.flatnonzero(early).tolist():
+            if events.metrics[i]:
+                waiting[int(events.lo[i])] = events.metrics[i]
+            elif waiting:
+                waiting.pop(int(events.lo[i]), None)
+
+    def _forget_metrics(self, requests: NDArray[np.uint64]) -> None:
+        """Of outcomes that do not wait any more, among these; and those beyond the bound, the earliest first."""
+        over = requests[~self.table.outcome_waits(requests)]
+        for request in over.tolist():
+            self._waiting_metrics.pop(request, None)
+        while len(self._waiting_metrics) > _METRICS_WAITING:
+            del self._waiting_metrics[next(iter(self._waiting_metrics))]
 
     def _met(self, index: int, events: Events, joined: Joined, owner: IntArray) -> Met:
         pairs, column = joined.pairs, self.table.slots.column
@@ -311,6 +367,7 @@ class Pipeline:
             predicted=column["value"][slot],
             score=column["score"][slot].astype(np.float64),
             actual=pairs.actual[mine],
+            time=pairs.outcome_time[mine],
             delay=(pairs.outcome_time[mine] - column["time"][slot]) / 1000,
             metrics=metrics,
         )
@@ -338,21 +395,23 @@ class Pipeline:
         self.process(Batch.empty(), wall)
         self.table.orphan_all()
         for model in self.models:
-            model.finish(wall)
+            model.finish()
             self._new.published += [effect.what for effect in model.take_effects()]
 
     def command(self, command: Command, wall: int) -> None:
         """Apply what an operator asks for."""
         now = self.clock.now if self.clock.now >= 0 else wall
         model = next((m for m in self.models if m.spec.name == command.model), None)
-        result = f"unknown model {command.model}" if model is None else apply_command(model, command, now)
+        missing = f"refused: {command.model} is not configured"
+        result = missing if model is None else apply_command(model, command, now)
         self._new.commands.append((command.id, result))
         if model is not None:
             self._new.published += [effect.what for effect in model.take_effects()]
 
-    def announce(self, record: AlertRecord) -> None:
-        """Publish an alert about the daemon itself."""
-        self._new.published.append(record)
+    @property
+    def time(self) -> int:
+        """Stream time where it is known, else the time of day when records were last processed."""
+        return self.clock.now if self.clock.now >= 0 else self._wall
 
     # -- commits -----------------------------------------------------------------------------------------
 
@@ -372,6 +431,7 @@ class Pipeline:
         self._expire(everything=last)
         join = self.join_log.delta(self.seq, max(self.clock.now, 0), rewrite=last and self._replaying)
         new, self._new = self._new, _Uncommitted()
+        new.published += self.daemon.take()
         self._tally(new.published)
         codes = [*self.variants.take_fresh(), *self.decoder.segments.take_fresh()]
         for labels in self.decoder.labels:
@@ -399,6 +459,8 @@ class Pipeline:
         if self.clock.now != UNKNOWN:
             self.table.expire(self.clock.now, *patience, everything=everything)
         self.table.thin_out()
+        if self._waiting_metrics:
+            self._forget_metrics(np.array(list(self._waiting_metrics), np.uint64))
         c = self.table.counts
         self.totals.join.update(
             joined=c.joined, duplicates=c.duplicates, conflicts=c.conflicts, orphans=c.orphans, late=c.late,
@@ -426,6 +488,7 @@ class Pipeline:
             "horizon": self.table.horizon,
             "counts": asdict(self.table.counts),
             "begun": self._begun,
+            "daemon": self.daemon.state(),
             "waiting_metrics": {str(lo): dict(m) for lo, m in self._waiting_metrics.items()},
         }
 
@@ -434,7 +497,17 @@ class Pipeline:
         self.join_log.committed(delta.join)
 
     def restore(self, stored: Stored, positions: Mapping[Partition, int]) -> None:
-        """Go on where the last commit was. Call before anything else."""
+        """Go on where the last commit was. Call before anything else.
+
+        Raises:
+            StoreError: something is damaged.
+        """
+        try:
+            self._restore(stored, positions)
+        except DamagedError as error:
+            raise StoreError(f"the store is damaged: {error}; restore it from a backup", retryable=False) from error
+
+    def _restore(self, stored: Stored, positions: Mapping[Partition, int]) -> None:
         self.seq = stored.seq
         self.positions = dict(positions)
         self.totals = Totals(**stored.totals)
@@ -452,11 +525,20 @@ class Pipeline:
         shard = stored.shard
         if shard:
             self.clock.restore(shard["clock"])
+            self.daemon.restore(shard["daemon"])
             self.table.sampling, self.table.horizon = shard["sampling"], shard["horizon"]
             for name, count in shard["counts"].items():
                 setattr(self.table.counts, name, count)
             self._waiting_metrics = {int(lo): m for lo, m in shard["waiting_metrics"].items()}
         self.join_log.restore(stored.segments, stored.alive, stored.closed, max(self.clock.now, 0))
+        owner = self.variants.model_of()
+        for i, model in enumerate(self.models):
+            self.notices += model.notices
+            if model.displaced:
+                self.table.displace(owner == i, NOWHERE)
+        for name in sorted(stored.models.keys() - {model.spec.name for model in self.models}):
+            detail = "not configured any more: what is stored of it stays, and its waiting answers expire"
+            self.notices.append(Notice(name, "model_removed", detail))
 
     def status(self) -> dict[str, Any]:
         """The status document, as of now."""
@@ -475,4 +557,23 @@ def _named_versions(model: ModelSpec) -> list[str]:
 
 def _reports(events: Events, index: int, late: BoolArray) -> Reports:
     mine = np.flatnonzero((events.kind == Kind.RESOURCES) & (events.model == index) & ~late)
-    return Reports(events.variant[mine].astype(np.int64), events.time[mine], events.resources[mine])
+    return Reports(mine, events.variant[mine].astype(np.int64), events.time[mine], events.resources[mine])
+
+
+class _Peek(msgspec.Struct):
+    """What of a record says whose it is."""
+
+    type: str = ""
+    model: str = ""
+
+
+_peek = msgspec.json.Decoder(_Peek).decode
+
+
+def _is_prediction(raw: bytes | None, model: str) -> bool:
+    """Whether a record may be a prediction of a model: all that are accepted are among those."""
+    try:
+        seen = _peek(raw or b"")
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, MemoryError):
+        return False
+    return seen.type == "prediction" and seen.model == model

@@ -7,7 +7,8 @@ order in which the pairs were joined, so that results do not depend on how the s
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import math
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import Any, Final
@@ -17,13 +18,14 @@ from numpy.typing import NDArray
 
 from detectors.types import BoolArray, FloatArray, IntArray
 from monitor.catalog import POSITIVE
-from monitor.metrics import USER_METRICS, Estimate
+from monitor.metrics import METRICS, USER_METRICS, Estimate
 from monitor.spec import Task
 from monitor.tallies import KeyedCounts
 
 BASELINE: Final = (1 << 32) - 1  # the row of the first pairs of a variant, which its later panes are held to
+NOWHERE: Final = BASELINE - 1  # the pane of answers whose own is gone: their pairs say nothing of any window
 CALIBRATION_BINS: Final = 10
-AUC_SCORES: Final = 4096  # distinct scores in a pane up to which the AUC is exact
+AUC_SCORES: Final = 4096  # distinct scores of a class in a pane up to which the AUC is exact
 _CLIP: Final = 1e-7
 
 
@@ -42,6 +44,7 @@ class Count(IntEnum):
     PROBABLE = 9  # with a score
     PAIRED = 10  # with another answer to the same request
     AGREED = 11
+    BINNED = 12  # 1 where a pane has more distinct scores than are kept
 
 
 class Total(IntEnum):
@@ -94,11 +97,13 @@ class ScoredPairs:
 
 
 class OutcomeTable:
-    """The sums of one variant."""
+    """The sums of one variant. `listed` are the built-in metrics that are made of them; None: all of the task."""
 
-    def __init__(self, task: Task, baseline_n: int) -> None:
+    def __init__(self, task: Task, baseline_n: int, listed: Collection[str] | None = None) -> None:
         self.task = task
         self._baseline_n = baseline_n
+        self.listed = listed
+        self._unlisted = _unlisted(listed)
         self.offset: float | None = None  # the first actual value: sums of squares keep their digits
         self._row: dict[int, int] = {}
         self._pane = np.zeros(16, np.int64)
@@ -106,7 +111,6 @@ class OutcomeTable:
         self._total = np.zeros((16, TOTALS))
         self._negative, self._positive = KeyedCounts(), KeyedCounts()  # by score
         self._labels = tuple(KeyedCounts() for _ in range(3))  # by label: right, predicted, actual
-        self.binned = False
         self._touched: set[int] = set()
 
     # -- adding ------------------------------------------------------------------------------------------
@@ -227,7 +231,8 @@ class OutcomeTable:
             (Total.LOG_LOSS, loss), (Total.LOG_LOSS_SQUARE, loss**2),
         ):  # fmt: skip
             self._sum(rows, column, values)
-        kept = _binned(score) if self.binned else score
+        binned = self._count[rows, Count.BINNED] > 0
+        kept = np.where(binned, _binned(score), score) if binned.any() else score
         bits = kept.astype(np.float32).view(np.uint32)  # floats from 0 on sort like their bits
         self._negative.add(panes[~truth], bits[~truth])
         self._positive.add(panes[truth], bits[truth])
@@ -244,8 +249,9 @@ class OutcomeTable:
                 if place is None or value is None:
                     continue
                 self._count[row, _USER_COUNTS + place] += 1
-                self._total[row, _USER_TOTALS + 2 * place] += value
-                self._total[row, _USER_TOTALS + 2 * place + 1] += value * value
+                with np.errstate(over="ignore"):
+                    self._total[row, _USER_TOTALS + 2 * place] += value
+                    self._total[row, _USER_TOTALS + 2 * place + 1] += value * value
 
     # -- reading -----------------------------------------------------------------------------------------
 
@@ -256,11 +262,11 @@ class OutcomeTable:
         return 0 if row is None else int(self._count[row, Count.JOINED])
 
     def coverage(self) -> tuple[IntArray, IntArray, IntArray]:
-        """(panes, answers that an outcome can score, joined), by ascending pane, the baseline left out."""
+        """(panes, answers that an outcome can score, those that one has), by ascending pane, the baseline left out."""
         used = len(self._row)
         order = np.argsort(self._pane[:used])
         order = order[self._pane[order] != BASELINE]
-        return self._pane[order], self._count[order, Count.SCORABLE], self._count[order, Count.JOINED]
+        return self._pane[order], self._count[order, Count.SCORABLE], self._count[order, Count.SCORED]
 
     def agreement(self, first: int, last: int) -> Estimate | None:
         """How often answers of the panes from `first` to `last` agreed with the served ones."""
@@ -270,7 +276,10 @@ class OutcomeTable:
         return Estimate.share(float(agreed), paired) if paired else None
 
     def metrics(self, first: int, last: int, user_metrics: Sequence[str]) -> dict[str, Estimate]:
-        """All metrics of the panes from `first` to `last`; those without data are left out."""
+        """The listed metrics of the panes from `first` to `last`; those without data are left out.
+
+        Coverage, the delay of outcomes and the user's own metrics are never left out.
+        """
         used = len(self._row)
         panes = self._pane[:used]
         mine = np.flatnonzero((panes >= first) & (panes <= last))
@@ -279,8 +288,7 @@ class OutcomeTable:
         found: dict[str, Estimate] = {}
         joined = int(count[Count.JOINED])
         if count[Count.SCORABLE] and last != BASELINE:
-            # Answers of panes that closed long ago may still be joined, so this can pass 1 by rounding only.
-            found["coverage"] = Estimate.share(joined, int(count[Count.SCORABLE]))
+            found["coverage"] = Estimate.share(int(count[Count.SCORED]), int(count[Count.SCORABLE]))
         if joined:
             found["label_delay_s"] = Estimate.mean(total[Total.DELAY], total[Total.DELAY_SQUARE], joined)
         if count[Count.SCORED]:
@@ -288,6 +296,7 @@ class OutcomeTable:
                 found |= _regression_metrics(count, total)
             else:
                 found |= self._label_metrics(count, total, first, last)
+        found = {name: estimate for name, estimate in found.items() if name not in self._unlisted}
         for place, name in enumerate(user_metrics):
             if n := int(count[_USER_COUNTS + place]):
                 at = _USER_TOTALS + 2 * place
@@ -299,17 +308,27 @@ class OutcomeTable:
         found = {"accuracy": Estimate.share(float(count[Count.CORRECT]), n)}
         if self.task is Task.BINARY:
             found |= _confusion_metrics(count)
-        else:
+        elif "f1_macro" not in self._unlisted:
             found |= self._macro_f1(first, last)
         if probable := int(count[Count.PROBABLE]):
             found["ece"] = _calibration_error(count, total, probable)
             if self.task is Task.BINARY:
                 found["brier"] = Estimate.mean(total[Total.BRIER], total[Total.BRIER_SQUARE], probable)
                 found["log_loss"] = Estimate.mean(total[Total.LOG_LOSS], total[Total.LOG_LOSS_SQUARE], probable)
-                auc = _roc_auc(self._negative.between(first, last), self._positive.between(first, last))
+                auc = None if "roc_auc" in self._unlisted else self._auc(first, last)
                 if auc is not None:
                     found["roc_auc"] = auc
         return found
+
+    def _auc(self, first: int, last: int) -> Estimate | None:
+        self.bound_scores(first, last)
+        both = [counts.between(first, last) for counts in (self._negative, self._positive)]
+        used = len(self._row)
+        mine = (self._pane[:used] >= first) & (self._pane[:used] <= last)
+        if self._count[:used, Count.BINNED][mine].any():
+            # One grid for all of the window: a score and the middle of its own bin would have a wrong order.
+            both = [(_binned_bits(bits), counts) for bits, counts in both]
+        return _roc_auc(*both)
 
     def _macro_f1(self, first: int, last: int) -> dict[str, Estimate]:
         parts = [counts.between(first, last) for counts in self._labels]
@@ -323,22 +342,32 @@ class OutcomeTable:
         false = predicted + actual - 2 * right
         variance = 4 * right * false * (right + false) / (predicted + actual) ** 4
         classes = int(present.sum())
-        return {"f1_macro": Estimate(float(scores.mean()), int(actual.sum()), float(variance.sum()) / classes**2)}
+        # The exact sum: the order of labels is that in which they came, which says nothing about them.
+        mean = math.fsum(scores.tolist()) / classes
+        return {"f1_macro": Estimate(mean, int(actual.sum()), math.fsum(variance.tolist()) / classes**2)}
 
     # -- keeping -----------------------------------------------------------------------------------------
 
-    def bound_scores(self) -> None:
-        """Keep at most AUC_SCORES distinct scores a pane: beyond that all scores are binned from then on."""
-        if self.binned or self.task is not Task.BINARY:
+    def bound_scores(self, first: int = 0, last: int = BASELINE) -> None:
+        """Keep at most AUC_SCORES distinct scores of a class in a pane: a pane with more has its scores binned.
+
+        Done before every reading, so whether a pane is binned is a matter of its scores and not of who asked when.
+        """
+        if self.task is not Task.BINARY:
             return
-        for counts in (self._negative, self._positive):
-            _, held = np.unique(counts.keys >> np.uint64(32), return_counts=True)
-            self.binned = self.binned or bool(len(held) and held.max() > AUC_SCORES)
-        if self.binned:
-            for counts in (self._negative, self._positive):
-                scores = (counts.keys & np.uint64(0xFFFFFFFF)).astype(np.uint32).view(np.float32)
-                counts.coarsen(_binned(scores.astype(np.float64)).astype(np.float32).view(np.uint32))
-            self._touched.update(self._row)
+        both = (self._negative, self._positive)
+        crowded = {pane for counts in both for pane in counts.crowded(first, last, AUC_SCORES)}
+        if not crowded:
+            return
+        panes = np.array(sorted(crowded), np.int64)
+        self._count[[self._row[pane] for pane in panes.tolist()], Count.BINNED] = 1
+        self._touched |= crowded
+        for counts in both:
+            counts.replace_lower(panes, _binned_bits)
+
+    def touch(self) -> None:
+        """All panes count as changed."""
+        self._touched.update(self._row)
 
     def take_touched(self) -> set[int]:
         """Panes changed since this was last called."""
@@ -398,6 +427,13 @@ class OutcomeTable:
     def panes(self) -> int:
         """Rows held."""
         return len(self._row)
+
+
+def _unlisted(listed: Collection[str] | None) -> frozenset[str]:
+    """Metrics of quality that nobody asked for."""
+    if listed is None:
+        return frozenset()
+    return frozenset(name for name, info in METRICS.items() if info.of_quality and name not in listed)
 
 
 # -- formulas --------------------------------------------------------------------------------------------
@@ -479,6 +515,11 @@ def _roc_auc(
     auc = float((pos * below).sum() / n)
     variance = float((pos * (below - auc) ** 2).sum()) / n**2 + float((neg * (above - auc) ** 2).sum()) / m**2
     return Estimate(auc, int(m + n), variance)
+
+
+def _binned_bits(bits: NDArray[np.uint32]) -> NDArray[np.uint32]:
+    """The same of scores as the bits of 32-bit floats."""
+    return _binned(bits.view(np.float32).astype(np.float64)).astype(np.float32).view(np.uint32)
 
 
 def _binned(score: FloatArray) -> FloatArray:

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Final
@@ -62,25 +63,71 @@ class Refused:
 Finding = tuple[Refusal, str]
 
 
+@dataclass(frozen=True, slots=True)
+class Expected:
+    """What a model makes of its events: whether it predicts numbers, and which features it looks at."""
+
+    numeric: bool
+    looks_at: Callable[[str], bool]
+
+
+_ANYTHING: Final = Expected(numeric=False, looks_at=lambda name: True)
+
+
 class _Stop(Exception):
     def __init__(self, reason: Refusal, detail: str) -> None:
         self.finding = (reason, detail)
         super().__init__(detail)
 
 
-def examine(raw: bytes | None, limits: Limits, numeric: bool | None = None) -> Finding | None:
-    """The first rule that a record breaks, None if it breaks none.
+@dataclass(frozen=True, slots=True)
+class _Unfit:
+    """A number in the text that no event can have, kept until it is known in which field it stands."""
 
-    `numeric` tells whether the record's model predicts numbers; None where that is not known.
+    reason: Refusal
+    text: str
+    why: str
+    json: bool = True
+
+    def __repr__(self) -> str:
+        return self.text
+
+
+class _Object(dict[str, Any]):
+    """A JSON object that knows which of its names stood more than once; the last one counts."""
+
+    def __init__(self, pairs: list[tuple[str, Any]]) -> None:
+        super().__init__(pairs)
+        self.repeated: frozenset[str] = frozenset()
+        if len(self) < len(pairs):
+            times = Counter(name for name, _ in pairs)
+            self.repeated = frozenset(name for name, count in times.items() if count > 1)
+
+
+def examine(
+    raw: bytes | None, limits: Limits, expected: Callable[[object], Expected | None] = lambda model: None
+) -> Finding | None:
+    """The first rule that a record breaks, None if it breaks none. `expected` knows the models by name.
+
+    What is not known here is left to the caller: which models there are, and what time it is.
     """
     try:
-        _examine(raw, limits, numeric)
+        _examine(raw, limits, expected)
     except _Stop as stop:
         return stop.finding
     return None
 
 
-def _examine(raw: bytes | None, limits: Limits, numeric: bool | None) -> None:
+def bad_text(raw: bytes) -> Finding | None:
+    """What is wrong with the texts of a record that was decoded already: JSON can spell a NUL, a database cannot."""
+    try:
+        _fit(_load(raw), "", 0, numbers=False)
+    except _Stop as stop:
+        return stop.finding
+    return None
+
+
+def _examine(raw: bytes | None, limits: Limits, expected: Callable[[object], Expected | None]) -> None:
     if not raw or not raw.strip():
         raise _Stop(Refusal.EMPTY, "the record has no value")
     if len(raw) > limits.event_bytes:
@@ -88,29 +135,107 @@ def _examine(raw: bytes | None, limits: Limits, numeric: bool | None) -> None:
     event = _load(raw)
     if not isinstance(event, dict):
         raise _Stop(Refusal.NOT_AN_OBJECT, f"the record is {_kind(event)}, not an object")
-    _texts(event, "", 0)
+    _schema(event)
+    kind = _type(event)
+    model = event.get("model")
+    told = (expected(model) if isinstance(model, str) else None) or _ANYTHING
+    for name in _FIELDS[kind]:
+        if name == "features":
+            _fit_features(event.get(name), told)
+        else:
+            _fit(event.get(name), name, 0)
+    for name in _IDENTITY[kind]:
+        _identity(event, name, limits)
+    _time(event)
+    _BY_TYPE[kind](event, limits, told)
+    _not_repeated(event, ("schema", "type", *_FIELDS[kind]), "")
+    # What is ignored has to be JSON all the same.
+    _fit(event, "", 0, numbers=False)
+
+
+def _load(raw: bytes) -> Any:
+    try:
+        # Bytes that are not UTF-8 become lone surrogates, so that it can be told in which field they are.
+        return json.loads(
+            raw.decode("utf-8", "surrogateescape"),
+            parse_constant=lambda name: _Unfit(Refusal.NOT_FINITE, name, "is not a JSON number", json=False),
+            parse_int=_integer,
+            parse_float=_number,
+            object_pairs_hook=_Object,
+        )
+    except RecursionError:
+        raise _Stop(Refusal.TOO_DEEP, f"nested deeper than {_DEEPEST} levels") from None
+    except (ValueError, MemoryError) as error:
+        raise _Stop(Refusal.NOT_JSON, f"{_show(raw.decode('utf-8', 'replace'))}: {error}") from None
+
+
+def _integer(digits: str) -> int | _Unfit:
+    if len(digits) > 17 or abs(int(digits)) > LARGEST_INTEGER:
+        return _Unfit(Refusal.INTEGER_TOO_LARGE, _cut(digits), "integers lie between -2^53 and 2^53")
+    return int(digits)
+
+
+def _number(digits: str) -> float | _Unfit:
+    value = float(digits)
+    if not math.isfinite(value):
+        return _Unfit(Refusal.NOT_FINITE, _cut(digits), "is beyond the largest float")
+    return value
+
+
+def _fit(value: object, path: str, depth: int, *, numbers: bool = True) -> None:
+    """No lone surrogates, no NUL and (with `numbers`) no number too large, in names and values, however deep."""
+    if depth > _DEEPEST:
+        raise _Stop(Refusal.TOO_DEEP, f"{path}: nested deeper than {_DEEPEST} levels")
+    if isinstance(value, _Unfit) and (numbers or not value.json):
+        raise _Stop(value.reason, f"{path}: {value.text}: {value.why}")
+    if isinstance(value, str):
+        _fit_text(value, path)
+    elif isinstance(value, dict):
+        for name, inner in value.items():
+            _fit_text(name, f"a name in {path or 'the record'}")
+            _fit(inner, _within(path, name) if depth < 2 else path, depth + 1, numbers=numbers)
+    elif isinstance(value, list):
+        for inner in value:
+            _fit(inner, path, depth + 1, numbers=numbers)
+
+
+def _fit_features(features: object, expected: Expected) -> None:
+    """As `_fit`, but the numbers of a feature that nobody looks at may be any."""
+    if not isinstance(features, dict):
+        _fit(features, "features", 0)
+        return
+    for name, value in features.items():
+        _fit_text(name, "a name in features")
+        if expected.looks_at(name) or isinstance(value, str):
+            _fit(value, _within("features", name), 1)
+
+
+def _fit_text(text: str, path: str) -> None:
+    if "\0" in text:
+        raise _Stop(Refusal.BAD_TEXT, f"{path}: {_show(text)}: has a NUL character")
+    if any("\ud800" <= c <= "\udfff" for c in text):
+        raise _Stop(Refusal.BAD_TEXT, f"{path}: {_show(text)}: has half a surrogate pair, or bytes that are not UTF-8")
+
+
+def _schema(event: Mapping[str, Any]) -> None:
     schema = event.get("schema", SCHEMA)
+    _fit(schema, "schema", 0)
     if isinstance(schema, bool) or not isinstance(schema, int):
         raise _Stop(Refusal.WRONG_TYPE, f"schema: {_show(schema)}: an integer is needed")
     if schema > SCHEMA:
         raise _Stop(Refusal.NEWER_SCHEMA, f"schema: {schema}: this release knows {SCHEMA}")
     if schema < SCHEMA:
         raise _Stop(Refusal.BAD_VALUE, f"schema: {schema}: the first schema is {SCHEMA}")
+
+
+def _type(event: Mapping[str, Any]) -> str:
     kind = event.get("type")
-    if kind not in TYPES:
-        raise _Stop(
-            Refusal.MISSING_FIELD if kind is None else Refusal.UNKNOWN_TYPE,
-            f"type: {_show(kind)}: one of {', '.join(TYPES)} is needed",
-        )
-    for name in _IDENTITY[kind]:
-        _identity(event, name, limits)
-    if "time" not in event or event["time"] is None:
-        raise _Stop(Refusal.MISSING_FIELD, "time: is needed")
-    try:
-        parse_time(event["time"])
-    except ValueError as error:
-        raise _Stop(Refusal.BAD_TIME, f"time: {error}") from None
-    _BY_TYPE[kind](event, limits, numeric)
+    _fit(kind, "type", 0)
+    if kind is None:
+        raise _Stop(Refusal.MISSING_FIELD, f"type: one of {', '.join(TYPES)} is needed")
+    if not isinstance(kind, str) or kind not in TYPES:
+        raise _Stop(Refusal.UNKNOWN_TYPE, f"type: {_show(kind)}: one of {', '.join(TYPES)} is needed")
+    return kind
 
 
 _IDENTITY: Final[Mapping[str, tuple[str, ...]]] = {
@@ -118,52 +243,31 @@ _IDENTITY: Final[Mapping[str, tuple[str, ...]]] = {
     "outcome": ("request_id", "model"),
     "resources": ("model", "version"),
 }
+_FIELDS: Final[Mapping[str, tuple[str, ...]]] = {
+    "prediction": (
+        *_IDENTITY["prediction"], "time", "assigned", "served", "served_by", "segment", "features", "prediction",
+        "scores", "latency_ms", "error", "metrics", "batch",
+    ),
+    "outcome": (*_IDENTITY["outcome"], "time", "actual", "metrics"),
+    "resources": (*_IDENTITY["resources"], "time", "memory_mb", "cpu_percent", "gpu_percent"),
+}  # fmt: skip
 
 
-def _load(raw: bytes) -> Any:
+def _time(event: Mapping[str, Any]) -> None:
+    if event.get("time") is None:
+        raise _Stop(Refusal.MISSING_FIELD, "time: is needed")
     try:
-        return json.loads(raw.decode(), parse_constant=_no_constant, parse_int=_integer, parse_float=_number)
-    except _Stop:
-        raise
-    except RecursionError:
-        raise _Stop(Refusal.TOO_DEEP, f"nested deeper than {_DEEPEST} levels") from None
-    except (ValueError, MemoryError) as error:
-        raise _Stop(Refusal.NOT_JSON, f"{_show_bytes(raw)}: {error}") from None
+        parse_time(event["time"])
+    except ValueError as error:
+        raise _Stop(Refusal.BAD_TIME, f"time: {error}") from None
 
 
-def _no_constant(name: str) -> float:
-    raise _Stop(Refusal.NOT_FINITE, f"{name} is not a JSON number")
-
-
-def _integer(digits: str) -> int:
-    if len(digits) > 17 or abs(int(digits)) > LARGEST_INTEGER:
-        raise _Stop(Refusal.INTEGER_TOO_LARGE, f"{digits[:_SHOWN]}: integers lie between -2^53 and 2^53")
-    return int(digits)
-
-
-def _number(digits: str) -> float:
-    value = float(digits)
-    if not math.isfinite(value):
-        raise _Stop(Refusal.NOT_FINITE, f"{digits[:_SHOWN]} is beyond the largest float")
-    return value
-
-
-def _texts(value: object, path: str, depth: int) -> None:
-    """No lone surrogates and no NUL, in names and values, however deep."""
-    if depth > _DEEPEST:
-        raise _Stop(Refusal.TOO_DEEP, f"nested deeper than {_DEEPEST} levels")
-    if isinstance(value, str):
-        if "\0" in value:
-            raise _Stop(Refusal.BAD_TEXT, f"{path or 'a name'}: has a NUL character")
-        if any("\ud800" <= c <= "\udfff" for c in value):
-            raise _Stop(Refusal.BAD_TEXT, f"{path or 'a name'}: has half of a surrogate pair")
-    elif isinstance(value, dict):
-        for name, inner in value.items():
-            _texts(name, "", depth)
-            _texts(inner, f"{path}.{name}" if path else name, depth + 1)
-    elif isinstance(value, list):
-        for inner in value:
-            _texts(inner, path, depth + 1)
+def _not_repeated(fields: object, names: Iterable[str], path: str) -> None:
+    """The last of two equal names counts, yet the first one is decoded too and may be what was refused."""
+    if isinstance(fields, _Object):
+        for name in names:
+            if name in fields.repeated:
+                raise _Stop(Refusal.BAD_VALUE, f"{_within(path, name)}: stands twice, with a value that cannot be")
 
 
 def _identity(event: Mapping[str, Any], name: str, limits: Limits) -> None:
@@ -172,13 +276,13 @@ def _identity(event: Mapping[str, Any], name: str, limits: Limits) -> None:
         raise _Stop(Refusal.MISSING_FIELD, f"{name}: is needed")
     if not isinstance(value, str):
         raise _Stop(Refusal.WRONG_TYPE, f"{name}: {_show(value)}: text is needed, not {_kind(value)}")
-    if len(value) > limits.id_length:
-        raise _Stop(Refusal.ID_TOO_LONG, f"{name}: {len(value)} characters, at most {limits.id_length}")
+    _bounded(value, name, limits)
 
 
-def _prediction(event: Mapping[str, Any], limits: Limits, numeric: bool | None) -> None:
-    _flag(event, "served")
-    served_by = event.get("served_by", "primary")
+def _prediction(event: Mapping[str, Any], limits: Limits, expected: Expected) -> None:
+    if not isinstance(event.get("served", True), bool):
+        raise _Stop(Refusal.WRONG_TYPE, f"served: {_show(event['served'])}: true or false is needed")
+    served_by = event.get("served_by", SERVED_BY[0])
     if served_by not in SERVED_BY:
         raise _Stop(Refusal.BAD_VALUE, f"served_by: {_show(served_by)}: one of {', '.join(SERVED_BY)} is needed")
     for name in ("assigned", "segment", "error"):
@@ -186,27 +290,22 @@ def _prediction(event: Mapping[str, Any], limits: Limits, numeric: bool | None) 
     prediction, error = event.get("prediction"), event.get("error")
     if prediction is None and error is None:
         raise _Stop(Refusal.MISSING_FIELD, "prediction: is needed where there is no error")
-    _value(prediction, "prediction", limits, numeric)
-    _scores(event.get("scores"), limits)
+    _value(prediction, "prediction", limits, expected)
+    _scores(event.get("scores"))
     _amount(event, "latency_ms")
     _metrics(event.get("metrics"))
-    batch = event.get("batch")
-    if batch is not None:
-        if not isinstance(batch, dict):
-            raise _Stop(Refusal.WRONG_TYPE, f"batch: {_show(batch)}: an object is needed")
-        for name in ("size", "ms"):
-            _amount(batch, name, "batch.")
-    _features(event.get("features"), limits)
+    _batch(event.get("batch"))
+    _features(event.get("features"), limits, expected)
 
 
-def _outcome(event: Mapping[str, Any], limits: Limits, numeric: bool | None) -> None:
+def _outcome(event: Mapping[str, Any], limits: Limits, expected: Expected) -> None:
     if event.get("actual") is None:
         raise _Stop(Refusal.MISSING_FIELD, "actual: is needed")
-    _value(event["actual"], "actual", limits, numeric)
+    _value(event["actual"], "actual", limits, expected)
     _metrics(event.get("metrics"))
 
 
-def _resources(event: Mapping[str, Any], limits: Limits, numeric: bool | None) -> None:
+def _resources(event: Mapping[str, Any], limits: Limits, expected: Expected) -> None:
     for name in ("memory_mb", "cpu_percent", "gpu_percent"):
         _amount(event, name)
 
@@ -214,28 +313,28 @@ def _resources(event: Mapping[str, Any], limits: Limits, numeric: bool | None) -
 _BY_TYPE: Final = {"prediction": _prediction, "outcome": _outcome, "resources": _resources}
 
 
-def _value(value: object, name: str, limits: Limits, numeric: bool | None) -> None:
+def _value(value: object, name: str, limits: Limits, expected: Expected) -> None:
     """A number for a regression, any scalar as a label otherwise."""
     if isinstance(value, dict | list):
-        raise _Stop(Refusal.WRONG_TYPE, f"{name}: {_kind(value)}: a number or a label is needed")
-    if numeric and value is not None and (isinstance(value, bool) or not isinstance(value, int | float)):
-        raise _Stop(Refusal.WRONG_TYPE, f"{name}: {_show(value)}: a regression needs a number")
-    if isinstance(value, str) and len(value) > limits.id_length:
-        raise _Stop(Refusal.ID_TOO_LONG, f"{name}: {len(value)} characters, at most {limits.id_length}")
+        raise _Stop(Refusal.WRONG_TYPE, f"{name}: {_show(value)}: a number or a label is needed, not {_kind(value)}")
+    if expected.numeric and value is not None and not _is_number(value):
+        raise _Stop(Refusal.WRONG_TYPE, f"{name}: {_show(value)}: a regression needs a number, not {_kind(value)}")
+    if isinstance(value, str):
+        _bounded(value, name, limits)
 
 
-def _scores(scores: object, limits: Limits) -> None:
+def _scores(scores: object) -> None:
     if scores is None:
         return
     if not isinstance(scores, dict):
         raise _Stop(Refusal.WRONG_TYPE, f"scores: {_show(scores)}: an object of probabilities is needed")
-    if len(scores) > limits.labels:
-        raise _Stop(Refusal.BAD_VALUE, f"scores: {len(scores)} classes, at most {limits.labels}")
     for name, score in scores.items():
-        if isinstance(score, bool) or not isinstance(score, int | float):
-            raise _Stop(Refusal.WRONG_TYPE, f"scores.{name[:_SHOWN]}: {_show(score)}: a number is needed")
+        path = _within("scores", name)
+        if not _is_number(score):
+            raise _Stop(Refusal.WRONG_TYPE, f"{path}: {_show(score)}: a number is needed")
         if not 0 <= score <= 1:
-            raise _Stop(Refusal.BAD_VALUE, f"scores.{name[:_SHOWN]}: {score}: a probability lies between 0 and 1")
+            raise _Stop(Refusal.BAD_VALUE, f"{path}: {score}: a probability lies between 0 and 1")
+    _not_repeated(scores, scores, "scores")
 
 
 def _metrics(metrics: object) -> None:
@@ -244,11 +343,24 @@ def _metrics(metrics: object) -> None:
     if not isinstance(metrics, dict):
         raise _Stop(Refusal.WRONG_TYPE, f"metrics: {_show(metrics)}: an object of numbers is needed")
     for name, value in metrics.items():
-        if value is not None and (isinstance(value, bool) or not isinstance(value, int | float)):
-            raise _Stop(Refusal.WRONG_TYPE, f"metrics.{name[:_SHOWN]}: {_show(value)}: a number is needed")
+        if value is not None and not _is_number(value):
+            raise _Stop(Refusal.WRONG_TYPE, f"{_within('metrics', name)}: {_show(value)}: a number is needed")
+    _not_repeated(metrics, metrics, "metrics")
 
 
-def _features(features: object, limits: Limits) -> None:
+def _batch(batch: object) -> None:
+    if batch is None:
+        return
+    if not isinstance(batch, dict):
+        raise _Stop(Refusal.WRONG_TYPE, f"batch: {_show(batch)}: an object is needed")
+    for name in ("size", "ms"):
+        if batch.get(name) is None:
+            raise _Stop(Refusal.MISSING_FIELD, f"batch.{name}: is needed")
+        _amount(batch, name, "batch")
+    _not_repeated(batch, ("size", "ms"), "batch")
+
+
+def _features(features: object, limits: Limits, expected: Expected) -> None:
     if features is None:
         return
     if not isinstance(features, dict):
@@ -256,45 +368,66 @@ def _features(features: object, limits: Limits) -> None:
     if len(features) > limits.features:
         raise _Stop(Refusal.TOO_MANY_FEATURES, f"features: {len(features)} of them, at most {limits.features}")
     for name, value in features.items():
-        if isinstance(value, dict | list):
-            detail = f"features.{name[:_SHOWN]}: {_kind(value)}: a number, text, boolean or null is needed"
-            raise _Stop(Refusal.WRONG_TYPE, detail)
-
-
-def _flag(event: Mapping[str, Any], name: str) -> None:
-    if not isinstance(event.get(name, True), bool):
-        raise _Stop(Refusal.WRONG_TYPE, f"{name}: {_show(event[name])}: true or false is needed")
+        if isinstance(value, dict | list) and expected.looks_at(name):
+            needed = f"a number, text, boolean or null is needed, not {_kind(value)}"
+            raise _Stop(Refusal.WRONG_TYPE, f"{_within('features', name)}: {_show(value)}: {needed}")
 
 
 def _text(event: Mapping[str, Any], name: str, limits: Limits) -> None:
     value = event.get(name)
-    if value is not None and not isinstance(value, str):
-        raise _Stop(Refusal.WRONG_TYPE, f"{name}: {_show(value)}: text is needed")
-    if value is not None and len(value) > limits.id_length:
-        raise _Stop(Refusal.ID_TOO_LONG, f"{name}: {len(value)} characters, at most {limits.id_length}")
-
-
-def _amount(event: Mapping[str, Any], name: str, prefix: str = "") -> None:
-    value = event.get(name)
     if value is None:
         return
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise _Stop(Refusal.WRONG_TYPE, f"{prefix}{name}: {_show(value)}: a number is needed")
+    if not isinstance(value, str):
+        raise _Stop(Refusal.WRONG_TYPE, f"{name}: {_show(value)}: text is needed, not {_kind(value)}")
+    _bounded(value, name, limits)
+
+
+def _bounded(text: str, name: str, limits: Limits) -> None:
+    if len(text) > limits.id_length:
+        detail = f"{name}: {_show(text)}: {len(text)} characters, at most {limits.id_length}"
+        raise _Stop(Refusal.ID_TOO_LONG, detail)
+
+
+def _amount(fields: Mapping[str, Any], name: str, path: str = "") -> None:
+    value = fields.get(name)
+    if value is None:
+        return
+    where = _within(path, name)
+    if not _is_number(value):
+        raise _Stop(Refusal.WRONG_TYPE, f"{where}: {_show(value)}: a number is needed")
     if value < 0:
-        raise _Stop(Refusal.BAD_VALUE, f"{prefix}{name}: {value}: cannot be negative")
+        raise _Stop(Refusal.BAD_VALUE, f"{where}: {value}: cannot be negative")
+    if value > LARGEST_INTEGER:
+        raise _Stop(Refusal.BAD_VALUE, f"{where}: {value}: cannot be above 2^53")
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _kind(value: object) -> str:
-    if isinstance(value, bool):
-        return "a boolean"
-    names = {dict: "an object", list: "a list", str: "text", int: "a number", float: "a number", type(None): "null"}
-    return names[type(value)]
+    match value:
+        case None:
+            return "null"
+        case bool():
+            return "a boolean"
+        case str():
+            return "text"
+        case dict():
+            return "an object"
+        case list():
+            return "a list"
+        case _:
+            return "a number"
 
 
-def _show(value: object) -> str:
-    text = repr(value)
+def _within(path: str, name: str) -> str:
+    return f"{path}.{_cut(name)}" if path else _cut(name)
+
+
+def _cut(text: str) -> str:
     return text if len(text) <= _SHOWN else text[:_SHOWN] + "…"
 
 
-def _show_bytes(raw: bytes) -> str:
-    return _show(raw.decode("utf-8", "replace"))
+def _show(value: object) -> str:
+    return _cut(repr(value))

@@ -11,6 +11,7 @@ import json
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
 
@@ -18,7 +19,7 @@ import structlog
 from sqlalchemy.engine import Engine
 
 from monitor.clock import wall_ms
-from monitor.errors import DriftdError, StreamError
+from monitor.errors import DriftdError, StoreError, StreamError
 from monitor.store import reader
 from monitor.store.outbox import Outbox, Outgoing
 from monitor.stream.types import Message, Sink
@@ -28,6 +29,7 @@ log = structlog.get_logger(__name__)
 
 _AT_ONCE: Final = 500
 _IDLE_S: Final = 0.5
+_LAST_SEND_S: Final = 2.0  # beyond the time to drain, for what is on its way
 _BACKOFF_S: Final = (0.2, 0.5, 1.0, 2.0)
 
 
@@ -55,7 +57,7 @@ class Relay:
         self._spec = spec
         self._awake = threading.Event()
         self._stopping = threading.Event()
-        self._allowed = threading.Event()
+        self._epoch: int | None = None  # of the owner that we are; None: publish nothing
         self._thread = threading.Thread(target=self._run, name="relay", daemon=True)
         self._drain_until: float | None = None
         self.depth = 0  # messages that wait, as of the last look
@@ -67,12 +69,9 @@ class Relay:
         """Begin; nothing is published before `allow`."""
         self._thread.start()
 
-    def allow(self, owner: bool) -> None:
-        """Whether the store is ours: a daemon that was fenced publishes nothing."""
-        if owner:
-            self._allowed.set()
-        else:
-            self._allowed.clear()
+    def allow(self, epoch: int | None) -> None:
+        """The store is ours under this epoch, or not ours: a daemon that was fenced publishes nothing."""
+        self._epoch = epoch
         self._awake.set()
 
     def wake(self) -> None:
@@ -84,9 +83,9 @@ class Relay:
         self._drain_until = time.monotonic() + drain_s
         self._stopping.set()
         self._awake.set()
-        self._thread.join(drain_s + 10)
-        if self._sink is not None:
-            self._sink.close()
+        self._thread.join(drain_s + _LAST_SEND_S)
+        if not self._thread.is_alive():  # else it is stuck in a call, and ends with the process
+            self._close_sink()
 
     def drain(self) -> int:
         """Publish everything now, in the caller's thread: for a replay. -> how many. Raises `StreamError`."""
@@ -104,9 +103,10 @@ class Relay:
         beat_at = time.monotonic() + self._spec.heartbeat_s
         while True:
             try:
-                busy = self._allowed.is_set() and self._publish()
-                if self._allowed.is_set() and time.monotonic() >= beat_at:
-                    self._repeat_firing()
+                epoch = self._epoch
+                busy = epoch is not None and self._publish(epoch)
+                if epoch is not None and time.monotonic() >= beat_at:
+                    self._repeat_firing(epoch)
                     beat_at = time.monotonic() + self._spec.heartbeat_s
                 if failures:
                     log.info("relay.recovered", waiting=self.depth)
@@ -117,7 +117,12 @@ class Relay:
                 self.failing, self.last_error = True, str(error)
                 busy = False
                 self._close_sink()
-                self._awake.wait(_BACKOFF_S[min(failures, len(_BACKOFF_S) - 1)])
+                self._count()
+                pause = _BACKOFF_S[min(failures, len(_BACKOFF_S) - 1)]
+                if self._stopping.is_set():
+                    time.sleep(min(pause, _BACKOFF_S[0]))
+                else:
+                    self._awake.wait(pause)
                 failures += 1
             if self._stopping.is_set() and (not busy or time.monotonic() > (self._drain_until or 0)):
                 if failures and time.monotonic() < (self._drain_until or 0):
@@ -127,15 +132,15 @@ class Relay:
                 self._awake.wait(_IDLE_S)
                 self._awake.clear()
 
-    def _publish(self) -> bool:
+    def _publish(self, epoch: int | None = None) -> bool:
         """Send the oldest messages and cross them off. -> whether there may be more."""
-        waiting = self._outbox.oldest(_AT_ONCE)
+        waiting = self._outbox.oldest(_AT_ONCE, epoch)
         if not waiting:
             self.depth = 0
             return False
         now = wall_ms()
         self._send([self._message(m, now) for m in waiting])
-        self._outbox.remove(waiting)
+        self._outbox.remove(waiting, epoch)
         self.published += len(waiting)
         self.depth = self._outbox.depth() if len(waiting) == _AT_ONCE else 0
         return True
@@ -144,7 +149,14 @@ class Relay:
         value = m.value if m.kind == "dead_letter" else stamped(m.value, now)
         return Message(self._spec.topics[m.kind], m.key, value, {k: v.encode() for k, v in m.headers.items()})
 
-    def _repeat_firing(self) -> None:
+    def _count(self) -> None:
+        """How many wait while nothing can be sent: the worker stops reading at a limit."""
+        with suppress(StoreError):
+            self.depth = self._outbox.depth()
+
+    def _repeat_firing(self, epoch: int) -> None:
+        if not self._outbox.is_owned(epoch):
+            return
         now = wall_ms()
         messages = []
         for fingerprint, body, event_id in reader.firing(self._engine):

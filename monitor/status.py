@@ -85,6 +85,7 @@ def _version(state: Mapping[str, Any], role: Role) -> dict[str, Any]:
         "pending": pending,
         "drifted": sorted(state["drift"]["listed"]),
         "data_quality": sorted(state["quality"]["listed"]),
+        "concept_drift": bool(state.get("concept")) and state["concept"]["alert"]["starts_at"] is not None,
         "skipped": state["skipped"],
         "checks": state["checks"],
         "served_by": state["served_by"],

@@ -6,6 +6,8 @@ run of keys.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -63,16 +65,20 @@ class KeyedCounts:
         kept = (pane >= np.uint64(before)) | (pane == np.uint64(keep))
         self._key, self._count = self._key[kept], self._count[kept]
 
-    def coarsen(self, lower: NDArray[np.uint32]) -> None:
-        """Replace every lower half by `lower`, given in the order of `keys`."""
+    def crowded(self, first: int, last: int, most: int) -> list[int]:
+        """Panes from `first` to `last` with more than `most` lower halves."""
         self._settle()
-        self._replace(self._key & ~_LOWER | lower, self._count)
+        panes, held = np.unique(self._key[self._run(first, last)] >> _SHIFT, return_counts=True)
+        found: list[int] = panes[held > most].astype(np.int64).tolist()
+        return found
 
-    @property
-    def keys(self) -> Keys:
-        """All keys, ascending."""
+    def replace_lower(self, panes: IntArray, lower: Callable[[NDArray[np.uint32]], NDArray[np.uint32]]) -> None:
+        """Replace the lower halves of all keys of these panes by what `lower` makes of them."""
         self._settle()
-        return self._key
+        mine = np.isin(self._key >> _SHIFT, panes.astype(np.uint64))
+        keys = self._key.copy()
+        keys[mine] = keys[mine] & ~_LOWER | lower((keys[mine] & _LOWER).astype(np.uint32))
+        self._replace(keys, self._count)
 
     def of_panes(self, panes: IntArray) -> tuple[Keys, IntArray]:
         """All keys and counts of these panes."""

@@ -20,6 +20,8 @@ from fallback.health import HealthState
 from fallback.types import Health
 from monitor.alerting.episodes import DriftEpisode, SimpleEpisode
 from monitor.alerting.records import AlertKind, Subject
+from monitor.catalog import LEVELS, OTHER
+from monitor.concept import ConceptWatch
 from monitor.metrics import LATENCY_CELLS, SUMS_SIZE, TALLY_SIZE, AnswerSums, Estimate, answer_metrics
 from monitor.outcome_windows import OutcomeWindows
 from monitor.quality import OutcomeTable
@@ -97,6 +99,7 @@ class VersionWatch:
         self.counted = 0  # accepted answers: where the next one falls in counted panes
         self.predictions = 0  # answers in closed or open panes
         self.joined = 0
+        self._spec, self._baseline_n = spec, baseline_n
         self.baseline = AnswerBaseline(baseline_n)
         resolve_after = spec.drift.resolve_after if spec.drift else 3
         self.drift = DriftEpisode(spec.name, version, Family.DRIFT, resolve_after)
@@ -106,7 +109,10 @@ class VersionWatch:
             for rule in spec.rules
         ]
         self.health = HealthState()
-        self.outcomes = OutcomeTable(spec.task, baseline_n) if spec.outcomes else None
+        self.outcomes = OutcomeTable(spec.task, baseline_n, spec.outcomes.metrics) if spec.outcomes else None
+        self.concept: ConceptWatch | None = None
+        if spec.outcomes and spec.outcomes.concept_drift and version not in (*LEVELS, OTHER):
+            self.concept = ConceptWatch(spec.name, version, spec.task, baseline_n)
         self.windows = OutcomeWindows()
         self.landed = 0  # pairs since outcomes were last looked at
         self.metrics: dict[str, Estimate] = {}  # of the latest window
@@ -114,6 +120,12 @@ class VersionWatch:
         self.served_by: dict[str, int] = {}  # of the latest window
         self.skipped: Mapping[str, str] = {}  # features that the latest check could not judge, and why
         self.checks: dict[str, int] = {}  # checks by what they said, cumulative
+
+    def forget_answers(self) -> None:
+        """Answers are of another kind from now on: what they are held to, and how good they were, begins anew."""
+        self.baseline = AnswerBaseline(self._baseline_n)
+        if self.outcomes is not None:
+            self.outcomes = OutcomeTable(self.outcomes.task, self._baseline_n, self.outcomes.listed)
 
     def measured(
         self, offset: float, user_metrics: Sequence[str], window: Window | None = None
@@ -150,11 +162,11 @@ class VersionWatch:
                 }
                 for watch in self.rules
             },
+            "concept": self.concept.state() if self.concept else None,
             "health": asdict(self.health),
             "judged": self.windows.judged,
             "landed": self.landed,
             "outcome_offset": self.outcomes.offset if self.outcomes else None,
-            "binned": self.outcomes.binned if self.outcomes else False,
             "metrics": {name: asdict(e) for name, e in self.metrics.items()},
             "outcome_metrics": {name: asdict(e) for name, e in self.outcome_metrics.items()},
             "served_by": self.served_by,
@@ -174,10 +186,12 @@ class VersionWatch:
                 watch.state = RuleState.restored(saved["state"])
                 watch.alert.restore(saved["alert"])
                 watch.verdict = Verdict(saved["verdict"])
+        if self.concept is not None and state.get("concept") is not None:
+            self.concept.restore(state["concept"])
         self.health = HealthState(Health(state["health"]["health"]), state["health"]["better_since"])
         self.landed = state["landed"]
         if self.outcomes is not None:
-            self.outcomes.offset, self.outcomes.binned = state["outcome_offset"], state["binned"]
+            self.outcomes.offset = state["outcome_offset"]
         self.metrics = {name: Estimate(**e) for name, e in state["metrics"].items()}
         self.outcome_metrics = {name: Estimate(**e) for name, e in state["outcome_metrics"].items()}
         self.served_by, self.skipped, self.checks = state["served_by"], state["skipped"], state["checks"]
@@ -188,13 +202,20 @@ def _total(window: Window, name: str, size: int) -> IntArray:
     return np.zeros(size, np.int64) if total is None else total
 
 
-def removed_rules(watch: VersionWatch, state: Mapping[str, Any], spec: ModelSpec) -> list[SimpleEpisode]:
-    """Alerts of rules that fired when they were stored and are not configured any more."""
+def removed_alerts(watch: VersionWatch, state: Mapping[str, Any], spec: ModelSpec) -> list[SimpleEpisode]:
+    """Alerts of rules and of concept drift that fired when they were stored and are not configured any more."""
     names = {rule.rule.name for rule in watch.rules}
-    gone = []
-    for name, saved in state["rules"].items():
-        if name not in names and saved["alert"]["starts_at"] is not None:
-            episode = SimpleEpisode(Subject(spec.name, watch.version, AlertKind.METRIC, name))
-            episode.restore(saved["alert"])
-            gone.append(episode)
-    return gone
+    gone = [
+        (Subject(spec.name, watch.version, AlertKind.METRIC, name), saved["alert"])
+        for name, saved in state["rules"].items()
+        if name not in names
+    ]
+    concept = state.get("concept")
+    if concept is not None and watch.concept is None:
+        gone.append((Subject(spec.name, watch.version, AlertKind.CONCEPT_DRIFT), concept["alert"]))
+    episodes = []
+    for subject, saved in gone:
+        episode = SimpleEpisode(subject)
+        episode.restore(saved)
+        episodes.append(episode)
+    return [episode for episode in episodes if episode.firing]

@@ -18,14 +18,13 @@ from typing import Final, Protocol
 import structlog
 from sqlalchemy.engine import Engine
 
-from monitor.alerting.records import AlertKind, AlertRecord, AlertStatus, Subject
 from monitor.clock import wall_ms
 from monitor.commands import Command
 from monitor.configured import ReferenceFile, adopt
 from monitor.errors import ConfigError, Fenced, InputFileError, OffsetGone, PartitionFault, StoreError, StreamError
 from monitor.pipeline import Delta, Pipeline
 from monitor.relay import Relay
-from monitor.spec import CoreSpec, Severity
+from monitor.spec import CoreSpec
 from monitor.store import reader, schema
 from monitor.store.commands import pending_commands
 from monitor.store.reader import Progress
@@ -225,10 +224,13 @@ class Worker:
         if loaded is not None:
             stored, progress = loaded
             pipeline.restore(stored, progress.positions)
+            for notice in pipeline.notices:
+                log.warning("worker.state_differs", model=notice.model, what=notice.event, detail=notice.detail)
         _check_identities(progress.identities, identities)
         running = _Running(pipeline, source, identities=identities)
         self._assign(running, partitions)
         now = pipeline.clock.now
+        pipeline.daemon.resolve_all("the daemon began anew; what lasts is told again", pipeline.time or wall_ms())
         adopt(pipeline, self._spec.references, now if now >= 0 else wall_ms())
         started = time.monotonic()
         running.committed_at = running.refreshed_at = running.heard_at = started
@@ -328,15 +330,19 @@ class Worker:
             running.refused.clear()
             if running.parked:
                 running.source.resume(running.parked)
+                for partition in running.parked:
+                    name = _named(partition)
+                    running.pipeline.daemon.resolve(f"refused {name}", f"{name} is read again", running.pipeline.time)
                 running.parked.clear()
         for letter in running.pipeline.pending_dead_letters[before:]:
             count = running.refused[letter.partition] = running.refused.get(letter.partition, 0) + 1
             if count > self._spec.dead_letters_per_minute and letter.partition not in running.parked:
                 running.parked.add(letter.partition)
                 running.source.pause([letter.partition])
-                name = f"{letter.partition.topic}[{letter.partition.number}]"
+                name = _named(letter.partition)
                 log.error("worker.partition_parked", partition=name, refused=count, last_reason=letter.reason.value)
-                self._tell(running, "refused", f"{name} waits: {count} records refused in a minute")
+                summary = f"{name} waits: {count} records refused in a minute, the last one {letter.reason.value}"
+                running.pipeline.daemon.fire(f"refused {name}", summary, running.pipeline.time)
 
     def _look_around(self, running: _Running) -> None:
         """What has to be asked for: the ends of quiet partitions, new partitions, commands."""
@@ -368,7 +374,7 @@ class Worker:
         running.identities = identities
         new = partitions - running.pipeline.positions.keys()
         if new:
-            log.info("worker.new_partitions", partitions=[f"{p.topic}[{p.number}]" for p in sorted(new)])
+            log.info("worker.new_partitions", partitions=[_named(p) for p in sorted(new)])
             self._assign(running, partitions)
 
     def _reachable(self, running: _Running) -> None:
@@ -394,7 +400,9 @@ class Worker:
         self._values["driftd_gap_records_total"] += max(target - error.position, 0)
         running.pipeline.positions[partition] = target
         running.source.seek(partition, target)
-        self._tell(running, "gap", f"{error.topic}[{error.partition}]: offsets {error.position} to {target} were lost")
+        name, now = f"gap {_named(partition)}", running.pipeline.time
+        running.pipeline.daemon.fire(name, f"{_named(partition)}: offsets {error.position} to {target} were lost", now)
+        running.pipeline.daemon.resolve(name, f"{_named(partition)} is read from offset {target} on", now)
 
     def _park_fault(self, running: _Running, error: PartitionFault) -> None:
         """Bytes that cannot be read stop their partition, not the others."""
@@ -402,17 +410,8 @@ class Worker:
         running.source.pause([partition])
         running.faulty.add(partition)
         log.error("worker.partition_fault", topic=error.topic, partition=error.partition, offset=error.offset)
-        self._tell(running, "fault", f"{error}: the partition waits, `driftd topics --skip` goes past it")
-
-    def _tell(self, running: _Running, name: str, summary: str) -> None:
-        now = running.pipeline.clock.now
-        at = now if now >= 0 else wall_ms()
-        subject = Subject("", "", AlertKind.DAEMON, name)
-        running.pipeline.announce(
-            AlertRecord(
-                subject, running.pipeline.seq, AlertStatus.FIRING, Severity.CRITICAL, summary, at, None, at, begins=True
-            )
-        )
+        summary = f"{error}: the partition waits, `driftd topics --skip` goes past it"
+        running.pipeline.daemon.fire(f"fault {_named(partition)}", summary, running.pipeline.time)
 
     # -- commits -----------------------------------------------------------------------------------------
 
@@ -519,6 +518,10 @@ class Worker:
     def _breathe(self, doing: str) -> None:
         self._telemetry.tick()
         self._watchdog.alive(doing)
+
+
+def _named(partition: Partition) -> str:
+    return f"{partition.topic}[{partition.number}]"
 
 
 def _check_identities(stored: Mapping[str, str], present: Mapping[str, str]) -> None:

@@ -1,17 +1,18 @@
 """The life of alerts: an episode begins, changes, ends.
 
 Pure. Drift is judged check by check and feature by feature: a feature joins the episode when it drifts and
-leaves it after several calm checks in a row, and with the last one the episode ends. Rules hold one
-condition. Nothing is ever resolved by silence: without a check nothing happens here.
+stays until several checks in a row found all of them calm, which ends the episode. Rules hold one condition.
+Nothing is ever resolved by silence: without a check nothing happens here, nor without a value of a feature.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from detectors.comparison import CALM_EFFECT, CheckResult, Evidence, Family, Finding
+from detectors.registry import RATES
 from fallback.types import Decision
 from monitor.alerting.records import (
     AlertKind,
@@ -120,7 +121,8 @@ class DriftEpisode:
     """Drift or data quality of one version: not firing while `starts_at` is None.
 
     A feature that drifts joins the episode and stays listed until it ends, which is after `resolve_after`
-    checks in a row that found all listed features calm.
+    checks in a row that found all listed features calm. A check that could not judge one of them is evidence of
+    nothing. A feature that is not compared any more, since it was configured to be ignored, leaves.
     """
 
     model: str
@@ -145,32 +147,43 @@ class DriftEpisode:
         self,
         check: CheckResult,
         window: AlertWindow,
-        watched: int,
+        watched: Collection[str],
         evidence: Callable[[str], Evidence | None],
     ) -> AlertRecord | None:
-        """Take one check in; a record where there is something new to say. `watched` counts all features."""
+        """Take one check in; a record where there is something new to say. `watched` are all that are compared."""
         found = _strongest(f for f in check.findings if f.family is self.family)
         if self.starts_at is None and not found:
             return None
-        judged = {v.feature for v in check.values}
-        if not judged & (self.listed.keys() | found.keys()):
-            return None  # nothing was said of what is listed: no evidence either way
+        gone = self.listed.keys() - set(watched)
+        if not found and gone and len(gone) == len(self.listed):
+            return self.abandon(window.end, "what drifted is not compared any more")
+        for name in gone:
+            del self.listed[name]
         fresh = found.keys() - self.listed.keys()
         severity = self._severity(max(f.weight for f in found.values())) if found else self.severity
-        restless = any((self.family, name) not in check.calm for name in self.listed if name in judged)
-        self.calm = 0 if fresh or restless else self.calm + 1
-        if fresh or severity is not self.severity or self.starts_at is None:
+        self._count_calm(check, fresh)
+        if fresh or gone or severity is not self.severity or self.starts_at is None:
             for name, finding in found.items():
                 self.listed[name] = _drifted(finding, evidence(name))
             begins = self.starts_at is None
             self.starts_at = window.end if self.starts_at is None else self.starts_at
             self.severity = severity
-            return replace(self._record(AlertStatus.FIRING, window, watched), begins=begins)
+            return replace(self._record(AlertStatus.FIRING, window, len(watched)), begins=begins)
         if self.calm < self.resolve_after:
             return None
-        record = self._record(AlertStatus.RESOLVED, window, watched)
+        record = self._record(AlertStatus.RESOLVED, window, len(watched))
         self._end()
         return record
+
+    def _count_calm(self, check: CheckResult, fresh: Collection[str]) -> None:
+        """One more calm check, or none any more, or neither where a listed feature had no value."""
+        rates = self.family is Family.DATA_QUALITY
+        judged = {v.feature for v in check.values if (v.statistic in RATES) is rates}
+        restless = any((self.family, name) not in check.calm for name in self.listed.keys() & judged)
+        if fresh or restless:
+            self.calm = 0
+        elif self.listed.keys() <= judged:
+            self.calm += 1
 
     def _end(self) -> None:
         self.starts_at, self.listed, self.calm, self.severity = None, {}, 0, Severity.WARNING
@@ -200,13 +213,13 @@ class DriftEpisode:
             features=tuple(ranked),
         )
 
-    def abandon(self, now: int) -> AlertRecord | None:
-        """The reference was replaced: what the episode says holds no more."""
+    def abandon(self, now: int, why: str = "the reference was replaced") -> AlertRecord | None:
+        """What the episode says holds no more."""
         if self.starts_at is None:
             return None
         record = self._record(AlertStatus.RESOLVED, AlertWindow(self.starts_at, now, 0), len(self.listed))
         self._end()
-        return replace(record, summary="the reference was replaced")
+        return replace(record, summary=why)
 
     def state(self) -> dict[str, Any]:
         """To be stored."""

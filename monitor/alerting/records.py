@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -116,11 +117,16 @@ class MetricEvidence:
         """As published."""
         return {
             "name": self.name,
-            "value": self.value,
-            "baseline": self.baseline,
-            "limit": self.limit,
+            "value": _finite(self.value),
+            "baseline": _finite(self.baseline),
+            "limit": _finite(self.limit),
             "n": self.n,
         }
+
+
+def _finite(value: float | None) -> float | None:
+    """JSON has no infinity, and the square of a large error may be one."""
+    return None if value is None or not math.isfinite(value) else value
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,6 +27,7 @@ def register(app: typer.Typer) -> None:
     """Add the commands."""
     app.command("run")(run)
     app.command("replay")(replay)
+    app.command("demo")(demo)
 
 
 def run(
@@ -89,6 +90,26 @@ def replay(
         show_json(summary)
     else:
         show_status(out, summary)
+
+
+def demo(
+    folder: Annotated[
+        Path | None,
+        typer.Option(help="An empty or new folder for topics, database and page; by default a temporary one."),
+    ] = None,
+    keep_serving: Annotated[
+        bool, typer.Option("--keep-serving", help="Leave the daemon and its page running at the end, until Ctrl-C.")
+    ] = False,
+    port: Annotated[int, typer.Option(min=1, max=65_535, help="Of the page; the next free one if it is taken.")] = 9464,
+) -> int:
+    """Show the main job in under a minute: real data, three versions of a model, no server.
+
+    A feature drifts and is named, a canary fails and is rolled back, the champion fails and the fallback chain takes
+    over, and all of it recovers. Exits 1 if one of these was not seen.
+    """
+    from monitor.demo.run import run as run_demo
+
+    return run_demo(out, folder, keep_serving=keep_serving, port=port)
 
 
 def _level(name: str) -> str:

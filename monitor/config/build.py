@@ -195,7 +195,8 @@ def _outcome_pane(model: str, section: OutcomesSection, window: WindowSpec) -> i
 
 def _rules(section: ModelSection) -> tuple[RuleSpec, ...]:
     if section.rules is None:
-        return default_rules(section.task, outcomes=section.outcomes is not None)
+        listed = None if section.outcomes is None else section.outcomes.metrics
+        return default_rules(section.task, outcomes=section.outcomes is not None, listed=listed)
     return tuple(map(_rule, section.rules))
 
 

@@ -5,6 +5,7 @@ Pure. A warning asks for a look, a critical one for somebody now, and what is wo
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Final
 
 from monitor.spec import Bound, Consequence, Reference, RuleSpec, Severity, Task
@@ -14,8 +15,8 @@ _MIN_N: Final = 30
 _MINUTE: Final = 60_000
 
 
-def default_rules(task: Task, *, outcomes: bool) -> tuple[RuleSpec, ...]:
-    """The default rules of a task; those on quality only where outcomes come."""
+def default_rules(task: Task, *, outcomes: bool, listed: Collection[str] | None = None) -> tuple[RuleSpec, ...]:
+    """The default rules of a task; those on quality only where outcomes come, and for metrics `listed` (None: all)."""
     rules = [
         _absolute("latency_warning", "latency_p95_ms", Bound.ABOVE, 750, Severity.WARNING),
         _absolute("latency_critical", "latency_p95_ms", Bound.ABOVE, 1_000, Severity.CRITICAL),
@@ -29,21 +30,23 @@ def default_rules(task: Task, *, outcomes: bool) -> tuple[RuleSpec, ...]:
             checks=1, dwell=30 * _MINUTE, then=Consequence.NONE, hard=False, min_n=_MIN_N,
         ),
     ]  # fmt: skip
-    if not outcomes:
-        return tuple(rules)
+    if outcomes:
+        rules += [rule for rule in _on_quality(task) if listed is None or rule.metric in listed]
+    return tuple(rules)
+
+
+def _on_quality(task: Task) -> list[RuleSpec]:
     if task is Task.REGRESSION:
-        return (
-            *rules,
+        return [
             _error("error_warning", 1.1, Severity.WARNING, Consequence.NONE),
             _error("error_critical", 1.25, Severity.CRITICAL, Consequence.NONE),
             _error("error_rollback", 1.5, Severity.CRITICAL, Consequence.ROLLBACK),
-        )
-    return (
-        *rules,
+        ]
+    return [
         _drop("accuracy_warning", 0.01, Severity.WARNING, Consequence.NONE),
         _drop("accuracy_critical", 0.03, Severity.CRITICAL, Consequence.NONE),
         _drop("accuracy_rollback", 0.05, Severity.CRITICAL, Consequence.ROLLBACK),
-    )
+    ]
 
 
 def _absolute(

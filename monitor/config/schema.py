@@ -214,7 +214,9 @@ class OutcomesSection(Section):
         0.8, description="share of outcomes from which a window is judged before all can be there"
     )
     pane: Duration | None = Field(None, description="width in which quality is kept; a multiple of window.pane")
-    metrics: list[str] | None = Field(None, description="which metrics of quality to keep; all of the task by default")
+    metrics: list[str] | None = Field(
+        None, description="built-in metrics of quality to keep; by default all of the task. Your own are always kept"
+    )
     baseline_n: int = Field(1_000, ge=10, description="first pairs of a version that its quality is held to")
     concept_drift: Literal["adwin"] | None = Field(None, description=f"watch errors for a change: {', '.join(CONCEPT)}")
 
@@ -362,6 +364,9 @@ class ModelSection(Section):
             info = METRICS.get(rule.metric)
             if info is not None and info.needs_outcomes and self.outcomes is None:
                 raise ValueError(f"rules[{i}].metric: {rule.metric}: needs outcomes, which are off")
+            listed = None if self.outcomes is None else self.outcomes.metrics
+            if info is not None and info.of_quality and listed is not None and rule.metric not in listed:
+                raise ValueError(f"rules[{i}].metric: {rule.metric}: not listed in outcomes.metrics")
 
     def _check_outcomes(self) -> None:
         if self.outcomes is None:

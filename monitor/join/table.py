@@ -520,6 +520,20 @@ class JoinTable:
             self.index.forget(number)
             self.horizon = self._generations[0][2] if self._generations else None
 
+    def outcome_waits(self, requests: U64) -> Bools:
+        """Whether an outcome waits for the served answer of each request, given by the low half of its id."""
+        value = self.index.look_up(requests)
+        result: Bools = (value >= 0) & (self.slots.column["state"][np.maximum(value, 0)] & OUTCOME != 0)
+        return result
+
+    def displace(self, variants: Bools, pane: int) -> None:
+        """Answers of these variants (a flag by code) that wait belong to another pane from now on."""
+        column = self.slots.column
+        held = np.flatnonzero((column["state"] != GONE) & (column["state"] & ANSWER != 0))
+        moved = held[variants[column["variant"][held]]]
+        column["pane"][moved] = pane
+        self._touched.append(moved)
+
     def thin_out(self) -> int:
         """Keep a bounded number of waiting answers by halving the sample of requests. -> how many were let go.
 

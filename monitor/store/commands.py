@@ -15,6 +15,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Engine
 
 from detectors.reference import Profile
+from detectors.saved import DamagedError
 from monitor.commands import Command, CommandName
 from monitor.store import tables as t
 from monitor.store.engine import database_clock, translated
@@ -67,9 +68,18 @@ def pending_commands(engine: Engine) -> list[Command]:
                 body = c.execute(
                     sa.select(t.reference.c.body).where(t.reference.c.id == arguments["reference"])
                 ).scalar_one_or_none()
-                profile = None if body is None else Profile.from_bytes(bytes(body))
-            commands.append(Command(row.id, row.model, CommandName(row.name), arguments, row.reason, profile))
+                profile = None if body is None else _profile(bytes(body))
+            known = row.name in list(CommandName)
+            name = CommandName(row.name) if known else CommandName.UNKNOWN
+            commands.append(Command(row.id, row.model, name, arguments, row.reason, profile))
         return commands
+
+
+def _profile(body: bytes) -> Profile | None:
+    try:
+        return Profile.from_bytes(body)
+    except DamagedError:
+        return None
 
 
 def wait_for(engine: Engine, command: int, timeout_s: float, nap: Callable[[float], None] = time.sleep) -> str | None:

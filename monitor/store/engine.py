@@ -1,16 +1,21 @@
 """Connections to SQLite and PostgreSQL, set up so that a commit is a commit.
 
-Shell. Errors of the drivers become `StoreError` here and nowhere else.
+Shell. Errors of the drivers become `StoreError` here and nowhere else. A server that hangs, or a file that
+another process has locked, blocks nobody for good: who waits is asked now and then whether to wait on.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
+import psycopg
 import sqlalchemy as sa
+from psycopg.waiting import Ready
 from sqlalchemy import event
 from sqlalchemy.engine import Connection, Engine
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError, SQLAlchemyError
@@ -18,6 +23,8 @@ from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError, SQLAlch
 from monitor.errors import ConfigError, StoreError
 
 _BUSY_S: Final = 10.0
+_BUSY_STEP_MS: Final = 200
+_HUNG_S: Final = 40.0  # without a word from a server whose own timeouts are shorter
 _POSTGRES: Final = {
     "connect_timeout": 5,
     "keepalives": 1,
@@ -27,6 +34,58 @@ _POSTGRES: Final = {
     "tcp_user_timeout": 10_000,
     "options": "-c statement_timeout=30000 -c lock_timeout=10000 -c idle_in_transaction_session_timeout=30000",
 }
+
+
+# -- patience --------------------------------------------------------------------------------------------
+
+Patience = Callable[[float], bool]
+_patience: ContextVar[Patience | None] = ContextVar("patience", default=None)
+
+
+@contextmanager
+def patient(goes_on: Patience) -> Iterator[None]:
+    """While it lasts, whoever waits for a database in this thread is `goes_on`: told several times a second for how
+    many seconds it has waited, it says whether to wait on."""
+    token = _patience.set(goes_on)
+    try:
+        yield
+    finally:
+        _patience.reset(token)
+
+
+def _waits_on(waited_s: float) -> bool:
+    goes_on = _patience.get()
+    return goes_on is None or goes_on(waited_s)
+
+
+_Result = TypeVar("_Result")
+
+
+class _Connection(psycopg.Connection[Any]):
+    """Waits for the server no longer than patience lasts. libpq itself would wait for ever: a machine that hangs
+    keeps its connections open, and its kernel acknowledges what is sent."""
+
+    def wait(self, gen: Generator[Any, Any, _Result], *arguments: Any, **options: Any) -> _Result:
+        return super().wait(self._patiently(gen), *arguments, **options)
+
+    def _patiently(self, gen: Generator[Any, Any, _Result]) -> Generator[Any, Any, _Result]:
+        began = time.monotonic()
+        try:
+            wanted = next(gen)
+            while True:
+                ready = yield wanted
+                if ready == Ready.NONE:
+                    waited = time.monotonic() - began
+                    if waited > _HUNG_S or not _waits_on(waited):
+                        self.pgconn.finish()  # what the server may still say belongs to nobody
+                        raise psycopg.OperationalError(f"the server has not answered for {waited:.0f} s")
+                wanted = gen.send(ready)
+        except StopIteration as done:
+            result: _Result = done.value
+            return result
+
+
+# -- engines ---------------------------------------------------------------------------------------------
 
 
 def connect(url: str, *, read_only: bool = False) -> Engine:
@@ -43,9 +102,19 @@ def connect(url: str, *, read_only: bool = False) -> Engine:
         case "sqlite":
             return _sqlite(parsed, read_only=read_only)
         case "postgresql":
-            return sa.create_engine(parsed, connect_args=_POSTGRES, pool_pre_ping=True, pool_size=2)
+            return _postgresql(parsed)
         case other:
             raise ConfigError("store.url", other, "a sqlite or postgresql+psycopg URL is needed")
+
+
+def _postgresql(url: sa.URL) -> Engine:
+    engine = sa.create_engine(url, connect_args=_POSTGRES, pool_pre_ping=True, pool_size=2)
+
+    @event.listens_for(engine, "do_connect")
+    def _connect(dialect: Any, record: Any, arguments: Any, options: Any) -> Any:
+        return _Connection.connect(*arguments, **options)
+
+    return engine
 
 
 def _sqlite(url: sa.URL, *, read_only: bool) -> Engine:
@@ -64,12 +133,25 @@ def _sqlite(url: sa.URL, *, read_only: bool) -> Engine:
         # FULL: a commit that was acknowledged survives the loss of power.
         cursor.execute("PRAGMA synchronous=FULL")
         cursor.execute("PRAGMA foreign_keys=ON")
+        if not read_only:
+            cursor.execute(f"PRAGMA busy_timeout={_BUSY_STEP_MS}")  # `_begin` waits longer, and can be interrupted
         cursor.close()
 
     @event.listens_for(engine, "begin")
     def _begin(connection: Connection) -> None:
+        if read_only:
+            connection.exec_driver_sql("BEGIN")
+            return
         # A writer takes its lock at once: upgrading a read lock later would fail where two do it.
-        connection.exec_driver_sql("BEGIN" if read_only else "BEGIN IMMEDIATE")
+        began = time.monotonic()
+        while True:
+            try:
+                connection.exec_driver_sql("BEGIN IMMEDIATE")
+                return
+            except OperationalError as error:
+                waited = time.monotonic() - began
+                if "locked" not in str(error.orig) or waited > _BUSY_S or not _waits_on(waited):
+                    raise
 
     return engine
 

@@ -74,7 +74,7 @@ def load(engine: Engine) -> tuple[Stored, Progress] | None:
                 codes=[Entry(e.model, e.kind, e.code, e.text) for e in c.execute(sa.select(t.code))],
                 models={s.model: _model(c, s.model, s.body) for s in c.execute(sa.select(t.model_state)).all()},
             )
-        except (DamagedError, zstandard.ZstdError) as error:
+        except (ValueError, zstandard.ZstdError) as error:  # DamagedError and faulty JSON are among the first
             raise StoreError(f"the store is damaged: {error}; restore it from a backup", retryable=False) from error
         positions = json.loads(row.positions)
         progress = Progress(
@@ -265,4 +265,8 @@ def references(engine: Engine, model: str) -> list[tuple[str, str, Profile]]:
     r = t.reference
     wanted = sa.select(r).where(r.c.model == model, r.c.state != "retired").order_by(r.c.subject, r.c.id)
     with translated(), engine.begin() as c:
-        return [(row.subject, row.state, Profile.from_bytes(bytes(row.body))) for row in c.execute(wanted)]
+        try:
+            return [(row.subject, row.state, Profile.from_bytes(bytes(row.body))) for row in c.execute(wanted)]
+        except DamagedError as error:
+            hint = "restore the database from a backup, or put a new reference in force"
+            raise StoreError(f"a reference of {model} is damaged: {error}; {hint}", retryable=False) from error

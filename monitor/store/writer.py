@@ -181,6 +181,9 @@ class StoreWriter:
             c.execute(sa.insert(t.join_closed), [{"shard": SHARD, **asdict(row)} for row in join.closed])
 
     def _write_model(self, c: Connection, seq: int, model: str, part: ModelDelta) -> None:
+        if part.begins_anew:
+            for table in (t.pane, t.outcome_log):
+                c.execute(sa.delete(table).where(table.c.model == model))
         if part.fragments:
             c.execute(
                 sa.insert(t.pane),
@@ -201,6 +204,10 @@ class StoreWriter:
                 sa.insert(t.outcome_log),
                 {"model": model, "variant": rows.variant, "seq": seq, "body": _outcome_body(rows)},
             )
+        for subject in part.retired:
+            r = t.reference
+            mine = (r.c.model == model, r.c.subject == subject, r.c.state == "active")
+            c.execute(sa.update(r).where(*mine).values(state="retired"))
         for subject in part.forget_learned:
             c.execute(sa.delete(t.learned).where(t.learned.c.model == model, t.learned.c.subject == subject))
         if part.learned:
@@ -342,9 +349,15 @@ def insert(c: Connection, table: sa.Table) -> Any:
 
 
 def _forget_old(c: Connection, before: int) -> None:
-    """History beyond `store.retention`, by stream time. The latest decision of a model is never old."""
+    """History beyond `store.retention`, by stream time. What still holds is never old: decisions, firing alerts."""
     c.execute(sa.delete(t.history).where(t.history.c.end_ms < before))
-    c.execute(sa.delete(t.alert).where(t.alert.c.issued_at < before))
+    a = t.alert.alias("a")
+    latest = sa.select(sa.func.max(a.c.seq)).where(a.c.fingerprint == t.alert.c.fingerprint).scalar_subquery()
+    c.execute(
+        sa.delete(t.alert).where(
+            t.alert.c.issued_at < before, sa.or_(t.alert.c.status != "firing", t.alert.c.seq < latest)
+        )
+    )
     d = t.decision.alias("d")
     c.execute(
         sa.delete(t.decision).where(

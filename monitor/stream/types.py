@@ -79,6 +79,11 @@ class Batch:
             list(chain.from_iterable(run.values for run in runs)),
         )
 
+    def part(self, start: int, stop: int) -> Batch:
+        """The records from `start` to before `stop`."""
+        rows = slice(start, stop)
+        return Batch(self.partitions, self.source[rows], self.offset[rows], self.timestamp[rows], self.values[rows])
+
     def next_positions(self) -> dict[Partition, int]:
         """For each partition in the batch the offset after its last record."""
         ends: dict[Partition, int] = {}
