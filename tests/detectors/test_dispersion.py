@@ -1,0 +1,101 @@
+"""Overdispersion: one for independent rows, about (1 + ρ) / (1 − ρ) for an autoregressive series."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from detectors.dispersion import FEWEST_BLOCKS, SMALLEST, BlockVariance, Dispersion
+from tests.detectors.samples import a_category, a_number, autoregressive
+
+ROWS = 10_000
+
+
+def mean_phi(rho: float, size: int, seeds: int = 6) -> float:
+    """Of numeric references of an AR(1) series."""
+    series = (autoregressive(ROWS, rho, np.random.default_rng(seed))[:, 0] for seed in range(seeds))
+    return float(np.mean([a_number(x).dispersion.at(size) for x in series]))
+
+
+def test_independent_rows_have_no_overdispersion() -> None:
+    """Its noise alone raises it by little."""
+    assert 1.0 <= mean_phi(0.0, 1_000) < 1.5
+
+
+@pytest.mark.parametrize(("rho", "low", "high"), [(0.5, 1.5, 4.5), (0.9, 7, 20), (0.97, 15, 60)])
+def test_overdispersion_grows_with_autocorrelation(rho: float, low: float, high: float) -> None:
+    """For windows of a thousand; a window of n tells as much as n/φ independent events."""
+    assert low < mean_phi(rho, 1_000) < high
+
+
+def test_small_windows_of_a_slow_series_are_dispersed_less() -> None:
+    """What varies over hundreds of events hardly varies within thirty."""
+    assert mean_phi(0.97, 32) < mean_phi(0.97, 1_000) / 1.2
+
+
+def test_levels_of_a_category_that_come_in_runs_are_overdispersed() -> None:
+    """The same for the shares of levels."""
+    rng = np.random.default_rng(0)
+    runs = [str(level) for level in rng.integers(0, 4, ROWS // 20) for _ in range(20)]
+    mixed = [str(level) for level in rng.integers(0, 4, ROWS)]
+
+    assert 12 < a_category(runs).dispersion.at(1_000) < 45
+    assert a_category(mixed).dispersion.at(1_000) < 2
+
+
+def test_missing_values_that_come_in_runs_are_overdispersed() -> None:
+    """A feed that fails for an hour."""
+    rng = np.random.default_rng(0)
+    holes = np.repeat(rng.random(ROWS // 25) < 0.2, 25)
+    values = np.where(holes, np.nan, rng.standard_normal(ROWS))
+
+    assert 12 < a_number(values).missing_dispersion.at(1_000) < 60
+    assert a_number(rng.permutation(values)).missing_dispersion.at(1_000) < 2
+
+
+def test_a_constant_has_no_overdispersion() -> None:
+    """Nothing of it varies."""
+    found = a_number(np.ones(ROWS))
+
+    assert (found.dispersion.at(1_000), found.missing_dispersion.at(1_000)) == (1.0, 1.0)
+
+
+@settings(max_examples=40)
+@given(st.integers(0, 2**32 - 1), st.lists(st.integers(0, 300), max_size=12), st.booleans())
+def test_batches_do_not_matter(seed: int, sizes: list[int], ordered: bool) -> None:
+    """Blocks reach over the ends of batches."""
+    levels = np.random.default_rng(seed).integers(0, 5, 2_000)
+    one = BlockVariance(np.full(5, 0.2), 2_000, ordered=ordered)
+    other = BlockVariance(np.full(5, 0.2), 2_000, ordered=ordered)
+
+    one.add(levels)
+    for part in np.split(levels, np.minimum(np.cumsum(sizes), 2_000)):
+        other.add(part)
+
+    assert one.result() == other.result()
+
+
+def test_a_block_size_needs_enough_blocks() -> None:
+    """With fewer, φ is mostly noise."""
+    rng = np.random.default_rng(0)
+    enough, too_few = SMALLEST * FEWEST_BLOCKS, SMALLEST * FEWEST_BLOCKS - 1
+
+    assert a_number(rng.standard_normal(enough)).dispersion.sizes == (SMALLEST,)
+    assert a_number(rng.standard_normal(too_few)).dispersion.sizes == ()
+
+
+def test_what_a_short_reference_cannot_tell_is_assumed() -> None:
+    """φ is taken for one, and the promise of the budget is said to rest on that."""
+    short, long = Dispersion(), Dispersion((32, 64), (1.5, 2.0))
+
+    assert (short.at(1_000), short.known_at(10)) == (1.0, False)
+    assert (long.known_at(128), long.known_at(129)) == (True, False)
+
+
+def test_phi_is_interpolated_between_sizes() -> None:
+    """In the logarithm of the size; constant beyond the ends."""
+    found = Dispersion((32, 128), (1.0, 3.0))
+
+    assert [found.at(n) for n in (0, 32, 64, 128, 10_000)] == pytest.approx([1.0, 1.0, 2.0, 3.0, 3.0])
