@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from enum import IntEnum
 from itertools import compress, repeat
-from operator import attrgetter
+from operator import attrgetter, contains, ne
 from types import NoneType
 from typing import Annotated, Any, Literal, Protocol
 
@@ -167,9 +167,9 @@ class EventDecoder:
         self, values: Sequence[bytes | None], rows: list[int], events: list[_Decoded], refused: dict[int, Refused]
     ) -> tuple[list[int], list[_Decoded]]:
         """Two things that the decoder lets pass: a NUL, and bytes that are not UTF-8 in what it skips."""
-        whole = b"".join(values[row] for row in rows)  # type: ignore[misc]  # none is None
-        if b"\\u0000" not in whole and (whole.isascii() or _is_utf8(whole)):
-            return rows, events  # nearly always, and looking at all of it in one go is cheap
+        taken: Any = values if len(rows) == len(values) else [values[row] for row in rows]
+        if all(map(bytes.isascii, taken)) and not any(map(contains, taken, repeat(b"\\u0000"))):
+            return rows, events
         for i in reversed(range(len(rows))):
             row, raw = rows[i], values[rows[i]] or b""
             if b"\\u0000" in raw or not _is_utf8(raw):
@@ -283,14 +283,14 @@ class EventDecoder:
         if None in segments:
             segments = [segment or "" for segment in segments]
         c.segment[at] = np.fromiter(map(self.segments.__getitem__, segments), np.uint16, count)
-        c.failed[at] = [error is not None for error in map(attrgetter("error"), said)]
+        errors = list(map(attrgetter("error"), said))
+        if errors.count(None) < count:
+            c.failed[at] = [error is not None for error in errors]
         c.latency[at] = _numbers(list(map(attrgetter("latency_ms"), said)))
         assigned = list(map(attrgetter("assigned"), said))
-        if any(assigned):
-            c.contaminated[at] = [
-                bool(a) and a != event.version and event.served_by == "primary"
-                for a, event in zip(assigned, said, strict=True)
-            ]
+        elsewhere = np.fromiter(map(ne, assigned, map(attrgetter("version"), said)), np.bool_, count)
+        for i in np.flatnonzero(elsewhere).tolist() if any(assigned) else ():
+            c.contaminated[at[i]] = bool(assigned[i]) and said[i].served_by == "primary"
         metrics = list(map(attrgetter("metrics"), said))
         if any(metrics):
             c.metrics[at] = [given or None for given in metrics]
