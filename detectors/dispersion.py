@@ -4,7 +4,9 @@ A stream of events is autocorrelated: returning users, batches, hours of the day
 tells as much as n/φ independent ones. φ is learned from the reference in its time order: blocks of the
 window's size are compared with the whole, and their variance is divided by what independent rows would
 show. The maximum of several noisy ratios is biased, so it is divided by its own median under independence,
-found by simulation, and gets a margin where it is more than noise.
+found by simulation, and gets a margin where it is more than noise. Of the few blocks of a large size the
+estimate is noisy all the same, and where it is too low the false alarms are many; so a size has at least the φ
+of the two sizes before it. (Not of all: windows of several whole days vary less than those of an hour.)
 
 Pure. The reference is read a second time for this, in batches; memory does not grow with its length.
 """
@@ -15,14 +17,16 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
+from numpy.typing import NDArray
 
-from detectors.types import FloatArray, IntArray
+from detectors.types import FloatArray, IntArray, Number
 
 SMALLEST = 32  # events in the smallest block; a window smaller than this takes the φ of this size
 OVERLAP = 4  # blocks start every quarter of their size
 FEWEST_BLOCKS = 8  # disjoint blocks that a size needs: with fewer, φ is mostly noise
 RARE = 0.02  # levels below this share are pooled: the variance of a handful of events says nothing
 MARGIN = 0.6  # of the relative noise of φ, which is √(2n/m)
+_BEFORE = 2  # smaller sizes of which φ is not below
 _STREAMS = 200  # simulated references behind the correction for independence
 _UNITS = 400  # at most so many quarter blocks are simulated; beyond that the noise is extrapolated
 
@@ -54,7 +58,7 @@ class BlockVariance:
 
     `shares` are the reference's own shares of the levels (they sum to 1). For an ordered variable the
     levels are the cells between quantiles and the variance is that of the distribution function at the
-    cuts (`ordered`); for a categorical one it is that of each level's share.
+    cuts, and that of the mean level (`ordered`); for a categorical one it is that of each level's share.
     """
 
     def __init__(self, shares: FloatArray, rows: int, *, ordered: bool) -> None:
@@ -74,8 +78,9 @@ class BlockVariance:
         self._pending = [np.zeros((0, width), np.int64) for _ in sizes]
         self._recent = [np.zeros((0, width), np.int64) for _ in sizes]
         # Integers, so that results do not depend on how the rows were cut into batches.
-        self._sums = [np.zeros(width, np.int64) for _ in sizes]
-        self._squares = [np.zeros(width, np.int64) for _ in sizes]
+        views = len(_views(self._grouped, ordered=ordered))
+        self._sums = [np.zeros(views, np.int64) for _ in sizes]
+        self._squares = [np.zeros(views, np.int64) for _ in sizes]
         self._blocks = [0 for _ in sizes]
         self._loose = np.zeros(0, np.int64)
 
@@ -98,8 +103,7 @@ class BlockVariance:
         sums = np.cumsum(np.concatenate([np.zeros((1, run.shape[1]), np.int64), run]), axis=0)
         blocks: IntArray = sums[OVERLAP:] - sums[:-OVERLAP]
         if len(blocks):
-            if self._ordered:
-                blocks = np.cumsum(blocks, axis=1)
+            blocks = _views(blocks, ordered=self._ordered)
             self._sums[index] += blocks.sum(axis=0)
             self._squares[index] += (blocks**2).sum(axis=0)
             self._blocks[index] += len(blocks)
@@ -112,7 +116,7 @@ class BlockVariance:
     def result(self) -> Dispersion:
         """φ for every size of which there were blocks."""
         sizes, phi = [], []
-        expected = np.cumsum(self._grouped) if self._ordered else self._grouped
+        expected = _views(self._grouped, ordered=self._ordered)
         for size, sums, squares, blocks in zip(self._sizes, self._sums, self._squares, self._blocks, strict=True):
             if not blocks:
                 continue
@@ -127,7 +131,7 @@ class BlockVariance:
                 value *= 1 + MARGIN * np.sqrt(2 * size / self._rows)
             sizes.append(size)
             phi.append(float(value))
-        return Dispersion(tuple(sizes), tuple(phi))
+        return Dispersion(tuple(sizes), tuple(max(phi[max(i - _BEFORE, 0) : i + 1]) for i in range(len(phi))))
 
 
 def _grouping(shares: FloatArray, *, ordered: bool) -> IntArray:
@@ -147,10 +151,27 @@ def _grouping(shares: FloatArray, *, ordered: bool) -> IntArray:
     return groups
 
 
+def _views(counts: NDArray[Number], *, ordered: bool) -> NDArray[Number]:
+    """What is watched of counts (or shares) of groups, in the last axis.
+
+    The groups themselves; or, where they have an order, the distribution function after each of them and the
+    mean number of the group. The mean varies more than any value of the distribution function where a series
+    moves as a whole, and it is what the Wasserstein distance follows.
+    """
+    if not ordered:
+        return counts
+    cumulative = np.cumsum(counts, axis=-1)
+    return np.concatenate([cumulative, cumulative[..., :-1].sum(axis=-1, keepdims=True)], axis=-1)
+
+
 def _largest_ratio(variance: FloatArray, shares: FloatArray, size: int, rows: int, *, ordered: bool) -> float:
-    expected = np.cumsum(shares) if ordered else shares
+    expected = _views(shares, ordered=ordered)
+    single = expected * (1 - expected)
+    if ordered:
+        number = np.arange(len(shares))
+        single[-1] = shares @ number**2 - (shares @ number) ** 2
     # A block is part of the reference that it is compared with, hence the last factor.
-    independent = expected * (1 - expected) / size * (1 - size / rows)
+    independent = single / size * (1 - size / rows)
     usable = independent > 1e-12
     return float((variance[usable] / independent[usable]).max()) if usable.any() else 0.0
 
@@ -171,12 +192,10 @@ def _under_independence(shares: tuple[float, ...], ordered: bool, units: int) ->
     sums = np.cumsum(counts, axis=1)
     sums = np.concatenate([np.zeros_like(sums[:, :1]), sums], axis=1)
     blocks = (sums[:, OVERLAP:] - sums[:, :-OVERLAP]) / (unit * OVERLAP)
-    if ordered:
-        blocks, whole = np.cumsum(blocks, axis=2), np.cumsum(whole, axis=2)
-    variance: FloatArray = ((blocks - whole) ** 2).mean(axis=1)
-    shares_seen: FloatArray = np.diff(whole[:, 0], axis=1, prepend=0.0) if ordered else whole[:, 0]
+    difference = _views(blocks, ordered=ordered) - _views(whole, ordered=ordered)
+    variance: FloatArray = (difference**2).mean(axis=1)
     size, rows = unit * OVERLAP, unit * simulated
-    ratios = [_largest_ratio(variance[i], shares_seen[i], size, rows, ordered=ordered) for i in range(_STREAMS)]
+    ratios = [_largest_ratio(variance[i], whole[i, 0], size, rows, ordered=ordered) for i in range(_STREAMS)]
     median, high = np.quantile(ratios, [0.5, 0.95])
     # The noise of a variance falls with the root of the number of blocks.
     shrink = np.sqrt(simulated / units)

@@ -108,8 +108,9 @@ class Window:
     def sums(self) -> FloatArray:
         """Sums over the window, added from the earliest pane on, so that equal panes give equal sums."""
         total = np.zeros_like(self._slices[-1].sums)
-        for piece in self._slices:
-            total += piece.sums
+        with np.errstate(over="ignore", invalid="ignore"):
+            for piece in self._slices:
+                total += piece.sums
         return total
 
     @property

@@ -138,23 +138,19 @@ class Panes:
 
     def add(self, answers: Answers, place: Callable[[int, IntArray], Mapping[str, Counts]]) -> None:
         """Count answers into their panes. `place` gives what is compared of a variant's rows of `answers`."""
-        self._meet(answers)
+        self._meet_versions(answers)
         for variant, pane, rows in self.groups(answers.variant, answers.pane):
             held = self._pane(variant, pane, answers.time[rows])
             self._tally(held, answers, rows, variant)
             for name, counts in place(variant, rows).items():
                 held.add(name, counts)
 
-    def _meet(self, answers: Answers) -> None:
-        """What the first of its kind decides is decided in the order of the stream, whatever pane it belongs to."""
+    def _meet_versions(self, answers: Answers) -> None:
+        """The first value of a variant is the first of the stream, whatever pane it belongs to."""
         known = np.flatnonzero(~np.isnan(answers.measured))
         variants, first = np.unique(answers.variant[known], return_index=True)
         for variant, value in zip(variants.tolist(), answers.measured[known[first]].tolist(), strict=True):
             self.offset.setdefault(variant, value)
-        for given in filter(None, answers.metrics):
-            for name, value in given.items():
-                if value is not None:
-                    self._user_metric(name)
 
     def _pane(self, variant: int, pane: int, times: IntArray) -> OpenPane:
         first, last = int(times.min()), int(times.max())

@@ -372,6 +372,8 @@ class ModelMonitor:
                 moments.append((int(silent[i]), True, self._silence_begins(int(before[i]))))
             ends = shown | (accepted.time - before > limit)
             ends[0] |= self._no_data.firing
+            # An event that is itself from too long ago ends nothing.
+            ends &= times[accepted.position] - so_far <= limit
             for i in np.flatnonzero(ends).tolist():
                 act = self._silence_ends(int(before[i]), int(accepted.time[i]))
                 moments.append((int(accepted.position[i]), False, act))
@@ -394,7 +396,7 @@ class ModelMonitor:
     def _silence_ends(self, last: int, next_event: int) -> Act:
         def act(clock: int, wall: int | None) -> None:
             self._silence_begins(last)(clock, wall)
-            # An event from before the alert, allowed to be late, ends it as well.
+            # The event may be from before the alert, if it is from not too long ago.
             now = max(next_event, self._no_data.starts_at or 0)
             self.records.emit(self._no_data.resolve(f"predictions of {self.spec.name} arrive again", now))
 

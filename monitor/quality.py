@@ -284,7 +284,8 @@ class OutcomeTable:
         panes = self._pane[:used]
         mine = np.flatnonzero((panes >= first) & (panes <= last))
         mine = mine[np.argsort(panes[mine])]  # sums of floats in one order, whatever order panes came in
-        count, total = self._count[mine].sum(axis=0), self._total[mine].sum(axis=0)
+        with np.errstate(over="ignore", invalid="ignore"):
+            count, total = self._count[mine].sum(axis=0), self._total[mine].sum(axis=0)
         found: dict[str, Estimate] = {}
         joined = int(count[Count.JOINED])
         if count[Count.SCORABLE] and last != BASELINE:
@@ -448,10 +449,11 @@ def _regression_metrics(count: IntArray, total: FloatArray) -> dict[str, Estimat
         "mse": square,
         "rmse": Estimate(root, n, square.variance / (4 * square.value) if root > 0 else 0.0),
     }
-    spread = total[Total.ACTUAL_SQUARE] / n - (total[Total.ACTUAL] / n) ** 2
+    mean = float(total[Total.ACTUAL]) / n
+    spread = float(total[Total.ACTUAL_SQUARE]) / n - mean * mean
     if n > 1 and spread > 0:
         # The variance of the actual values is taken as known: the errors are what varies.
-        found["r2"] = Estimate(1 - square.value / float(spread), n, square.variance / float(spread) ** 2)
+        found["r2"] = Estimate(1 - square.value / spread, n, square.variance / spread / spread)
     if relative := int(count[Count.RELATIVE]):
         found["mape"] = Estimate.mean(total[Total.RELATIVE], total[Total.RELATIVE_SQUARE], relative)
     return found

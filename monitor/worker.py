@@ -27,8 +27,9 @@ from monitor.relay import Relay
 from monitor.spec import CoreSpec
 from monitor.store import reader, schema
 from monitor.store.commands import pending_commands
+from monitor.store.engine import patient
 from monitor.store.reader import Progress
-from monitor.store.writer import Claim, StoreWriter
+from monitor.store.writer import Claim, Gap, StoreWriter
 from monitor.stream.types import Batch, Partition, Source, Start
 from monitor.telemetry import Snapshot, Telemetry
 
@@ -40,6 +41,8 @@ _POLL_S: Final = 0.1
 _REFRESH_S: Final = 30.0  # new partitions, recreated topics
 _ASK_S: Final = 2.0  # ends of partitions, where records do not tell them
 _BACKOFF_S: Final = (0.1, 0.2, 0.5, 1.0, 2.0, 3.0)
+_SLOW_S: Final = 2.0  # a database that takes longer to answer is told of
+_LAST_COMMIT_S: Final = 8.0  # how long the end waits for a database that is away
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +116,7 @@ class _Running:
     asked_at: float = 0.0
     heard_at: float = 0.0
     reachable: bool = True
+    gaps: list[Gap] = field(default_factory=list)  # not committed yet
 
 
 class Worker:
@@ -132,6 +136,8 @@ class Worker:
         self._open_source, self._relay = open_source, relay
         self._telemetry, self._watchdog = telemetry, watchdog
         self._stopping = self._upgraded = False
+        self._stopped_at = 0.0
+        self._holds: dict[str, str] = {}  # why the daemon is not ready, by what is at fault
         self._values = dict.fromkeys(
             (
                 "driftd_batch_seconds_total", "driftd_batches_total", "driftd_commits_total",
@@ -143,6 +149,7 @@ class Worker:
 
     def stop(self) -> None:
         """Finish the batch in hand, commit and return. May be called from a signal handler."""
+        self._stopped_at = time.monotonic()
         self._stopping = True
 
     def run(self, *, startup_timeout_s: float | None = None) -> bool:
@@ -150,8 +157,12 @@ class Worker:
 
         Raises:
             ConfigError: what the stream or the store hold does not fit the configuration.
-            StoreError: the store is damaged or of a newer release.
+            StoreError: the store is damaged or of a newer release, or was away when the last commit was due.
         """
+        with patient(self._waits_on):
+            return self._run(startup_timeout_s)
+
+    def _run(self, startup_timeout_s: float | None) -> bool:
         deadline = None if startup_timeout_s is None else time.monotonic() + startup_timeout_s
         while not self._stopping:
             running = self._begin(deadline)
@@ -163,9 +174,9 @@ class Worker:
                 self._end(running)
             except Fenced as error:
                 self._values["driftd_fenced_total"] += 1
-                self._relay.allow(owner=False)
+                self._relay.allow(None)
                 log.warning("worker.fenced", error=str(error))
-                self._not_ready("another daemon owns the store")
+                self._hold("owner", "another daemon owns the store")
             finally:
                 running.source.close()
         return True
@@ -181,7 +192,8 @@ class Worker:
                 wait = self._try_to_begin()
                 if isinstance(wait, _Running):
                     return wait
-                self._not_ready("another daemon owns the store")
+                self._holds.clear()
+                self._hold("owner", "another daemon owns the store")
                 if attempt % 30 == 0:
                     log.info("worker.waiting_for_the_store", seconds=round(wait, 1))
                 pause = min(wait, 1.0)
@@ -194,7 +206,8 @@ class Worker:
                     return None
                 if attempt % 10 == 0:
                     log.warning("worker.cannot_begin", error=str(error))
-                self._not_ready(str(error))
+                self._holds.clear()
+                self._hold("start", str(error))
                 pause = _BACKOFF_S[min(attempt, len(_BACKOFF_S) - 1)]
             self._nap(pause)
         return None
@@ -236,7 +249,8 @@ class Worker:
         running.committed_at = running.refreshed_at = running.heard_at = started
         self._telemetry.committed_at = started
         pipeline.process(Batch.empty(), wall_ms())
-        self._relay.allow(owner=True)
+        self._relay.allow(claim.epoch)
+        self._holds.clear()
         self._telemetry.set_ready(ready=True)
         self._watchdog.ready("running")
         log.info("worker.began", epoch=claim.epoch, commit=pipeline.seq, partitions=len(partitions))
@@ -275,14 +289,22 @@ class Worker:
     def _loop(self, running: _Running) -> None:
         while not self._stopping:
             self._breathe(self._describe(running))
+            self._judge_relay()
             if self._relay.depth > self._spec.outbox_limit:
-                self._not_ready(f"{self._relay.depth} messages wait to be published")
                 self._nap(_POLL_S)
             else:
                 self._read(running)
             self._look_around(running)
             if self._commit_is_due(running):
                 self._commit(running)
+
+    def _judge_relay(self) -> None:
+        """Alerts that reach nobody are a reason not to be ready. Reading goes on until too many of them wait."""
+        if self._relay.failing:
+            waiting = f"; {self._relay.depth} messages wait" if self._relay.depth else ""
+            self._hold("relay", f"cannot publish: {self._relay.last_error}{waiting}")
+        else:
+            self._free("relay")
 
     def _read(self, running: _Running) -> None:
         now = time.monotonic()
@@ -381,13 +403,13 @@ class Worker:
         if not running.reachable:
             log.info("worker.stream_is_back")
         running.reachable = True
-        self._telemetry.set_ready(ready=True)
+        self._free("stream")
 
     def _unreachable(self, running: _Running, error: StreamError) -> None:
         if running.reachable:
             log.warning("worker.stream_is_away", error=str(error))
         running.reachable = False
-        self._not_ready(str(error))
+        self._hold("stream", str(error))
 
     def _skip_gap(self, running: _Running, error: OffsetGone) -> None:
         """Records are gone before they were read: never in silence."""
@@ -396,7 +418,7 @@ class Worker:
         log.error(
             "worker.gap", topic=error.topic, partition=error.partition, position=error.position, resumed_at=target
         )
-        self._writer.record_gap(partition, error.position, target, running.pipeline.seq)
+        running.gaps.append(Gap(partition, error.position, target))
         self._values["driftd_gap_records_total"] += max(target - error.position, 0)
         running.pipeline.positions[partition] = target
         running.source.seek(partition, target)
@@ -426,6 +448,7 @@ class Worker:
         started = time.perf_counter()
         self._write(running, delta)
         running.pipeline.committed(delta)
+        running.gaps.clear()
         running.committed_at = self._telemetry.committed_at = time.monotonic()
         self._values["driftd_commit_seconds_total"] += time.perf_counter() - started
         self._values["driftd_commits_total"] += 1
@@ -439,23 +462,23 @@ class Worker:
             try:
                 if attempt and self._writer.is_committed(delta.seq):
                     break
-                self._writer.commit(delta, identities=running.identities)
+                self._writer.commit(delta, identities=running.identities, gaps=running.gaps)
                 break
             except StoreError as error:
                 if not error.retryable:
                     raise
+                if self._gives_up():
+                    log.error("worker.not_committed", error=str(error))
+                    raise
                 self._values["driftd_commit_failures_total"] += 1
                 if attempt == 0:
                     log.warning("worker.commit_failed", error=str(error))
-                self._not_ready(str(error))
+                self._hold("store", str(error))
                 self._breathe("the database is away")
-                if self._stopping and attempt > 20:
-                    raise
-                time.sleep(_BACKOFF_S[min(attempt, len(_BACKOFF_S) - 1)])
-        if attempt:
+                time.sleep(_BACKOFF_S[0 if self._stopping else min(attempt, len(_BACKOFF_S) - 1)])
+        if "store" in self._holds:
             log.info("worker.database_is_back", attempts=attempt + 1)
-            if running.reachable:
-                self._telemetry.set_ready(ready=True)
+            self._free("store")
 
     def _apply_commands(self, running: _Running) -> None:
         try:
@@ -496,7 +519,10 @@ class Worker:
     def _end(self, running: _Running) -> None:
         """A clean end: what is processed is committed, the store is given back."""
         self._commit(running, last=True)
-        self._writer.release()
+        try:
+            self._writer.release()
+        except StoreError as error:  # everything is committed; the next owner waits for the lease
+            log.warning("worker.not_released", error=str(error))
         log.info("worker.ended", commit=running.pipeline.seq)
 
     # -- small things ------------------------------------------------------------------------------------
@@ -505,8 +531,26 @@ class Worker:
         totals = running.pipeline.totals.events
         return f"{totals['read']} records read, commit {running.pipeline.seq}"
 
-    def _not_ready(self, why: str) -> None:
-        self._telemetry.set_ready(ready=False, why_not=why)
+    def _hold(self, what: str, why: str) -> None:
+        """Not ready, because of this beside whatever else there is."""
+        self._holds[what] = why
+        self._telemetry.set_ready(ready=False, why_not="; ".join(self._holds.values()))
+
+    def _free(self, what: str) -> None:
+        """This is in order again; ready where nothing else is at fault."""
+        if self._holds.pop(what, None) is not None:
+            self._telemetry.set_ready(ready=not self._holds, why_not="; ".join(self._holds.values()))
+
+    def _waits_on(self, waited_s: float) -> bool:
+        """The database does not answer: the loop is alive all the same, and its end does not wait for long."""
+        self._breathe("waiting for the database")
+        if waited_s > _SLOW_S and "store" not in self._holds:
+            log.warning("worker.database_is_slow", seconds=round(waited_s, 1))
+            self._hold("store", "the database does not answer")
+        return not self._gives_up()
+
+    def _gives_up(self) -> bool:
+        return self._stopping and time.monotonic() - self._stopped_at > _LAST_COMMIT_S
 
     def _nap(self, seconds: float) -> None:
         """Wait without looking dead."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import difflib
 import json
+import sys
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Annotated, Any
@@ -25,7 +26,8 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 ModelArgument = Annotated[str, typer.Argument(metavar="MODEL", help="A model of the configuration.")]
 CONFIG = Path("driftd.yaml")
 
-out = Console(highlight=False, soft_wrap=True)
+_WIDE = 200  # columns where nobody's terminal says how many: a table in a file is not to be folded
+out = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else _WIDE)
 err = Console(stderr=True, highlight=False, soft_wrap=True)
 
 

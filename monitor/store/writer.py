@@ -46,6 +46,15 @@ class Claim:
     hash_seed: int
 
 
+@dataclass(frozen=True, slots=True)
+class Gap:
+    """Records from `start` to before `stop` that were gone before they were read."""
+
+    partition: Partition
+    start: int
+    stop: int
+
+
 class StoreWriter:
     """Used by the worker's thread only. Without `publish` nothing goes to the outbox: for replays that only tell."""
 
@@ -101,15 +110,15 @@ class StoreWriter:
 
     # -- committing --------------------------------------------------------------------------------------
 
-    def commit(self, delta: Delta, *, identities: Mapping[str, str]) -> None:
+    def commit(self, delta: Delta, *, identities: Mapping[str, str], gaps: Sequence[Gap] = ()) -> None:
         """Write a delta. Raises `Fenced`, or `StoreError`: then `is_committed` says whether it is there."""
         try:
-            self._commit(delta, identities)
+            self._commit(delta, identities, gaps)
         except BaseException:
             self._layouts.clear()  # what the transaction said of layouts may not be there
             raise
 
-    def _commit(self, delta: Delta, identities: Mapping[str, str]) -> None:
+    def _commit(self, delta: Delta, identities: Mapping[str, str], gaps: Sequence[Gap]) -> None:
         with translated(), self._engine.begin() as c:
             updated = c.execute(
                 sa.update(t.shard)
@@ -131,6 +140,10 @@ class StoreWriter:
             for model, part in delta.models.items():
                 self._write_model(c, delta.seq, model, part)
             self._publish(c, delta.published, delta.dead_letters)
+            for gap in gaps:
+                row = {"topic": gap.partition.topic, "partition": gap.partition.number, "seq": delta.seq}
+                row |= {"from_offset": gap.start, "to_offset": gap.stop}
+                c.execute(insert(c, t.gap).values(**row).on_conflict_do_nothing())
             for command, result in delta.commands:
                 c.execute(
                     sa.update(t.command).where(t.command.c.id == command).values(applied_seq=delta.seq, result=result)
@@ -311,15 +324,6 @@ class StoreWriter:
         for table, rows in ((t.alert, alerts), (t.decision, decisions), (t.outbox, outbox)):
             if rows and (table is not t.outbox or self._publishes):
                 c.execute(sa.insert(table), rows)
-
-    def record_gap(self, partition: Partition, start: int, stop: int, seq: int) -> None:
-        """Records that retention took before they were read: never silently."""
-        with translated(), self._engine.begin() as c:
-            c.execute(
-                insert(c, t.gap)
-                .values(topic=partition.topic, partition=partition.number, from_offset=start, to_offset=stop, seq=seq)
-                .on_conflict_do_nothing()
-            )
 
 
 def _outgoing(kind: str, key: str, body: str, headers: Mapping[str, str]) -> dict[str, Any]:
