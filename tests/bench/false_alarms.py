@@ -6,7 +6,8 @@ Streams that never change are watched by KS and Wasserstein on four numeric feat
 Jensen-Shannon on a categorical one, without a minimum effect, so that p-values alone decide. A false alarm is an
 episode: it begins with a finding and ends after three calm checks in a row. The budget is one false alarm in so
 many events, for all features and detectors together. "Uncorrected" is the same without the correction for
-overdispersion, which is what makes the difference where events are autocorrelated.
+overdispersion, which is what makes the difference where events are autocorrelated: at first there are many
+alarms, then few that hardly ever end.
 
 Exits 1 if a budget was overdrawn by more than a quarter and by more than chance explains.
 """
@@ -28,7 +29,7 @@ from scipy.signal import lfilter
 from detectors.comparison import Comparison, Family
 from detectors.dispersion import Dispersion
 from detectors.pane import Counts
-from detectors.reference import CategoricalReference, NumericReference, Reference, build_features
+from detectors.reference import CategoricalReference, Column, NumericReference, Reference, build_features
 from detectors.registry import MIN_EFFECT
 from detectors.significance import Budget
 from detectors.types import FloatArray, IntArray
@@ -65,6 +66,7 @@ class Found:
     expected: float
     seen: int
     uncorrected: int
+    uncorrected_alarmed: float  # share of the checks in which an alarm was on
     overdispersion: float  # mean over features and references, at the size of the window
 
     @property
@@ -79,10 +81,10 @@ class Found:
 
 
 class Episodes:
-    """Counts alarms: a feature that drifts joins the running episode, which ends when all of them were calm for long."""
+    """Counts alarms: a feature that drifts joins the running episode, which ends when all were calm for long."""
 
     def __init__(self) -> None:
-        self.begun = 0
+        self.begun = self.alarmed = 0
         self._listed: set[tuple[Family, str]] = set()
         self._calm = 0
 
@@ -98,6 +100,7 @@ class Episodes:
             self._calm = self._calm + 1 if self._listed <= result.calm else 0
             if self._calm == CALM_CHECKS:
                 self._listed, self._calm = set(), 0
+        self.alarmed += bool(self._listed)
 
 
 def stream(rows: int, rho: float, rng: np.random.Generator) -> FloatArray:
@@ -117,7 +120,8 @@ def levels_of(series: FloatArray) -> IntArray:
 def references_of(rows: FloatArray) -> tuple[Reference, ...]:
     """The reference of a stream."""
     texts = [LEVELS[i] for i in levels_of(rows[:, -1]).tolist()]
-    columns = {**{f"x{i}": rows[:, i] for i in range(NUMERIC)}, "c": texts}
+    columns: dict[str, Column] = {f"x{i}": rows[:, i] for i in range(NUMERIC)}
+    columns["c"] = texts
     return build_features(KINDS, columns, len(rows), POINTS)
 
 
@@ -132,7 +136,7 @@ def comparison_of(references: Sequence[Reference], *, corrected: bool = True) ->
 
 def simulate(setting: Setting, references: int, checks: int, *, seed: int = 0, uncorrected: bool = True) -> Found:
     """`references` models, watched for so many checks each."""
-    seen = plain = 0
+    seen = plain = alarmed = 0
     spread: list[float] = []
     for number in range(references):
         rng = np.random.default_rng([seed, number])
@@ -154,9 +158,11 @@ def simulate(setting: Setting, references: int, checks: int, *, seed: int = 0, u
                 for judge, episodes in watched:
                     episodes.check(judge, window, level)
         seen += watched[0][1].begun
-        plain += watched[-1][1].begun if uncorrected else 0
+        if uncorrected:
+            plain, alarmed = plain + watched[1][1].begun, alarmed + watched[1][1].alarmed
     done = references * checks
-    return Found(setting, done, done * setting.pane / setting.budget, seen, plain, float(np.mean(spread)))
+    expected = done * setting.pane / setting.budget
+    return Found(setting, done, expected, seen, plain, alarmed / done, float(np.mean(spread)))
 
 
 def _slice(number: int, events: int, counts: dict[str, Counts]) -> Slice:
@@ -174,15 +180,21 @@ def settings() -> list[Setting]:
 
 def table(rows: Sequence[Found]) -> str:
     """For people."""
-    head = (
-        f"{'one alarm in':>14} {'window':>7} {'autocorr.':>9} {'φ':>6} {'expected':>9} {'seen':>5} {'uncorrected':>12}"
-    )
+    columns = ("one alarm in", "window", "autocorrelation", "overdispersion", "expected", "seen", "uncorrected")
     lines = [
-        f"{r.setting.budget:>7} events {r.setting.window:>7} {r.setting.autocorrelation:>9.2f} {r.overdispersion:>6.1f} "
-        f"{r.expected:>9.0f} {r.seen:>5} {r.uncorrected:>12}{'' if r.kept else '  OVERDRAWN'}"
+        (
+            f"{r.setting.budget} events", str(r.setting.window), f"{r.setting.autocorrelation:g}",
+            f"{r.overdispersion:.1f}", f"{r.expected:.0f}", str(r.seen), f"{r.uncorrected}, on for {r.uncorrected_alarmed:.0%}",
+        )
         for r in rows
+    ]  # fmt: skip
+    widths = [max(map(len, column)) for column in zip(columns, *lines, strict=True)]
+    found = [
+        "  ".join(cell.rjust(width) for cell, width in zip(line, widths, strict=True)) for line in (columns, *lines)
     ]
-    return "\n".join([head, *lines])
+    return "\n".join(
+        [found[0], *(f"{text}{'' if r.kept else '  OVERDRAWN'}" for text, r in zip(found[1:], rows, strict=True))]
+    )
 
 
 def main() -> int:

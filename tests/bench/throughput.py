@@ -77,6 +77,6 @@ class _Bench:
             )
         )  # fmt: skip
         command = [sys.executable, "-m", "tests.bench.drain", what, str(config), str(records)]
-        done = subprocess.run(command, check=True, capture_output=True, text=True, timeout=900)
+        done = subprocess.run(command, stdout=subprocess.PIPE, text=True, timeout=900, check=True)
         result: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
         return result
