@@ -167,7 +167,7 @@ def _bridges(paths: int, grid: int) -> FloatArray:
     rng = np.random.default_rng(0)
     walk = np.cumsum(rng.standard_normal((paths, 2 * grid)) / np.sqrt(2 * grid), axis=1)
     t = np.arange(1, 2 * grid + 1) / (2 * grid)
-    result: FloatArray = np.abs(walk - t * walk[:, -1:])[:, 0::2]
+    result: FloatArray = np.abs((walk - t * walk[:, -1:])[:, 0::2])
     return result
 
 

@@ -49,7 +49,7 @@ class Adwin:
     """ADWIN (Bifet & Gavaldà, 2007): a window that is cut where the means of its two parts differ too much.
 
     Its bound assumes independent inputs. For a stream with overdispersion φ (`dispersion`) its inputs are the
-    means of `group` ≈ φ consecutive errors: an AR(1) stream with coefficient 0.9 raises ten false alarms per
+    means of `group` ≈ φ consecutive errors: an AR(1) stream with coefficient 0.9 raises some ten false alarms per
     10 000 errors one by one, and one in 200 000 so. The price is a change that is seen later.
     """
 

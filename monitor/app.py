@@ -112,11 +112,13 @@ def run(config: Configuration, *, startup_timeout_s: float | None = None) -> int
     _listen_to_signals(worker.stop, watchdog.stopping)
     http.start()
     relay.start()
+    drain_s = 0.0  # of a daemon that could not commit: what waits is where it cannot be read
     try:
         ended_well = worker.run(startup_timeout_s=startup_timeout_s)
+        drain_s = _DRAIN_S
     finally:
         watchdog.stopping()
-        relay.stop(_DRAIN_S)
+        relay.stop(drain_s)
         http.stop()
         p.engine.dispose()
     log.info("app.ended", waiting=relay.depth)

@@ -32,7 +32,7 @@ NEAR: Final = 0.2  # of the rise: a level no further above the one before is bac
 FEWEST: Final = 100  # pairs that a level is measured over, at least
 _MAGIC: Final = b"DRIFTCON"
 _LEARNED: Final = 4096  # first errors, at most: more would tell no more
-_LARGEST_GROUP: Final = 256
+_LARGEST_GROUP: Final = 64
 _MOST: Final = float(np.finfo(np.float64).max)
 _LEAST: Final = float(np.finfo(np.float64).tiny)
 _compress = zstandard.ZstdCompressor(level=1).compress

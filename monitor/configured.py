@@ -17,7 +17,8 @@ import structlog
 from detectors.reference import Profile
 from monitor.errors import InputFileError
 from monitor.pipeline import Pipeline
-from monitor.references import Progress, TableSpec, load
+from monitor.profiling import load_apart
+from monitor.references import Progress, TableSpec
 from monitor.spec import CoreSpec, ModelSpec
 
 log = structlog.get_logger(__name__)
@@ -48,7 +49,7 @@ class ReferenceFile:
     def profile(self, progress: Progress | None = None) -> Profile:
         """The profile that it holds or comes to; read once. Raises `InputFileError`."""
         if self._profile is None:
-            self._profile = load(self.path, self._spec, progress)
+            self._profile = load_apart(self.path, self._spec, progress or (lambda rows: None))
             for notice in self._profile.notices:
                 log.info("reference.notice", path=str(self.path), notice=notice)
         return self._profile

@@ -16,6 +16,7 @@ import numpy as np
 
 from detectors.types import FloatArray, IntArray
 from monitor.refusals import SERVED_BY
+from monitor.spec import Task
 
 
 class Better(StrEnum):
@@ -74,6 +75,20 @@ METRICS: Final[Mapping[str, MetricInfo]] = MappingProxyType(
         "agreement": MetricInfo(_H, False, "share of requests on which a shadow agrees with the served answer"),
         "coverage": MetricInfo(_H, True, "share of answers whose outcome has arrived", always=True),
         "label_delay_s": MetricInfo(_L, True, "mean time from prediction to outcome", always=True),
+    }
+)
+# Metrics that may be written in percent; others have a unit of their own.
+SHARES: Final = frozenset(
+    {"error_rate", "accuracy", "precision", "recall", "f1", "f1_macro", "brier", "roc_auc", "ece", "r2", "mape",
+     "agreement", "coverage"}
+)  # fmt: skip
+OF_TASK: Final[Mapping[Task, frozenset[str]]] = MappingProxyType(
+    {
+        Task.REGRESSION: frozenset({"mae", "mse", "rmse", "r2", "mape"}),
+        Task.BINARY: frozenset(
+            {"accuracy", "precision", "recall", "f1", "f1_macro", "log_loss", "brier", "roc_auc", "ece"}
+        ),
+        Task.MULTICLASS: frozenset({"accuracy", "f1_macro", "ece"}),
     }
 )
 FEATURE_STATISTICS: Final = (

@@ -275,12 +275,12 @@ class Pipeline:
     def _run_models(self, events: Events, joined: Joined, late: BoolArray, clock: IntArray, wall: int) -> None:
         taken = (events.kind <= Kind.UNSERVED) & ~late & (joined.verdict == Verdict.ACCEPTED)
         accepted = [self._accepted(i, events, taken, joined) for i in range(len(self.models))]
+        self._name_metrics(events)
         for model, answers in zip(self.models, accepted, strict=True):
             slots = joined.slot[answers.position]
             pane = model.place(answers)
             kept = slots >= 0
             self.table.slots.column["pane"][slots[kept]] = pane[kept]
-        self._name_metrics(events)
         self._remember_metrics(events, joined)
         owner = self.variants.model_of()
         times = clock[events.row]
@@ -419,6 +419,11 @@ class Pipeline:
     def pending_dead_letters(self) -> Sequence[DeadLetter]:
         """Records refused since the last commit."""
         return self._new.dead_letters
+
+    @property
+    def has_news(self) -> bool:
+        """Whether an alert or a decision waits for the next commit."""
+        return bool(self._new.published)
 
     @property
     def uncommitted(self) -> int:

@@ -150,8 +150,8 @@ class Limits:
     segments: int = 200
     labels: int = 1000
     user_metrics: int = 16
-    pending: int = 1_000_000
-    seen: int = 4_000_000
+    pending: int = 1_500_000
+    seen: int = 3_500_000
 
 
 @dataclass(frozen=True, slots=True)

@@ -42,7 +42,7 @@ _REFRESH_S: Final = 30.0  # new partitions, recreated topics
 _ASK_S: Final = 2.0  # ends of partitions, where records do not tell them
 _BACKOFF_S: Final = (0.1, 0.2, 0.5, 1.0, 2.0, 3.0)
 _SLOW_S: Final = 2.0  # a database that takes longer to answer is told of
-_LAST_COMMIT_S: Final = 8.0  # how long the end waits for a database that is away
+_LAST_COMMIT_S: Final = 6.0  # how long the end waits for a database that is away
 
 
 @dataclass(frozen=True, slots=True)
@@ -413,6 +413,7 @@ class Worker:
 
     def _skip_gap(self, running: _Running, error: OffsetGone) -> None:
         """Records are gone before they were read: never in silence."""
+        self._refresh(running)  # of a topic that was made anew nothing was read at all
         partition = Partition(error.topic, error.partition)
         target = error.earliest if error.position < error.earliest else error.latest
         log.error(
@@ -438,8 +439,9 @@ class Worker:
     # -- commits -----------------------------------------------------------------------------------------
 
     def _commit_is_due(self, running: _Running) -> bool:
-        age = time.monotonic() - running.committed_at
-        return running.pipeline.uncommitted >= _RECORDS_PER_COMMIT or age >= self._spec.commit_every_s
+        if running.pipeline.has_news or running.pipeline.uncommitted >= _RECORDS_PER_COMMIT:
+            return True
+        return time.monotonic() - running.committed_at >= self._spec.commit_every_s
 
     def _commit(self, running: _Running, *, last: bool = False) -> None:
         """One transaction; tried again until it is known to be in the database. Raises `Fenced`."""

@@ -13,6 +13,9 @@ from typing import Final
 from fallback.types import BusinessRule, Condition, Level, Route, ServingSpec
 from monitor.config.rules import default_rules
 from monitor.config.schema import (
+    DEFAULT_MIN_EVENTS,
+    DEFAULT_PANE,
+    DEFAULT_SPAN,
     Configuration,
     DriftSection,
     LimitsSection,
@@ -31,7 +34,6 @@ from monitor.spec import (
     Limits,
     ModelSpec,
     OutcomesSpec,
-    Reference,
     ReferenceSpec,
     RuleSpec,
     WindowSpec,
@@ -40,9 +42,6 @@ from monitor.stream.kafka_spec import KafkaSecurity
 from monitor.stream.types import TopicSpec
 
 _MONTH: Final = 30 * 86_400_000
-_DEFAULT_SPAN: Final = 15 * 60_000
-_DEFAULT_PANE: Final = 30_000
-_DEFAULT_MIN_EVENTS: Final = 1_000
 _MOST_OUTCOME_PANES: Final = 10_000  # of a version: outcomes come late, and their panes live as long
 WHOLE: Final = 10_000
 
@@ -100,9 +99,14 @@ def _secret(path: str | None, where: str) -> str | None:
     if path is None:
         return None
     try:
-        return Path(path).read_text(encoding="utf-8").strip()
+        found = Path(path).read_text(encoding="utf-8").strip()
     except OSError as error:
         raise ConfigError(where, path, f"cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError:
+        raise ConfigError(where, path, "is not UTF-8") from None  # the error has the bytes in it
+    if not found:
+        raise ConfigError(where, path, "is empty")
+    return found
 
 
 def _limits(section: LimitsSection) -> Limits:
@@ -148,12 +152,12 @@ def _model(name: str, section: ModelSection) -> ModelSpec:
 def _window(section: WindowSection) -> WindowSpec:
     if section.events is not None:
         return WindowSpec(events=section.events, every=section.every or section.events)
-    span = section.span or _DEFAULT_SPAN
+    span = section.span or DEFAULT_SPAN
     return WindowSpec(
-        pane=section.pane or _DEFAULT_PANE,
+        pane=section.pane or DEFAULT_PANE,
         span=span,
         longest=section.max_span or 10 * span,
-        min_events=section.min_events or _DEFAULT_MIN_EVENTS,
+        min_events=section.min_events or DEFAULT_MIN_EVENTS,
     )
 
 
@@ -163,7 +167,7 @@ def _drift(section: DriftSection, window: WindowSpec) -> DriftSpec:
         numeric=tuple(section.numeric),
         categorical=tuple(section.categorical),
         budget=section.false_alarms or default,
-        min_effect=DriftSection._known_detectors(section.min_effect),
+        min_effect=section.min_effects,
         resolve_after=section.resolve_after,
     )
 
@@ -201,23 +205,15 @@ def _rules(section: ModelSection) -> tuple[RuleSpec, ...]:
 
 
 def _rule(section: RuleSection) -> RuleSpec:
-    if section.drop is not None or section.rise is not None:
-        bound = Bound.BELOW if section.drop is not None else Bound.ABOVE
-        value = -section.drop if section.drop is not None else section.rise or 0.0
-        reference = Reference.POINTS
-    else:
-        limit = section.above or section.below
-        if limit is None:
-            raise ConfigError(f"rules.{section.name}", None, "has no limit")
-        bound = Bound.ABOVE if section.above is not None else Bound.BELOW
-        value, reference = limit.value, limit.reference
+    key, limit = section.limit
+    bound = Bound.BELOW if key in ("below", "drop") else Bound.ABOVE
     checks, dwell = section.dwell
     return RuleSpec(
         name=section.name,
         metric=section.metric,
         bound=bound,
-        limit=value,
-        reference=reference,
+        limit=-limit.value if key == "drop" else limit.value,
+        reference=limit.reference,
         severity=section.severity,
         checks=checks,
         dwell=dwell,
@@ -231,12 +227,11 @@ def _serving(section: ModelSection) -> ServingSpec:
     fallback = section.fallback
     rules = []
     for rule in fallback.rule_based:
-        conditions = rule.when if isinstance(rule.when, list) else [rule.when]
         rules.append(
             BusinessRule(
                 tuple(
                     Condition(c.feature, c.op, tuple(c.value) if isinstance(c.value, list) else c.value)
-                    for c in conditions
+                    for c in rule.when
                 ),
                 rule.then,
             )

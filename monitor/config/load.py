@@ -1,6 +1,7 @@
 """Reading the file: YAML, secrets from the environment and from files, errors that say where and what to do.
 
-Shell: reads files and the environment.
+Shell: reads files and the environment. No value of a secret, and none that came from the environment, is ever
+part of an error.
 """
 
 from __future__ import annotations
@@ -8,17 +9,21 @@ from __future__ import annotations
 import difflib
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
 import yaml
 from pydantic import BaseModel, ValidationError
+from pydantic.fields import FieldInfo
 
-from monitor.config.schema import Configuration
+from monitor.config import units
+from monitor.config.schema import Configuration, Misfits
 from monitor.errors import ConfigError, ConfigErrors
 
 _VARIABLE: Final = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
+_MERGE: Final = "tag:yaml.org,2002:merge"
+_QUOTED: Final = re.compile(r"'([^']*)'")
 
 
 class _Loader(yaml.SafeLoader):
@@ -28,6 +33,8 @@ class _Loader(yaml.SafeLoader):
 def _mapping(loader: _Loader, node: yaml.MappingNode) -> dict[Any, Any]:
     seen: set[Any] = set()
     for key_node, _ in node.value:
+        if key_node.tag == _MERGE:
+            continue  # what it brings is meant to be overridden
         key = loader.construct_object(key_node, deep=True)
         if isinstance(key, str | int | float | bool) and key in seen:
             raise ConfigError(f"line {key_node.start_mark.line + 1}", key, "this key stands twice")
@@ -45,85 +52,154 @@ def read(path: Path, environment: Mapping[str, str] = os.environ) -> Configurati
         ConfigError: it cannot be read, or something in it is wrong; then all that is wrong is told.
     """
     try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(str(path), None, f"cannot be read: {error}") from error
-    return parse(text, environment)
+        text = path.read_text(encoding="utf-8-sig")
+    except OSError as error:
+        raise ConfigError(str(path), None, f"cannot be read: {error.strerror or error}") from error
+    except UnicodeDecodeError as error:
+        raise ConfigError(str(path), None, f"is not UTF-8: byte {error.start}") from error
+    return parse(text, environment, str(path))
 
 
-def parse(text: str, environment: Mapping[str, str]) -> Configuration:
-    """The configuration in a text. Raises `ConfigError`."""
+def parse(text: str, environment: Mapping[str, str], name: str = "the file") -> Configuration:
+    """The configuration in a text; `name` is what errors call it. Raises `ConfigError`."""
     try:
         # The loader is a safe one with a stricter mapping.
         raw = yaml.load(text, _Loader)
-    except yaml.YAMLError as error:
-        raise ConfigError("the file", None, f"is not YAML: {error}") from error
+    except yaml.MarkedYAMLError as error:
+        raise ConfigError(name, None, f"is not YAML: {_marked(error)}") from None
+    except (yaml.YAMLError, RecursionError) as error:
+        raise ConfigError(name, None, f"is not YAML: {error}") from None
     if not isinstance(raw, dict):
-        raise ConfigError("the file", None, "a mapping with stream, store and models is needed")
-    raw = _with_environment(raw, "", environment)
+        raise ConfigError(name, None, "a mapping with stream, store and models is needed")
+    reading = _Reading(environment)
+    raw = reading.filled(raw, "")
+    if reading.problems:
+        raise ConfigErrors(reading.problems)
     try:
         return Configuration.model_validate(raw)
     except ValidationError as error:
-        raise ConfigErrors([_problem(e) for e in error.errors()]) from None
+        problems = [problem for e in error.errors() for problem in _problems(e, reading.written)]
+    raise ConfigErrors(problems)
 
 
-def _with_environment(value: Any, path: str, environment: Mapping[str, str]) -> Any:
-    """Texts with ${NAME} replaced by the environment's value."""
-    if isinstance(value, dict):
-        return {k: _with_environment(v, f"{path}.{k}" if path else str(k), environment) for k, v in value.items()}
-    if isinstance(value, list):
-        return [_with_environment(v, f"{path}[{i}]", environment) for i, v in enumerate(value)]
-    if not isinstance(value, str):
-        return value
-
-    def replaced(match: re.Match[str]) -> str:
-        if match[1] not in environment:
-            raise ConfigError(path, match[0], f"the environment has no variable {match[1]}")
-        return environment[match[1]]
-
-    return _VARIABLE.sub(replaced, value)
+def _marked(error: yaml.MarkedYAMLError) -> str:
+    mark = error.problem_mark
+    where = f"line {mark.line + 1}, column {mark.column + 1}: " if mark is not None else ""
+    return f"{where}{error.problem or error.context}"
 
 
-def _problem(error: Any) -> ConfigError:
-    """One of pydantic's errors, in our words."""
-    location = [part for part in error["loc"] if part not in ("[key]",)]
-    path = _path(location)
-    kind, got = error["type"], error.get("input")
-    shown = got if isinstance(got, str | int | float | bool) else None
-    match kind:
+class _Reading:
+    """Fills in the environment's values. `written` has what stood in the file for each text that was filled in."""
+
+    def __init__(self, environment: Mapping[str, str]) -> None:
+        self._environment = environment
+        self.written: dict[str, str] = {}
+        self.problems: list[ConfigError] = []
+
+    def filled(self, value: Any, path: str) -> Any:
+        """The value with every ${NAME} in its texts replaced."""
+        if isinstance(value, dict):
+            return {self._key(k, path): self.filled(v, _path([path, str(k)])) for k, v in value.items()}
+        if isinstance(value, list):
+            return [self.filled(v, f"{path}[{i}]") for i, v in enumerate(value)]
+        if not isinstance(value, str) or _VARIABLE.search(value) is None:
+            return value
+        for name in _VARIABLE.findall(value):
+            if name not in self._environment:
+                hint = f"the environment has no variable {name}"
+                self.problems.append(ConfigError(path, f"${{{name}}}", hint))
+        text = _VARIABLE.sub(lambda match: self._environment.get(match[1], ""), value)
+        self.written[text] = value
+        return text
+
+    def _key(self, key: Any, path: str) -> str:
+        try:
+            return str(units.text(key))
+        except ValueError as error:
+            self.problems.append(ConfigError(_path([path, str(key)]), None, str(error)))
+            return str(key)
+
+
+# -- errors ----------------------------------------------------------------------------------------------
+
+
+def _problems(error: Any, written: Mapping[str, str]) -> list[ConfigError]:
+    """One of pydantic's errors, in our words; a check of several keys may have found several things."""
+
+    def shown(got: object) -> object:
+        return written.get(got, got) if isinstance(got, str) else got
+
+    location = list(error["loc"])
+    if location and location[-1] == "[key]":
+        location[-2:] = [str(location[-2])]
+    path, got = _path(location), error.get("input")
+    context = error.get("ctx") or {}
+    if isinstance(context.get("error"), Misfits):
+        return [
+            ConfigError(f"{path}.{misfit.path}" if path else misfit.path, shown(misfit.got), misfit.hint)
+            for misfit in context["error"].found
+        ]
+    match error["type"]:
         case "extra_forbidden":
-            names = _keys_at(location[:-1])
-            nearest = difflib.get_close_matches(str(location[-1]), names, 1)
-            hint = f"did you mean {nearest[0]}?" if nearest else f"known keys: {', '.join(names)}"
-            return ConfigError(path, None, f"unknown key; {hint}")
+            return [ConfigError(path, None, f"unknown key; {_nearest(str(location[-1]), _keys_at(location[:-1]))}")]
         case "missing":
-            return ConfigError(path, None, "is needed")
+            return [ConfigError(path, None, "is needed")]
+    hint = _hint(error["type"], context, got, location)
+    return [ConfigError(path or "the file", shown(_printable(got, location)), hint)]
+
+
+def _hint(kind: str, context: Mapping[str, Any], got: object, location: Sequence[Any]) -> str:
+    match kind:
         case "value_error":
-            words = str(error["ctx"]["error"])
-            return ConfigError(path or "the file", shown, words)
+            return str(context["error"])
+        case "enum" | "literal_error":
+            names = _QUOTED.findall(str(context["expected"]))
+            nearest = difflib.get_close_matches(str(got).lower(), names, 1, 0.75)
+            return f"one of {', '.join(names)} is needed" + (f"; did you mean {nearest[0]}?" if nearest else "")
+        case "bool_type" | "bool_parsing":
+            return "true or false is needed"
+        case "list_type":
+            return "a list is needed, such as [a, b]"
+        case "dict_type" | "model_type" | "model_attributes_type":
+            return "a mapping is needed"
+        case "greater_than_equal":
+            return f"at least {context['ge']}"
+        case "less_than_equal":
+            return f"at most {context['le']}"
+        case "too_short":
+            return "cannot be empty" if isinstance(got, str) else "at least one is needed"
+        case "too_long":
+            return f"at most {context['max_length']} characters"
+        case "string_pattern_mismatch":
+            field = _at(location)
+            is_topic = isinstance(field, FieldInfo) and "topic" in (field.description or "")
+            return "letters, digits, . _ and - only, at most 249" if is_topic else "no control characters"
         case _:
-            return ConfigError(path, shown, error["msg"][0].lower() + error["msg"][1:])
+            return f"does not fit ({kind})"
 
 
-def _path(location: list[Any]) -> str:
+def _printable(got: object, location: Sequence[Any]) -> object:
+    """The value; None for a secret, and for what is better not printed."""
+    field = _at(location)
+    if isinstance(field, FieldInfo) and not field.repr:
+        return None
+    return got if isinstance(got, str | int | float | bool) else None
+
+
+def _nearest(name: str, names: Sequence[str]) -> str:
+    nearest = difflib.get_close_matches(name, names, 1)
+    return f"did you mean {nearest[0]}?" if nearest else f"known keys: {', '.join(names)}"
+
+
+def _path(location: Sequence[Any]) -> str:
     text = ""
     for part in location:
-        text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else str(part)
+        key = str(part) if str(part).isprintable() else repr(part)
+        text += f"[{part}]" if isinstance(part, int) else f".{key}" if text and key else key
     return text
 
 
-def _keys_at(location: list[Any]) -> list[str]:
-    """The keys that the schema knows at a place."""
-    section: Any = Configuration
-    for part in location:
-        if isinstance(section, type) and issubclass(section, BaseModel):
-            field = next((f for name, f in section.model_fields.items() if part in (name, f.alias)), None)
-            section = _section_of(field.annotation) if field is not None else None
-        elif isinstance(section, _Items):
-            section = section.item
-    if isinstance(section, type) and issubclass(section, BaseModel):
-        return [f.alias or name for name, f in section.model_fields.items()]
-    return []
+# -- the schema at a place -------------------------------------------------------------------------------
 
 
 class _Items:
@@ -131,6 +207,29 @@ class _Items:
 
     def __init__(self, item: Any) -> None:
         self.item = item
+
+
+def _at(location: Sequence[Any]) -> Any:
+    """The field at a place or, inside of one, the section; None where the schema ends."""
+    found: Any = Configuration
+    for part in location:
+        section = _section_of(found.annotation) if isinstance(found, FieldInfo) else found
+        if isinstance(section, type) and issubclass(section, BaseModel):
+            found = next((f for name, f in section.model_fields.items() if part == (f.alias or name)), None)
+        elif isinstance(section, _Items):
+            found = section.item
+        else:
+            return found  # a member of a list of plain values: what is said of the list is said of it
+    return found
+
+
+def _keys_at(location: Sequence[Any]) -> list[str]:
+    """The keys that the schema knows at a place."""
+    found = _at(location)
+    section = _section_of(found.annotation) if isinstance(found, FieldInfo) else found
+    if isinstance(section, type) and issubclass(section, BaseModel):
+        return [f.alias or name for name, f in section.model_fields.items()]
+    return []
 
 
 def _section_of(annotation: Any) -> Any:

@@ -1,34 +1,78 @@
 """Which keys the configuration has, what they default to, and what they may be.
 
-Pure. Every field's description is what `config/driftd.yaml` and the documentation say of it; unknown keys are
+Pure. Every field's description is what the documentation says of it (`docs/build.py`); unknown keys are
 refused. What concerns several keys at once is checked here too, so that all errors come together.
 """
 
 from __future__ import annotations
 
+import difflib
 import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from typing import Annotated, Any, Final, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
+from detectors.categorical import text_of
 from detectors.registry import CATEGORICAL, CONCEPT, MIN_EFFECT, NUMERIC
-from fallback.types import Level
+from fallback.types import WHOLE, Level
+from monitor.catalog import OTHER
 from monitor.config import units
-from monitor.metrics import METRICS
+from monitor.metrics import METRICS, OF_TASK, SHARES, USER_METRICS
 from monitor.spec import BudgetSpec, Consequence, FeatureKind, Severity, Task
 
 Duration = Annotated[int, BeforeValidator(units.duration_ms)]
 Share = Annotated[float, BeforeValidator(units.share)]
 Budget = Annotated[BudgetSpec, BeforeValidator(units.budget)]
 LimitValue = Annotated[units.Limit, BeforeValidator(units.limit)]
-Points = Annotated[float, BeforeValidator(units.points)]
+Points = Annotated[units.Limit, BeforeValidator(units.points)]
 Dwell = Annotated[tuple[int, int], BeforeValidator(units.dwell)]
-Name = Annotated[str, Field(min_length=1, max_length=256, pattern=r"^[^\x00-\x1f\x7f]+$")]
-Topic = Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,249}$")]
-Scalar = bool | int | float | str | None
+Count = Annotated[int, BeforeValidator(units.whole)]
+Number = Annotated[float, BeforeValidator(units.number)]
+Text = Annotated[str, BeforeValidator(units.text)]
+Scalar = Annotated[units.Scalar, BeforeValidator(units.label)]
+Name = Annotated[str, BeforeValidator(units.text), Field(min_length=1, max_length=256, pattern=r"^[^\x00-\x1f\x7f]+$")]
+Topic = Annotated[str, BeforeValidator(units.text), Field(pattern=r"^[A-Za-z0-9._-]{1,249}$")]
 
 HOUR: Final = 3_600_000
 MOST_PANES: Final = 2_000  # of a window
+DEFAULT_SPAN: Final = 15 * 60_000
+DEFAULT_PANE: Final = 30_000
+DEFAULT_MIN_EVENTS: Final = 1_000
+_MOST_VARIANTS: Final = 1 << 16  # versions of all models: their codes are 16 bits wide
+_OF_ITS_OWN: Final = 8  # what a model needs beside its versions: itself, levels, the rest
+_METRIC: Final = re.compile(r"[a-zA-Z_][a-zA-Z0-9_.]{0,63}")
+
+
+@dataclass(frozen=True, slots=True)
+class Misfit:
+    """What a check of several keys found: where (within the section that was checked), what, and what would do."""
+
+    path: str
+    got: object
+    hint: str
+
+
+class Misfits(ValueError):
+    """All that such a check found."""
+
+    def __init__(self, found: list[Misfit]) -> None:
+        self.found = found
+        super().__init__("; ".join(f"{misfit.path}: {misfit.hint}" for misfit in found))
+
+
+def _raise_if_any(found: Iterable[Misfit]) -> None:
+    misfits = list(found)
+    if misfits:
+        raise Misfits(misfits)
+
+
+def _among(name: str, names: Iterable[str]) -> str:
+    """The hint for a name that is none of these."""
+    known = list(names)
+    nearest = difflib.get_close_matches(name, known, 1)
+    return f"did you mean {nearest[0]}?" if nearest else f"one of {', '.join(known)} is needed"
 
 
 class Section(BaseModel):
@@ -41,28 +85,46 @@ class SecuritySection(Section):
     """How to be sure of the brokers and known to them."""
 
     tls: bool = Field(False, description="encrypt the connection and check the brokers' names")
-    ca_file: str | None = Field(None, description="certificates of the authorities, PEM")
-    cert_file: str | None = Field(None, description="our own certificate, for mutual TLS")
-    key_file: str | None = Field(None, description="its key, where that is not in cert_file")
-    key_password: str | None = Field(None, repr=False, description="password of the key")
-    key_password_file: str | None = Field(None, description="a file that holds it")
-    mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] | None = Field(None, description="of SASL")
-    username: str | None = Field(None, description="of SASL")
-    password: str | None = Field(None, repr=False, description="of SASL")
-    password_file: str | None = Field(None, description="a file that holds it")
-    allow_insecure: bool = Field(False, description="send a password without TLS")
+    ca_file: Text | None = Field(
+        None, description="certificates of the authorities, PEM; those of the operating system by default"
+    )
+    cert_file: Text | None = Field(None, description="our own certificate, for mutual TLS")
+    key_file: Text | None = Field(None, description="its key, where that is not in `cert_file`")
+    key_password: Text | None = Field(None, repr=False, description="password of the key")
+    key_password_file: Text | None = Field(None, description="a file that holds the password of the key")
+    mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] | None = Field(
+        None, description="how SASL proves who we are: PLAIN, SCRAM-SHA-256 or SCRAM-SHA-512; without it SASL is off"
+    )
+    username: Text | None = Field(None, description="the user of SASL")
+    password: Text | None = Field(None, repr=False, description="the password of SASL")
+    password_file: Text | None = Field(None, description="a file that holds the password of SASL")
+    allow_insecure: bool = Field(False, description="send a password without TLS, where everybody can read it")
+
+    @model_validator(mode="after")
+    def _one_of_each(self) -> SecuritySection:
+        _raise_if_any(
+            Misfit(f"{name}_file", None, f"give either {name} or {name}_file")
+            for name in ("key_password", "password")
+            if getattr(self, name) is not None and getattr(self, f"{name}_file") is not None
+        )
+        return self
 
 
 class StreamSection(Section):
     """Where events come from and where alerts and decisions go."""
 
-    url: str = Field(description="kafka://host:9092,host2:9092, or file:./directory of JSON-lines topics")
+    url: Text = Field(
+        description="kafka://host:9092,host2:9092, or file:./directory of JSON-lines topics, "
+        "relative to the working directory"
+    )
     events: list[Topic] = Field(["ml.predictions", "ml.outcomes"], min_length=1, description="topics of events")
     alerts: Topic = Field("driftd.alerts", description="topic of alerts, compacted, keyed by fingerprint")
     decisions: Topic = Field("driftd.decisions", description="topic of decisions, compacted, keyed by model")
     dead_letters: Topic = Field("driftd.dead-letters", description="topic of refused records")
-    group: Name = Field("driftd", description="consumer group under which progress is shown")
-    start: Literal["earliest", "latest"] = Field("earliest", description="where a partition begins that was never read")
+    group: Name = Field("driftd", description="consumer group under which progress is shown; nobody joins it")
+    start: Literal["earliest", "latest"] = Field(
+        "earliest", description="where a partition begins that was never read: earliest or latest"
+    )
     lateness: Duration = Field(5_000, description="how much later than others an event may come and still count")
     idle_after: Duration = Field(
         10_000, description="a partition at whose end nothing comes for so long holds nobody up"
@@ -72,26 +134,36 @@ class StreamSection(Section):
         10_000, description="a broker that is silent for so long is given up and asked anew"
     )
     heartbeat: Duration = Field(300_000, description="how often the last record of a firing alert is repeated")
-    dead_letters_per_minute: int = Field(
+    dead_letters_per_minute: Count = Field(
         10_000, ge=1, description="refused records of a partition before it has to wait"
     )
     security: SecuritySection = Field(SecuritySection(), description="TLS and SASL")
 
     @model_validator(mode="after")
     def _topics_differ(self) -> StreamSection:
-        outputs = [self.alerts, self.decisions, self.dead_letters]
-        if len({*outputs, *self.events}) < 3 + len(self.events):
-            raise ValueError("events, alerts, decisions and dead_letters must be different topics")
+        taken = set(self.events)
+        found = []
+        if len(taken) < len(self.events):
+            found.append(Misfit("events", None, "a topic stands twice"))
+        for name in ("alerts", "decisions", "dead_letters"):
+            topic = getattr(self, name)
+            if topic in taken:
+                found.append(Misfit(name, topic, "events, alerts, decisions and dead_letters must be different topics"))
+            taken.add(topic)
+        _raise_if_any(found)
         return self
 
 
 class StoreSection(Section):
     """The database."""
 
-    url: str | None = Field(
-        None, repr=False, description="sqlite:///driftd.db, or postgresql+psycopg://user@host/database"
+    url: Text | None = Field(
+        None,
+        repr=False,
+        description="sqlite:///driftd.db, relative to the working directory (four slashes for an absolute path), or "
+        "postgresql+psycopg://user@host/database",
     )
-    url_file: str | None = Field(None, description="a file that holds the URL, where it has a password")
+    url_file: Text | None = Field(None, description="a file that holds the URL, where it has a password")
     retention: Duration = Field(90 * 24 * HOUR, description="how long history and alerts are kept, in stream time")
     lease: Duration = Field(
         10_000, description="a second daemon takes over after so long without a commit of the first"
@@ -99,110 +171,146 @@ class StoreSection(Section):
     commit_every: Duration = Field(1_000, description="the longest time between commits")
 
     @model_validator(mode="after")
-    def _one_url(self) -> StoreSection:
+    def _fits(self) -> StoreSection:
+        found = []
         if (self.url is None) == (self.url_file is None):
-            raise ValueError("give either url or url_file")
+            found.append(Misfit("url", None, "give either url or url_file"))
         if self.commit_every * 3 > self.lease:
-            raise ValueError("lease must be at least three times commit_every, or a live daemon looks dead")
+            hint = "at least three times commit_every is needed, or a live daemon looks dead"
+            found.append(Misfit("lease", units.in_words(self.lease), hint))
+        _raise_if_any(found)
         return self
 
 
 class HttpSection(Section):
     """Metrics and probes."""
 
-    host: str = Field("127.0.0.1", description="address to listen on; 0.0.0.0 for all")
-    port: int = Field(9464, ge=0, le=65_535, description="0 takes any free port and logs which")
+    host: Text = Field("127.0.0.1", description="address to listen on; 0.0.0.0 for all")
+    port: Count = Field(9464, ge=0, le=65_535, description="0 takes any free port and logs which")
 
 
 class LimitsSection(Section):
     """Everything is bounded."""
 
-    features: int = Field(500, ge=1, le=10_000, description="features of an event")
-    event_bytes: int = Field(1 << 20, ge=1_024, description="size of an event")
-    id_length: int = Field(256, ge=16, le=4_096, description="characters of an id, a name or a label")
-    versions: int = Field(20, ge=1, le=1_000, description="versions of a model; more are measured together")
-    segments: int = Field(200, ge=1, le=10_000, description="segments; more share one")
-    labels: int = Field(1_000, ge=2, le=100_000, description="classes of a model; more share one")
-    pending: int = Field(1_000_000, ge=1_000, description="answers that wait for their outcome; beyond, a sample waits")
-    seen: int = Field(4_000_000, ge=1_000, description="requests remembered to recognise repeats")
-    outbox: int = Field(50_000, ge=1_000, description="messages waiting to be published; beyond, reading waits")
+    features: Count = Field(500, ge=1, le=10_000, description="features of an event; with more it is refused")
+    event_bytes: Count = Field(1 << 20, ge=1_024, description="size of an event; a larger one is refused")
+    id_length: Count = Field(
+        256, ge=16, le=4_096, description="characters of an id, a name or a label; with a longer one it is refused"
+    )
+    versions: Count = Field(20, ge=1, le=1_000, description="versions of a model; more are measured together")
+    segments: Count = Field(200, ge=1, le=10_000, description="segments; more share one")
+    labels: Count = Field(1_000, ge=2, le=100_000, description="classes of a model; more share one")
+    pending: Count = Field(
+        1_500_000, ge=1_000, description="answers that wait for their outcome; beyond, a sample waits"
+    )
+    seen: Count = Field(3_500_000, ge=1_000, description="requests remembered to recognise repeats")
+    outbox: Count = Field(50_000, ge=1_000, description="messages waiting to be published; beyond, reading waits")
 
 
 class ReferenceSection(Section):
     """What normal is."""
 
-    path: str | None = Field(None, description="a built profile, or a table: CSV, CSV.gz, JSON lines, Parquet")
-    learn: int = Field(0, ge=0, description="learn it from the first so many predictions instead")
-    points: int = Field(2_048, ge=16, le=100_000, description="points kept of a numeric feature")
+    path: Text | None = Field(
+        None,
+        description="a built profile, or a table (CSV, CSV.gz, JSON lines, Parquet), relative to the working directory",
+    )
+    learn: Count = Field(0, ge=0, description="learn it from the first so many predictions instead, at least 100")
+    points: Count = Field(2_048, ge=16, le=100_000, description="points kept of a numeric feature")
 
     @model_validator(mode="after")
     def _one_source(self) -> ReferenceSection:
+        found = []
         if (self.path is None) == (self.learn == 0):
-            raise ValueError("give either path or learn")
+            found.append(Misfit("path", None, "give either path or learn"))
         if self.learn and self.learn < 100:
-            raise ValueError("learn: at least 100 predictions are needed")
+            found.append(Misfit("learn", self.learn, "at least 100 predictions are needed"))
+        _raise_if_any(found)
         return self
 
 
 class WindowSection(Section):
     """What a check looks at: by time, or counted."""
 
-    span: Duration | None = Field(None, description="reaches back at least so long (default 15m)")
-    min_events: int | None = Field(None, ge=1, description="and over at least so many predictions (default 1000)")
-    pane: Duration | None = Field(None, description="checked every so often; divides span (default 30s)")
-    max_span: Duration | None = Field(None, description="but never further back than this (default 10 times span)")
-    events: int | None = Field(None, ge=1, description="counted: the last so many predictions of a version")
-    every: int | None = Field(None, ge=1, description="counted: checked every so many; divides events (default events)")
+    span: Duration | None = Field(None, description="reaches back at least so long (by default 15m)")
+    min_events: Count | None = Field(None, ge=1, description="and over at least so many predictions (by default 1000)")
+    pane: Duration | None = Field(None, description="checked every so often; divides `span` (by default 30s)")
+    max_span: Duration | None = Field(None, description="but never further back than this (by default 10 times `span`)")
+    events: Count | None = Field(None, ge=1, description="counted: the last so many predictions of a version")
+    every: Count | None = Field(
+        None, ge=1, description="counted: checked every so many; divides `events` (by default `events`)"
+    )
 
     @model_validator(mode="after")
     def _fits(self) -> WindowSection:
-        timed = [n for n in ("span", "min_events", "pane", "max_span") if getattr(self, n) is not None]
-        if self.events is not None:
-            if timed:
-                raise ValueError(f"a counted window has no {', '.join(timed)}")
-            if self.events % (self.every or self.events):
-                raise ValueError(f"events ({self.events}) must be a multiple of every ({self.every})")
-            if self.events // (self.every or self.events) > MOST_PANES:
-                raise ValueError(f"at most {MOST_PANES} checks fit into a window: raise every")
-            return self
-        if self.every is not None:
-            raise ValueError("every needs events")
-        span, pane = self.span or 15 * 60_000, self.pane or 30_000
-        if pane < 1_000:
-            raise ValueError("pane: at least 1s")
-        if span % pane:
-            raise ValueError("span must be a multiple of pane")
-        if span // pane > MOST_PANES:
-            raise ValueError(f"at most {MOST_PANES} panes fit into a window: raise pane")
-        if self.max_span is not None and (self.max_span < span or self.max_span // pane > 10 * MOST_PANES):
-            raise ValueError(f"max_span lies between span and {10 * MOST_PANES} panes")
+        _raise_if_any(self._misfits() if self.events is None else self._counted_misfits(self.events))
         return self
+
+    def _counted_misfits(self, events: int) -> Iterator[Misfit]:
+        for name in ("span", "min_events", "pane", "max_span"):
+            if getattr(self, name) is not None:
+                yield Misfit(name, None, "a counted window (events) has none")
+        every = self.every or events
+        if events % every:
+            yield Misfit("events", events, f"must be a multiple of every ({every})")
+        elif events // every > MOST_PANES:
+            yield Misfit(
+                "every", every, f"at most {MOST_PANES} checks fit into a window: at least {events // MOST_PANES}"
+            )
+
+    def _misfits(self) -> Iterator[Misfit]:
+        if self.every is not None:
+            yield Misfit("every", self.every, "needs events: it belongs to a counted window")
+        span, pane, words = self.span or DEFAULT_SPAN, self.pane or DEFAULT_PANE, units.in_words
+        if pane < 1_000:
+            yield Misfit("pane", words(pane), "at least 1s")
+        elif span % pane:
+            where, got = ("span", words(span)) if self.span is not None else ("pane", words(pane))
+            yield Misfit(where, got, f"span ({words(span)}) must be a multiple of pane ({words(pane)})")
+        elif span // pane > MOST_PANES:
+            yield Misfit("pane", words(pane), f"at most {MOST_PANES} panes fit into a window: raise pane")
+        if self.max_span is not None and (self.max_span < span or self.max_span // pane > 10 * MOST_PANES):
+            yield Misfit(
+                "max_span", words(self.max_span), f"lies between span ({words(span)}) and {10 * MOST_PANES} panes"
+            )
 
 
 class DriftSection(Section):
     """Which detectors run, and what they may cost in false alarms."""
 
     numeric: list[Literal["ks", "wasserstein", "psi"]] = Field(
-        ["ks", "wasserstein"], description=f"for numbers: {', '.join(NUMERIC)}"
+        ["ks", "wasserstein"], description=f"detectors for numbers: {', '.join(NUMERIC)}"
     )
     categorical: list[Literal["chi_square", "jensen_shannon"]] = Field(
-        ["chi_square", "jensen_shannon"], description=f"for texts and booleans: {', '.join(CATEGORICAL)}"
+        ["chi_square", "jensen_shannon"], description=f"detectors for texts and booleans: {', '.join(CATEGORICAL)}"
     )
     false_alarms: Budget | None = Field(
-        None, description="of the whole model; 1 per 30d, in counted windows 1 per 1000000 events"
+        None,
+        description="of the whole model, all features and detectors together; by default `1 per 30d`, "
+        "in counted windows `1 per 1000000 events`",
     )
-    min_effect: dict[str, float] = Field({}, description="smaller effects are no drift, whatever the p-value")
-    resolve_after: int = Field(3, ge=1, description="calm checks in a row that end an alert")
+    min_effect: dict[str, Number] = Field(
+        {},
+        description="smaller effects are no drift, whatever the p-value; by default "
+        + ", ".join(f"{name} {effect:g}" for name, effect in MIN_EFFECT.items()),
+    )
+    resolve_after: Count = Field(3, ge=1, description="calm checks in a row that end an alert")
 
     @field_validator("min_effect")
     @classmethod
     def _known_detectors(cls, value: dict[str, float]) -> dict[str, float]:
-        for name, effect in value.items():
-            if name not in MIN_EFFECT:
-                raise ValueError(f"{name}: not one of {', '.join(MIN_EFFECT)}")
-            if not effect > 0:
-                raise ValueError(f"{name}: must be above zero")
-        return {**MIN_EFFECT, **value}
+        _raise_if_any(
+            Misfit(name, None, f"unknown detector; {_among(name, MIN_EFFECT)}")
+            if name not in MIN_EFFECT
+            else Misfit(name, effect, "must be above zero")
+            for name, effect in value.items()
+            if name not in MIN_EFFECT or effect <= 0
+        )
+        return value
+
+    @property
+    def min_effects(self) -> dict[str, float]:
+        """Of all detectors."""
+        return {**MIN_EFFECT, **self.min_effect}
 
 
 class OutcomesSection(Section):
@@ -213,55 +321,77 @@ class OutcomesSection(Section):
     min_coverage: Share = Field(
         0.8, description="share of outcomes from which a window is judged before all can be there"
     )
-    pane: Duration | None = Field(None, description="width in which quality is kept; a multiple of window.pane")
-    metrics: list[str] | None = Field(
+    pane: Duration | None = Field(
+        None, description="width in which quality is kept; a multiple of `window.pane`, chosen to fit by default"
+    )
+    metrics: list[Text] | None = Field(
         None, description="built-in metrics of quality to keep; by default all of the task. Your own are always kept"
     )
-    baseline_n: int = Field(1_000, ge=10, description="first pairs of a version that its quality is held to")
-    concept_drift: Literal["adwin"] | None = Field(None, description=f"watch errors for a change: {', '.join(CONCEPT)}")
+    baseline_n: Count = Field(1_000, ge=10, description="first pairs of a version that its quality is held to")
+    concept_drift: Literal["adwin"] | None = Field(
+        None, description=f"watch errors for a change: {', '.join(CONCEPT)}; off by default"
+    )
 
 
 class RuleSection(Section):
     """A metric that must not pass a limit."""
 
     name: Name = Field(description="names the alert; unique in the model")
-    metric: str = Field(description="name of a metric")
-    above: LimitValue | None = Field(None, description="750, 1%, or `105% of baseline`")
-    below: LimitValue | None = Field(None, description="the same, for metrics that fall")
-    drop: Points | None = Field(None, description="3 points below the baseline")
-    rise: Points | None = Field(None, description="3 points above the baseline")
+    metric: Text = Field(description="name of a metric, built-in or your own")
+    above: LimitValue | None = Field(None, description="750, 1%, or `105% of baseline`: not above this")
+    below: LimitValue | None = Field(None, description="the same for metrics that should not fall")
+    drop: Points | None = Field(None, description="`3 points`: not so far below the baseline")
+    rise: Points | None = Field(None, description="`3 points`: not so far above the baseline")
     severity: Severity = Field(Severity.WARNING, description="warning or critical")
-    dwell: Dwell = Field((1, 0), alias="for", description="how long: `3 checks` or 30m")
+    dwell: Dwell = Field((1, 0), alias="for", description="how long it has to hold: `3 checks` or 30m")
     then: Consequence = Field(Consequence.NONE, description="none, fallback or rollback")
-    hard: bool = Field(False, description="compare the bare number, chance or not")
-    min_n: int = Field(30, ge=1, description="with fewer events the rule is skipped")
+    hard: bool = Field(False, description="compare the bare number, whether chance explains it or not")
+    min_n: Count = Field(30, ge=1, description="with fewer events in the window the rule is skipped")
 
     @model_validator(mode="after")
     def _one_limit(self) -> RuleSection:
-        if sum(getattr(self, n) is not None for n in ("above", "below", "drop", "rise")) != 1:
-            raise ValueError("a rule has one of above, below, drop and rise")
+        given = [name for name in ("above", "below", "drop", "rise") if getattr(self, name) is not None]
+        if len(given) != 1:
+            raise ValueError(
+                f"a rule has one of above, below, drop and rise; this one has {' and '.join(given) or 'none'}"
+            )
         return self
+
+    @property
+    def limit(self) -> tuple[str, units.Limit]:
+        """(the key, what it says)."""
+        return next((n, limit) for n in ("above", "below", "drop", "rise") if (limit := getattr(self, n)) is not None)
 
 
 class ConditionSection(Section):
     """A comparison of a feature."""
 
     feature: Name = Field(description="its name")
-    op: Literal["<", "<=", ">", ">=", "==", "!=", "in"] = Field(description="how it is compared")
-    value: Scalar | list[Scalar] = Field(description="with what; a list for `in`")
+    op: Literal["<", "<=", ">", ">=", "==", "!=", "in"] = Field(description="one of < <= > >= == != in")
+    value: Any = Field(description="a number, text, boolean or null; a list of them for `in`")
+
+    @field_validator("value", mode="before")
+    @classmethod
+    def _scalars(cls, value: object) -> object:
+        return [units.label(v) for v in value] if isinstance(value, list) else units.label(value)
 
     @model_validator(mode="after")
     def _list_for_in(self) -> ConditionSection:
         if isinstance(self.value, list) != (self.op == "in"):
-            raise ValueError("`in` needs a list, and only `in`")
+            raise Misfits([Misfit("value", None, "`in` needs a list, and only `in`")])
         return self
 
 
 class BusinessRuleSection(Section):
     """An answer by rule."""
 
-    when: ConditionSection | list[ConditionSection] = Field(description="all of these must hold")
+    when: list[ConditionSection] = Field(min_length=1, description="all of these must hold; a single one needs no list")
     then: Scalar = Field(description="the answer")
+
+    @field_validator("when", mode="before")
+    @classmethod
+    def _one_alone(cls, value: object) -> object:
+        return [value] if isinstance(value, dict) else value
 
 
 class DefaultSection(Section):
@@ -278,8 +408,10 @@ class FallbackSection(Section):
         description="levels in order; those that are not there are skipped",
     )
     recover_after: Duration = Field(600_000, description="healthy for so long, and the failed level answers again")
-    ensemble: list[Name] = Field([], description="versions whose answers are combined")
-    rule_based: list[BusinessRuleSection] = Field([], description="answers of the level `rules`")
+    ensemble: list[Name] = Field([], description="versions whose answers are combined, for the level `ensemble`")
+    rule_based: list[BusinessRuleSection] = Field(
+        [], description="answers of the level `rules`: the first rule whose conditions hold"
+    )
     default: DefaultSection | None = Field(None, description="the answer of the level `default`")
 
     @field_validator("chain")
@@ -299,7 +431,7 @@ class ModelSection(Section):
     routes: dict[Name, Share] = Field({}, description="shares of challengers; the rest goes to the champion")
     shadows: list[Name] = Field([], description="versions that answer without being served")
     cohorts: dict[Name, Name] = Field({}, description="cohort → version that serves it")
-    positive: str | None = Field(None, description="positive class of a binary task; by default 1, true or yes")
+    positive: Text | None = Field(None, description="positive class of a binary task; by default 1, true or yes")
     threshold: Share = Field(0.5, description="where a binary prediction between 0 and 1 becomes positive")
     agreement_tolerance: Share = Field(0.1, description="regression: answers this close, relatively, agree")
     reference: ReferenceSection | None = Field(
@@ -312,76 +444,122 @@ class ModelSection(Section):
     rules: list[RuleSection] | None = Field(None, description="replace the default rules; [] switches them off")
     metrics: dict[Name, Literal["higher", "lower"]] = Field({}, description="metrics of your own: which way is better")
     fallback: FallbackSection = Field(FallbackSection(), description="who answers when the champion fails")
-    no_data: Duration | None = Field(None, description="alert when no prediction comes for so long")
+    no_data: Duration | None = Field(None, description="alert when no prediction comes for so long; never by default")
 
     @field_validator("reference", mode="before")
     @classmethod
     def _path_alone(cls, value: Any) -> Any:
-        return {"path": value} if isinstance(value, str) else value
+        if value is None or isinstance(value, dict):
+            return value
+        if isinstance(value, str):
+            return {"path": value}
+        raise ValueError("a path, or {learn: 10000}, is needed")
+
+    @field_validator("positive", mode="before")
+    @classmethod
+    def _any_label(cls, value: Any) -> Any:
+        """Labels are compared as texts, so 1 may stand here; a bare `yes` may not, as YAML takes it for true."""
+        return text_of(value) if isinstance(value, int | float) and not isinstance(value, bool) else value
 
     @model_validator(mode="before")
     @classmethod
     def _not_yet(cls, value: Any) -> Any:
         if isinstance(value, dict) and "rollout" in value:
-            raise ValueError(
-                "rollout: staged rollouts are not part of this release; use routes, and rules that roll back"
-            )
+            hint = "staged rollouts are not part of this release; use routes, and rules that roll back"
+            raise Misfits([Misfit("rollout", None, hint)])
         return value
 
     @model_validator(mode="after")
     def _fits(self) -> ModelSection:
-        self._check_routes()
-        self._check_rules()
-        self._check_outcomes()
-        if self.positive is not None and self.task is not Task.BINARY:
-            raise ValueError("positive: only a binary task has a positive class")
-        for name in self.metrics:
-            if name in METRICS or not re.fullmatch(r"[a-zA-Z_][a-zA-Z0-9_.]{0,63}", name):
-                raise ValueError(f"metrics.{name}: a name of letters, digits, _ and . that is not a built-in metric")
+        _raise_if_any(
+            [*self._versions(), *self._routes(), *self._rules(), *self._outcomes(), *self._own_metrics()]
+            + ([] if self.positive is None or self.task is Task.BINARY else [_NOT_BINARY])
+        )
         return self
 
-    def _check_routes(self) -> None:
-        if self.champion in self.routes:
-            raise ValueError("routes: the champion has what the challengers leave; list challengers only")
-        if sum(self.routes.values()) > 1:
-            raise ValueError(f"routes: the shares sum to {sum(self.routes.values()):.0%}, at most 100%")
-        if self.previous == self.champion:
-            raise ValueError("previous: is the champion itself")
-        reserved = {level.value for level in Level} | {"__other__"}
-        for name in (self.champion, self.previous, *self.routes, *self.shadows, *self.fallback.ensemble):
+    def _versions(self) -> Iterator[Misfit]:
+        reserved = {*(level.value for level in Level), OTHER}
+        named = [("champion", self.champion), ("previous", self.previous)]
+        named += [(f"routes.{name}", name) for name in self.routes]
+        named += [(f"shadows[{i}]", name) for i, name in enumerate(self.shadows)]
+        named += [(f"cohorts.{cohort}", name) for cohort, name in self.cohorts.items()]
+        named += [(f"fallback.ensemble[{i}]", name) for i, name in enumerate(self.fallback.ensemble)]
+        for path, name in named:
             if name in reserved:
-                raise ValueError(f"{name}: is the name of a level and cannot be a version")
+                yield Misfit(path, name, "is the name of a fallback level and cannot be a version")
+        if self.previous == self.champion:
+            yield Misfit("previous", self.previous, "is the champion itself")
+        if self.champion in self.shadows:
+            yield Misfit("shadows", self.champion, "is the champion: it answers anyway")
 
-    def _check_rules(self) -> None:
+    def _routes(self) -> Iterator[Misfit]:
+        weights = {version: round(share * WHOLE) for version, share in self.routes.items()}
+        if self.champion in weights:
+            hint = "the champion has what the challengers leave; list challengers only"
+            yield Misfit(f"routes.{self.champion}", None, hint)
+        for version, weight in weights.items():
+            if self.routes[version] and not weight:
+                yield Misfit(f"routes.{version}", self.routes[version], "shares are counted in steps of 0.01%")
+        if sum(weights.values()) > WHOLE:
+            yield Misfit("routes", None, f"the shares sum to {sum(weights.values()) / WHOLE:.2%}, at most 100%")
+
+    def _rules(self) -> Iterator[Misfit]:
         names = [rule.name for rule in self.rules or ()]
-        for name in names:
-            if names.count(name) > 1:
-                raise ValueError(f"rules: two are called {name}")
         for i, rule in enumerate(self.rules or ()):
-            if rule.metric not in METRICS and rule.metric not in self.metrics:
-                known = ", ".join([*METRICS, *self.metrics])
-                raise ValueError(f"rules[{i}].metric: {rule.metric}: not one of {known}")
-            info = METRICS.get(rule.metric)
-            if info is not None and info.needs_outcomes and self.outcomes is None:
-                raise ValueError(f"rules[{i}].metric: {rule.metric}: needs outcomes, which are off")
-            listed = None if self.outcomes is None else self.outcomes.metrics
-            if info is not None and info.of_quality and listed is not None and rule.metric not in listed:
-                raise ValueError(f"rules[{i}].metric: {rule.metric}: not listed in outcomes.metrics")
+            if rule.name in names[:i]:
+                yield Misfit(f"rules[{i}].name", rule.name, "another rule has this name")
+            hint = self._why_not_judged(rule.metric)
+            if hint is not None:
+                yield Misfit(f"rules[{i}].metric", rule.metric, hint)
+            key, limit = rule.limit
+            if limit.percent and rule.metric in METRICS and rule.metric not in SHARES:
+                hint = f"{rule.metric} is no share: a number in its own unit is needed, or `105% of baseline`"
+                yield Misfit(f"rules[{i}].{key}", None, hint)
 
-    def _check_outcomes(self) -> None:
+    def _why_not_judged(self, metric: str) -> str | None:
+        """Why a rule on this metric could never fire."""
+        info = METRICS.get(metric)
+        if info is None:
+            known = [name for name in METRICS if self._why_not_judged(name) is None]
+            return None if metric in self.metrics else f"unknown metric; {_among(metric, [*known, *self.metrics])}"
+        if not info.needs_outcomes:
+            return None
+        if self.outcomes is None:
+            return "needs outcomes, which are off"
+        if info.of_quality and metric not in OF_TASK[self.task]:
+            return f"a {self.task} has none; {_among(metric, sorted(OF_TASK[self.task]))}"
+        if info.of_quality and self.outcomes.metrics is not None and metric not in self.outcomes.metrics:
+            return "not listed in outcomes.metrics"
+        return None
+
+    def _outcomes(self) -> Iterator[Misfit]:
         if self.outcomes is None:
             return
-        for name in self.outcomes.metrics or ():
-            info = METRICS.get(name)
-            if name not in self.metrics and (info is None or not info.needs_outcomes):
-                known = ", ".join(n for n, i in METRICS.items() if i.needs_outcomes)
-                raise ValueError(f"outcomes.metrics: {name}: not one of {known}")
-        if self.outcomes.pane is not None:
-            pane = self.window.pane or 30_000
-            if self.window.events is not None:
-                raise ValueError("outcomes.pane: a counted window keeps quality by its own panes")
-            if self.outcomes.pane % pane:
-                raise ValueError("outcomes.pane: must be a multiple of window.pane")
+        kept = [*(name for name in METRICS if name in OF_TASK[self.task]), *self.metrics]
+        always = {name for name, info in METRICS.items() if info.always}
+        for i, name in enumerate(self.outcomes.metrics or ()):
+            if name not in kept and name not in always:
+                yield Misfit(f"outcomes.metrics[{i}]", name, f"no metric of a {self.task}; {_among(name, kept)}")
+        if self.outcomes.pane is None:
+            return
+        pane = self.window.pane or DEFAULT_PANE
+        got = units.in_words(self.outcomes.pane)
+        if self.window.events is not None:
+            yield Misfit("outcomes.pane", got, "a counted window keeps quality by its own panes")
+        elif self.outcomes.pane % pane:
+            yield Misfit("outcomes.pane", got, f"must be a multiple of window.pane ({units.in_words(pane)})")
+
+    def _own_metrics(self) -> Iterator[Misfit]:
+        for name in self.metrics:
+            if name in METRICS:
+                yield Misfit(f"metrics.{name}", None, "is the name of a built-in metric")
+            elif not _METRIC.fullmatch(name):
+                yield Misfit(f"metrics.{name}", None, "a name of letters, digits, _ and ., at most 64, is needed")
+        if len(self.metrics) > USER_METRICS:
+            yield Misfit("metrics", None, f"{len(self.metrics)} of them, at most {USER_METRICS}")
+
+
+_NOT_BINARY: Final = Misfit("positive", None, "only a binary task has a positive class")
 
 
 class Configuration(Section):
@@ -391,4 +569,12 @@ class Configuration(Section):
     store: StoreSection = Field(description="the database")
     http: HttpSection = Field(HttpSection(), description="metrics and probes")
     limits: LimitsSection = Field(LimitsSection(), description="everything is bounded")
-    models: dict[Name, ModelSection] = Field(min_length=1, description="the models that are watched")
+    models: dict[Name, ModelSection] = Field(min_length=1, description="the models that are watched, by name")
+
+    @model_validator(mode="after")
+    def _codes_suffice(self) -> Configuration:
+        if len(self.models) * (self.limits.versions + _OF_ITS_OWN) >= _MOST_VARIANTS:
+            most = _MOST_VARIANTS // len(self.models) - _OF_ITS_OWN - 1
+            hint = f"with {len(self.models)} models at most {most} versions of each"
+            raise Misfits([Misfit("limits.versions", self.limits.versions, hint)])
+        return self

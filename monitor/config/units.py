@@ -1,98 +1,122 @@
 """Values with units as people write them: 15m, 5%, 1 per 30d, 105% of baseline, 3 checks.
 
-Pure. Each function raises ValueError with what would do; `schema` adds where it was.
+Pure. Each function raises ValueError with what would do; `load` adds where it was.
 """
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import dataclass
 from typing import Final
 
 from monitor.spec import BudgetSpec, Reference
 
+Scalar = bool | int | float | str | None
+
 _UNITS: Final = {"ms": 1, "s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000, "w": 604_800_000}
+_LONGEST_MS: Final = 36_500 * _UNITS["d"]
 _DURATION: Final = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d|w)", re.ASCII)
 _PERCENT: Final = re.compile(r"([+-]?\d+(?:\.\d+)?)\s*%", re.ASCII)
+_NUMBER: Final = re.compile(r"[+-]?\d+(?:\.\d+)?(?:[eE][+-]?\d+)?", re.ASCII)
 _BUDGET: Final = re.compile(r"(\d+(?:\.\d+)?)\s+per\s+(.+)", re.ASCII)
+_EVENTS: Final = re.compile(r"([\d_]{1,18})\s+events?", re.ASCII)
 _BASELINE: Final = re.compile(r"(\d+(?:\.\d+)?)\s*%\s+of\s+baseline", re.ASCII)
 _POINTS: Final = re.compile(r"(\d+(?:\.\d+)?)\s*(?:%|points?)", re.ASCII)
+_CHECKS: Final = re.compile(r"(\d{1,9})\s+checks?", re.ASCII)
 
 
 def duration_ms(value: object) -> int:
     """15m → 900 000."""
-    found = _DURATION.fullmatch(value.strip()) if isinstance(value, str) else None
+    found = _match(_DURATION, value)
     if found is None:
         raise ValueError("a duration has a number and a unit: 500ms, 10s, 15m, 6h, 7d")
-    result = round(float(found[1]) * _UNITS[found[2]])
-    if result < 1:
+    result = float(found[1]) * _UNITS[found[2]]
+    if result > _LONGEST_MS:
+        raise ValueError("a duration is at most 36500d")
+    if round(result) < 1:
         raise ValueError("a duration is at least a millisecond")
-    return result
+    return round(result)
+
+
+def in_words(ms: int) -> str:
+    """900 000 → 15m: the shortest way to write a duration."""
+    unit = next(unit for unit in reversed(_UNITS) if ms % _UNITS[unit] == 0)
+    return f"{ms // _UNITS[unit]}{unit}"
 
 
 def share(value: object) -> float:
     """5% → 0.05; a bare number is a share already."""
-    if isinstance(value, int | float) and not isinstance(value, bool):
-        result = float(value)
-    else:
-        found = _PERCENT.fullmatch(value.strip()) if isinstance(value, str) else None
+    result = _number(value)
+    if result is None:
+        found = _match(_PERCENT, value)
         if found is None:
             raise ValueError("a share is written like 5% or 0.05")
         result = float(found[1]) / 100
     if not 0 <= result <= 1:
-        raise ValueError("a share lies between 0% and 100%")
+        raise ValueError("a share lies between 0% and 100%, and is written like 5% or 0.05")
     return result
 
 
 def budget(value: object) -> BudgetSpec:
     """1 per 30d, or 1 per 100000 events."""
-    found = _BUDGET.fullmatch(value.strip()) if isinstance(value, str) else None
-    if found is None or float(found[1]) <= 0:
-        raise ValueError("a false-alarm budget is written like `1 per 30d` or `1 per 100000 events`")
+    wanted = "a false-alarm budget is written like `1 per 30d` or `1 per 100000 events`"
+    found = _match(_BUDGET, value)
+    if found is None or not 0 < float(found[1]) < math.inf:
+        raise ValueError(wanted)
     alarms, rest = float(found[1]), found[2].strip()
-    events = re.fullmatch(r"([\d_]+)\s+events?", rest)
-    if events is not None:
+    events = _EVENTS.fullmatch(rest)
+    if events is not None and events[1].strip("_"):
         count = int(events[1].replace("_", ""))
         if count < 1:
             raise ValueError("the budget needs at least one event")
         return BudgetSpec(alarms, events=count)
-    return BudgetSpec(alarms, period=duration_ms(rest))
+    try:
+        return BudgetSpec(alarms, period=duration_ms(rest))
+    except ValueError:
+        raise ValueError(wanted) from None
 
 
 @dataclass(frozen=True, slots=True)
 class Limit:
-    """What a metric is held to."""
+    """What a metric is held to. `percent`: it was written as a share, which not every metric is."""
 
     value: float
     reference: Reference
+    percent: bool = False
 
 
 def limit(value: object) -> Limit:
     """750, 1%, or 105% of baseline."""
-    if isinstance(value, int | float) and not isinstance(value, bool):
-        return Limit(float(value), Reference.NOTHING)
-    if isinstance(value, str):
-        text = value.strip()
-        if (found := _BASELINE.fullmatch(text)) is not None:
-            return Limit(float(found[1]) / 100, Reference.SHARE)
-        if (found := _PERCENT.fullmatch(text)) is not None:
-            return Limit(float(found[1]) / 100, Reference.NOTHING)
+    bare = _number(value)
+    if bare is not None:
+        return Limit(bare, Reference.NOTHING)
+    if (found := _match(_BASELINE, value)) is not None and math.isfinite(float(found[1])):
+        return Limit(float(found[1]) / 100, Reference.SHARE)
+    if (found := _match(_PERCENT, value)) is not None:
+        if not -100 <= float(found[1]) <= 100:
+            raise ValueError("no share is above 100%; relative to the baseline it is `105% of baseline`")
+        return Limit(float(found[1]) / 100, Reference.NOTHING, percent=True)
     raise ValueError("a limit is a number, a share like 1%, or `105% of baseline`")
 
 
-def points(value: object) -> float:
-    """3 points or 3% → 0.03; a bare number is in the metric's own unit."""
-    if isinstance(value, int | float) and not isinstance(value, bool) and value >= 0:
-        return float(value)
-    found = _POINTS.fullmatch(value.strip()) if isinstance(value, str) else None
-    if found is None:
-        raise ValueError("a drop or rise is written like `3 points`, 3% or a number in the metric's own unit")
-    return float(found[1]) / 100
+def points(value: object) -> Limit:
+    """3 points or 3% → 0.03 from the baseline; a bare number is in the metric's own unit."""
+    wanted = "a drop or rise is written like `3 points`, 3% or a number in the metric's own unit"
+    bare = _number(value)
+    if bare is not None:
+        if bare < 0:
+            raise ValueError(f"{wanted}, not below zero")
+        return Limit(bare, Reference.POINTS)
+    found = _match(_POINTS, value)
+    if found is None or not math.isfinite(float(found[1])):
+        raise ValueError(wanted)
+    return Limit(float(found[1]) / 100, Reference.POINTS, percent=True)
 
 
 def dwell(value: object) -> tuple[int, int]:
     """(checks, ms): 3 checks → (3, 0); 30m → (1, 1 800 000)."""
-    found = re.fullmatch(r"(\d+)\s+checks?", value.strip()) if isinstance(value, str) else None
+    found = _match(_CHECKS, value)
     if found is not None:
         if int(found[1]) < 1:
             raise ValueError("a rule needs at least one check")
@@ -101,3 +125,68 @@ def dwell(value: object) -> tuple[int, int]:
         return 1, duration_ms(value)
     except ValueError:
         raise ValueError("how long is written like `3 checks` or 30m") from None
+
+
+def whole(value: object) -> object:
+    """A whole number, also one from the environment; what YAML calls true is none, though Python says so."""
+    if isinstance(value, bool) or not isinstance(value, int | str):
+        raise ValueError("a whole number is needed")
+    try:
+        return int(value)
+    except ValueError:
+        raise ValueError("a whole number is needed") from None
+
+
+def number(value: object) -> float:
+    """A finite number."""
+    found = _number(value)
+    if found is None:
+        raise ValueError("a finite number is needed")
+    return found
+
+
+def text(value: object) -> object:
+    """A text. A number that was meant as one has lost its spelling: 1.10 is 1.1."""
+    if isinstance(value, str):
+        return str(value)
+    if value is None or isinstance(value, dict | list):
+        raise ValueError("a text is needed")
+    raise ValueError(f"YAML reads this as {_kind(value)}: put it in quotes")
+
+
+def label(value: object) -> Scalar:
+    """A JSON scalar: a label or an answer."""
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ValueError("a finite number is needed")
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    if isinstance(value, dict | list):
+        raise ValueError("a number, a text, true, false or null is needed")
+    raise ValueError(f"YAML reads this as {_kind(value)}: put it in quotes")
+
+
+def _match(pattern: re.Pattern[str], value: object) -> re.Match[str] | None:
+    return pattern.fullmatch(value.strip()) if isinstance(value, str) else None
+
+
+def _number(value: object) -> float | None:
+    """A finite number, also one from the environment, which has only texts; None for anything else."""
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        return None
+    if isinstance(value, str) and _match(_NUMBER, value) is None:
+        return None
+    try:
+        found = float(value)
+    except OverflowError:
+        return None
+    return found if math.isfinite(found) else None
+
+
+def _kind(value: object) -> str:
+    match value:
+        case bool():
+            return "true or false"
+        case int() | float():
+            return "a number"
+        case _:
+            return "a date"

@@ -112,6 +112,8 @@ def _postgresql(url: sa.URL) -> Engine:
 
     @event.listens_for(engine, "do_connect")
     def _connect(dialect: Any, record: Any, arguments: Any, options: Any) -> Any:
+        if not _waits_on(0.0):
+            raise psycopg.OperationalError("there is no time left to connect")
         return _Connection.connect(*arguments, **options)
 
     return engine

@@ -45,6 +45,10 @@ def connect(
     """The stream at `url`; its sources read `topics`. Raises ConfigError. The other arguments are for
     Kafka; a broker that is silent for `silence_ms` is given up and asked anew."""
     scheme, _, address = url.partition(":")
+    if "@" in address and scheme != "file":  # not shown: what stands before it may be a password
+        raise ConfigError(
+            "stream.url", None, "name brokers like kafka://host1:9092; who we are belongs under stream.security"
+        )
     match scheme:
         case "kafka":
             bootstrap = _brokers(url, address)

@@ -89,7 +89,7 @@ class HttpServer:
             listening = socket.create_server(found[0][4][:2], family=found[0][0])
         except OSError as error:
             where = f"{self._host}:{self.port}"
-            raise ConfigError("http", where, f"cannot listen there: {error.strerror}; choose another port") from error
+            raise ConfigError("http.port", where, f"cannot listen there: {error.strerror}; choose another port") from error
         self.port = listening.getsockname()[1]
         self._thread = threading.Thread(target=self._server.run, args=([listening],), name="http", daemon=True)
         self._thread.start()

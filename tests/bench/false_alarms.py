@@ -180,21 +180,22 @@ def settings() -> list[Setting]:
 
 def table(rows: Sequence[Found]) -> str:
     """For people."""
-    columns = ("one alarm in", "window", "autocorrelation", "overdispersion", "expected", "seen", "uncorrected")
-    lines = [
-        (
-            f"{r.setting.budget} events", str(r.setting.window), f"{r.setting.autocorrelation:g}",
-            f"{r.overdispersion:.1f}", f"{r.expected:.0f}", str(r.seen), f"{r.uncorrected}, on for {r.uncorrected_alarmed:.0%}",
+    lines = [("one alarm in", "window", "autocorrelation", "overdispersion", "expected", "seen", "uncorrected", "")]
+    for r in rows:
+        lines.append(
+            (
+                f"{r.setting.budget} events",
+                f"{r.setting.window}",
+                f"{r.setting.autocorrelation:g}",
+                f"{r.overdispersion:.1f}",
+                f"{r.expected:.1f}",
+                f"{r.seen}",
+                f"{r.uncorrected}, on for {r.uncorrected_alarmed:.0%}",
+                "" if r.kept else "OVERDRAWN",
+            )
         )
-        for r in rows
-    ]  # fmt: skip
-    widths = [max(map(len, column)) for column in zip(columns, *lines, strict=True)]
-    found = [
-        "  ".join(cell.rjust(width) for cell, width in zip(line, widths, strict=True)) for line in (columns, *lines)
-    ]
-    return "\n".join(
-        [found[0], *(f"{text}{'' if r.kept else '  OVERDRAWN'}" for text, r in zip(found[1:], rows, strict=True))]
-    )
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    return "\n".join("  ".join(map(str.rjust, line, widths)).rstrip() for line in lines)
 
 
 def main() -> int:
