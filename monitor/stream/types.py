@@ -202,7 +202,7 @@ class TopicSpec:
 
     name: str
     partitions: int = 1
-    replicas: int = 1
+    replicas: int = -1  # as the broker does by default
     compacted: bool = False
 
 
