@@ -322,7 +322,7 @@ def _followed(decision: Mapping[str, Any]) -> _Following:
         raise ValueError(f"a decision of schema {decision['schema']}, this release knows {SCHEMA}")
     try:
         return _Following(decision["generation"], decision["salt"], _serving(decision))
-    except (KeyError, TypeError) as error:
+    except (AttributeError, KeyError, TypeError) as error:
         raise ValueError(f"a decision without what it needs: {error!r}") from error
 
 

@@ -54,3 +54,12 @@ def set_up(level: str, form: Format) -> None:
     for name in _QUIET:
         logging.getLogger(name).setLevel(max(logging.WARNING, logging.getLevelName(level)))
     logging.captureWarnings(capture=True)
+
+
+def warnings_only() -> None:
+    """What commands that answer and end have to say, on standard error: their standard output is the answer."""
+    if not structlog.is_configured():
+        structlog.configure(
+            wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING),
+            logger_factory=lambda *_: structlog.PrintLogger(sys.stderr),
+        )

@@ -40,6 +40,7 @@ from monitor.times import format_time
 
 DEAD_LETTER_SCHEMA: Final = 1
 _RAW_BYTES: Final = 64 << 10  # of a refused record that its dead letter carries
+_BESIDE: Final = 600_000  # ms that answers beside a served one may precede it where no outcome is expected
 _METRICS_WAITING: Final = 10_000  # outcomes with metrics of the user's own that wait for their prediction
 
 
@@ -135,7 +136,8 @@ class Pipeline:
         self.notices: list[Notice] = []  # of what was stored and does not fit the configuration
         self._waiting_metrics: dict[int, Mapping[str, float | None]] = {}
         self._wall = 0
-        patience = [(m.outcomes.within, m.outcomes.early) if m.outcomes else (0, 0) for m in spec.models]
+        self._expects = np.array([m.outcomes is not None for m in spec.models], np.bool_)
+        patience = [(m.outcomes.within, m.outcomes.early) if m.outcomes else (_BESIDE, 0) for m in spec.models]
         self._within, self._early = (np.array(column, np.int64) for column in zip(*patience, strict=True))
 
     # -- a batch -----------------------------------------------------------------------------------------
@@ -201,7 +203,7 @@ class Pipeline:
         model = events.model
         answer = events.kind <= Kind.UNSERVED
         late = (events.kind != Kind.OUTCOME) & self._late(events, clock)
-        expects = self._within[model] > 0
+        expects = self._expects[model]
         rows = np.flatnonzero((answer & ~late) | ((events.kind == Kind.OUTCOME) & expects))
         self.table.counts.orphans += int(np.count_nonzero((events.kind == Kind.OUTCOME) & ~expects))
         failed_attempt = events.failed & (events.kind == Kind.UNSERVED)

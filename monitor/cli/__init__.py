@@ -14,6 +14,7 @@ from typing import Final
 
 import typer
 
+from monitor import logs
 from monitor.cli import operate, reference, service, setup
 from monitor.errors import ConfigError, ConfigErrors, DriftdError, InputFileError, StoreError, StreamError
 
@@ -41,6 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def run(arguments: Sequence[str] | None = None) -> int:
     """Run a command. -> its exit code."""
+    logs.warnings_only()
     try:
         code = app(args=None if arguments is None else list(arguments), standalone_mode=False)
     except typer.TyperException as error:

@@ -161,7 +161,7 @@ class StoreSection(Section):
         None,
         repr=False,
         description="sqlite:///driftd.db, relative to the working directory (four slashes for an absolute path), or "
-        "postgresql+psycopg://user@host/database",
+        "postgresql+psycopg://user@host/database; this or `url_file` is needed",
     )
     url_file: Text | None = Field(None, description="a file that holds the URL, where it has a password")
     retention: Duration = Field(90 * 24 * HOUR, description="how long history and alerts are kept, in stream time")

@@ -53,7 +53,7 @@ class SegmentRow:
 
 @dataclass(frozen=True, slots=True)
 class AliveRow:
-    """Which rows of segment `id` were open at commit `as_of`, a bit each."""
+    """Which rows of segment `id` were open at commit `as_of`, a bit each (`encode_alive`)."""
 
     id: int
     as_of: int
@@ -172,7 +172,7 @@ class JoinLog:
         flat = np.zeros(int(starts[-1]), np.bool_)
         flat[starts[np.searchsorted(ids, column["segment_id"][held])] + column["row"][held]] = True
         return tuple(
-            AliveRow(s, seq, np.packbits(flat[starts[i] : starts[i + 1]]).tobytes()) for i, s in enumerate(ids.tolist())
+            AliveRow(s, seq, encode_alive(flat[starts[i] : starts[i + 1]])) for i, s in enumerate(ids.tolist())
         )
 
     def _close(
@@ -233,7 +233,7 @@ class JoinLog:
             columns["segment_id"] = np.full(segment.rows, segment.id, np.int64)
             columns["row"] = np.arange(segment.rows, dtype=np.int32)
             if segment.id in bits:
-                open_ = np.unpackbits(np.frombuffer(bits[segment.id], np.uint8), count=segment.rows).astype(np.bool_)
+                open_ = decode_alive(bits[segment.id])
                 columns = {name: c[open_] for name, c in columns.items()}
             self._rows[segment.id], self._live[segment.id] = segment.rows, 0
             parts.append(columns)
@@ -333,6 +333,18 @@ def decode_closed(body: bytes) -> Closed:
     lo = np.frombuffer(tail, np.uint64, count)
     note = _unshuffle(_decompress(tail[8 * count :], max_output_size=max(size, 1)), np.dtype(np.uint32), count)
     return Closed(lo, note)
+
+
+def encode_alive(alive: NDArray[np.bool_]) -> bytes:
+    """A bit a row."""
+    tail = np.packbits(alive).tobytes()
+    return _HEAD.pack(_MAGIC, _SCHEMA, 0, len(alive), len(tail), 0, crc32c.crc32c(tail)) + tail
+
+
+def decode_alive(body: bytes) -> NDArray[np.bool_]:
+    """The inverse of `encode_alive`. Raises `StoreError` and `SchemaTooNew`."""
+    _, count, _, _, tail = _opened(body, "record of open rows")
+    return np.unpackbits(np.frombuffer(tail, np.uint8), count=count).astype(np.bool_)
 
 
 def _opened(body: bytes, what: str) -> tuple[int, int, int, int, bytes]:

@@ -83,6 +83,7 @@ class Topics:
                 bootstrap_servers=self.bootstrap,
                 compression_type=compression,
                 linger_ms=5,
+                max_request_size=20 << 20,  # as much as the brokers of the tests take
                 reconnect_backoff_max_ms=500,
             )
         return self._producers[compression]

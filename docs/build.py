@@ -1,0 +1,233 @@
+"""Write the parts of the documentation that are made from the code: `python docs/build.py`.
+
+`configuration.md` is the schema of the configuration as tables, `metrics.md` what `/metrics` shows.
+`tests/docs/test_made.py` fails where the files are not what this would write.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from enum import Enum
+from pathlib import Path
+from types import NoneType
+from typing import Any, Final, Literal, get_args, get_origin
+
+from pydantic import BaseModel, BeforeValidator
+from pydantic.fields import FieldInfo
+
+from fallback.types import Reason
+from monitor.alerting.records import AlertKind
+from monitor.config import units
+from monitor.config.schema import Configuration
+from monitor.metrics import METRICS
+from monitor.refusals import Refusal
+from monitor.telemetry import DECLARED
+
+HERE: Final = Path(__file__).parent
+_UNITS: Final[Mapping[Any, str]] = {
+    units.duration_ms: "duration",
+    units.share: "share",
+    units.budget: "false-alarm budget",
+    units.limit: "limit",
+    units.points: "points",
+    units.dwell: "checks or duration",
+    units.whole: "whole number",
+    units.number: "number",
+    units.text: "text",
+    units.label: "number, text, boolean or null",
+}
+_PLAIN: Final[Mapping[Any, str]] = {bool: "boolean", str: "text", Any: "any"}
+
+CONFIGURATION: Final = """\
+# Configuration
+
+<!-- Made by `python docs/build.py` from monitor/config/schema.py. -->
+
+One YAML file. [`config/driftd.yaml`](../config/driftd.yaml) shows every key in its place, with when to change it; this
+is the reference. `driftd check-config` tells everything that is wrong with a file, each with its path, its value and
+what would do.
+
+- Unknown keys and keys that stand twice are refused.
+- A **duration** is a number with a unit: `500ms`, `10s`, `15m`, `6h`, `7d`, `2w`. A **share** is `5%` or `0.05`. A
+  **false-alarm budget** is `1 per 30d` or `1 per 100000 events`. A **limit** is a number in the metric's own unit, a
+  share for metrics that are shares, or `105% of baseline`; **points** are `3 points` or a number in the metric's own
+  unit.
+- `${NAME}` is replaced by the environment's variable. Secrets come from there, or from the file under `…_file`; they
+  are never in a log or an error.
+- Relative paths are relative to the working directory of the daemon.
+- What YAML takes for a number, a date or a boolean and is meant as a text needs quotes: `"1.10"`, `"no"`.
+
+Keys without a default are **needed**. `NAME` stands for a name of your own, `[]` for each member of a list.
+"""
+
+METRICS_PAGE: Final = """\
+# Metrics
+
+<!-- Made by `python docs/build.py` from monitor/telemetry.py and monitor/metrics.py. -->
+
+`/metrics` shows what is committed: it never counts what a crash would take back. Series are bounded by the models of
+the configuration and the limits on versions.
+
+"""
+
+
+# -- the configuration -----------------------------------------------------------------------------------
+
+
+def configuration() -> str:
+    """The text of `configuration.md`."""
+    return CONFIGURATION + "".join(_section(path, section) for path, section in _sections("", Configuration))
+
+
+def _sections(path: str, section: type[BaseModel]) -> Iterator[tuple[str, type[BaseModel]]]:
+    """All sections with their paths, each before those within it."""
+    yield path, section
+    for key, field in _fields(section):
+        for inner, steps in _sections_of(field.annotation):
+            yield from _sections(f"{path}.{key}{steps}" if path else f"{key}{steps}", inner)
+
+
+def _sections_of(annotation: Any) -> Iterator[tuple[type[BaseModel], str]]:
+    """Sections that a type holds, and how one gets from a key to them."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation, ""
+        return
+    steps = {list: "[]", dict: ".NAME"}.get(get_origin(annotation), "")
+    for part in get_args(annotation):
+        for inner, more in _sections_of(part):
+            yield inner, steps + more
+
+
+def _fields(section: type[BaseModel]) -> list[tuple[str, FieldInfo]]:
+    return [(field.alias or name, field) for name, field in section.model_fields.items()]
+
+
+def _section(path: str, section: type[BaseModel]) -> str:
+    title = f"`{path}`" if path else "The file"
+    rows = [
+        f"| `{key}` | {_cell(_type(field.annotation, field.metadata))} | {_cell(_default(field))} | "
+        f"{_cell(_meaning(field))} |"
+        for key, field in _fields(section)
+    ]
+    table = "\n".join(["| key | type | default | meaning |", "| --- | --- | --- | --- |", *rows])
+    return f"\n## {title}\n\n{section.__doc__}\n\n{table}\n"
+
+
+def _type(annotation: Any, metadata: list[Any]) -> str:
+    unit = next((_UNITS[m.func] for m in metadata if isinstance(m, BeforeValidator)), None)
+    if unit is not None:
+        return unit + _bounds(metadata)
+    origin, parts = get_origin(annotation), get_args(annotation)
+    if origin is Literal:
+        return ", ".join(f"`{part}`" for part in parts)
+    if origin is list:
+        return f"list of {_type(parts[0], [])}"
+    if origin is dict:
+        return f"{_type(parts[0], [])} → {_type(parts[1], [])}"
+    if isinstance(annotation, type) and issubclass(annotation, Enum):
+        return ", ".join(f"`{member.value}`" for member in annotation)
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return "section"
+    if hasattr(annotation, "__metadata__"):
+        return _type(parts[0], [*annotation.__metadata__, *metadata])
+    if NoneType in parts:
+        return " or ".join(_type(part, metadata) for part in parts if part is not NoneType)
+    return _PLAIN[annotation]
+
+
+def _bounds(metadata: list[Any]) -> str:
+    low = next((m.ge for m in metadata if hasattr(m, "ge")), None)
+    high = next((m.le for m in metadata if hasattr(m, "le")), None)
+    if low is not None and high is not None:
+        return f", {low} to {high}"
+    return f", at least {low}" if low is not None else ""
+
+
+def _default(field: FieldInfo) -> str:
+    if field.is_required():
+        return "**needed**"
+    value = field.default
+    unit = _type(field.annotation, field.metadata)
+    if value is None:
+        return "–"
+    if isinstance(value, BaseModel):
+        return "its defaults"
+    if unit == "duration":
+        return f"`{units.in_words(value)}`"
+    if unit == "share":
+        return f"`{value:g}`"
+    if unit == "checks or duration":
+        return "`1 check`"
+    return f"`{_written(value)}`"
+
+
+def _written(value: object) -> str:
+    match value:
+        case bool():
+            return str(value).lower()
+        case Enum():
+            return str(value.value)
+        case list():
+            return f"[{', '.join(map(_written, value))}]"
+        case dict():
+            return "{" + ", ".join(f"{name}: {_written(inner)}" for name, inner in value.items()) + "}"
+        case _:
+            return str(value)
+
+
+def _meaning(field: FieldInfo) -> str:
+    return (field.description or "") + ("" if field.repr else "; a secret")
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|")
+
+
+# -- the metrics -----------------------------------------------------------------------------------------
+
+
+def metrics() -> str:
+    """The text of `metrics.md`."""
+    rows = [
+        f"| `{d.name}` | {d.kind} | {', '.join(f'`{label}`' for label in d.labels) or '–'} | {_cell(d.help)} |"
+        for d in DECLARED
+    ]
+    table = "\n".join(["| name | type | labels | meaning |", "| --- | --- | --- | --- |", *rows])
+    return f"{METRICS_PAGE}{table}\n{_labels()}\n{_model_metrics()}"
+
+
+def _labels() -> str:
+    reasons = {
+        "`driftd_dead_letters_total{reason}`": Refusal,
+        "`driftd_alerts_total{kind}`": AlertKind,
+        "`driftd_decisions_total{reason}`": Reason,
+    }
+    lines = [f"- {name}: {', '.join(f'`{member.value}`' for member in members)}" for name, members in reasons.items()]
+    return "\n## Labels\n\n" + "\n".join(lines) + "\n"
+
+
+def _model_metrics() -> str:
+    """What `driftd_version_metric{metric}` and rules are of."""
+    rows = [
+        f"| `{name}` | {info.better.value} | {'yes' if info.needs_outcomes else 'no'} | {_cell(info.help)} |"
+        for name, info in METRICS.items()
+    ]
+    intro = (
+        "\n## Metrics of a version\n\n"
+        "`driftd_version_metric` has these of the latest window, and your own; rules are written on them.\n\n"
+    ).lstrip("\n")
+    table = "\n".join(["| metric | better | needs outcomes | meaning |", "| --- | --- | --- | --- |", *rows])
+    return f"{intro}{table}\n"
+
+
+MADE: Final = {"configuration.md": configuration, "metrics.md": metrics}
+
+
+def main() -> None:
+    """Write the files beside this one."""
+    for name, text in MADE.items():
+        (HERE / name).write_text(text(), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,338 @@
+"""From the file to what each part is told: defaults, units, secrets, paths."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from fallback.types import BusinessRule, Condition, Level, Route
+from monitor.config import build, schema
+from monitor.config.build import WHOLE
+from monitor.config.load import parse
+from monitor.config.schema import Configuration
+from monitor.errors import ConfigError
+from monitor.spec import (
+    Bound,
+    BudgetSpec,
+    Consequence,
+    DriftSpec,
+    FeatureKind,
+    Limits,
+    ModelSpec,
+    OutcomesSpec,
+    Reference,
+    ReferenceSpec,
+    RuleSpec,
+    Severity,
+    Task,
+    WindowSpec,
+)
+from monitor.store import engine
+from monitor.stream.connect import connect
+from monitor.stream.types import TopicSpec
+from tests.monitor.config.texts import configured, text_with
+
+SECOND, MINUTE, HOUR, DAY = 1_000, 60_000, 3_600_000, 86_400_000
+SECRET = "hunter2-hunter2"
+
+
+def model(part: str = "", task: str = "regression") -> ModelSpec:
+    (spec,) = build.core(configured(model=part, task=task)).models
+    return spec
+
+
+# -- what nobody wrote -----------------------------------------------------------------------------------
+
+
+def test_the_smallest_configuration_has_the_documented_defaults() -> None:
+    """Those of the architecture."""
+    config = configured()
+    core = build.core(config)
+    spec = model()
+
+    assert (core.lateness, core.max_future) == (5 * SECOND, 10 * MINUTE)
+    assert core.limits == Limits()
+    assert spec.window == WindowSpec(pane=30 * SECOND, span=15 * MINUTE, longest=150 * MINUTE, min_events=1_000)
+    assert spec.reference == ReferenceSpec(None, 0, 2_048)
+    assert spec.outcomes == OutcomesSpec(7 * DAY, HOUR, 0.8, 90 * SECOND, 1_000, None, None)
+    assert (spec.positive, spec.threshold, spec.agreement_tolerance) == (None, 0.5, 0.1)
+    assert (spec.recover_after, spec.no_data_after) == (10 * MINUTE, 0)
+    assert spec.serving.chain == (Level.PREVIOUS, Level.RULES, Level.ENSEMBLE, Level.DEFAULT)
+    assert (config.http.host, config.http.port) == ("127.0.0.1", 9464)
+    assert (config.store.retention, config.store.lease, config.store.commit_every) == (90 * DAY, 10 * SECOND, SECOND)
+    assert (config.stream.start, config.stream.idle_after) == ("earliest", 10 * SECOND)
+
+
+def test_without_a_reference_drift_is_not_watched() -> None:
+    """There would be nothing to compare with."""
+    assert model().drift is None
+    assert model("reference: r.csv").drift is not None
+    assert model("reference: r.csv, drift: null").drift is None
+
+
+def test_the_default_budget_is_one_alarm_in_thirty_days_or_in_a_million_events() -> None:
+    """A counted window has no time to speak of."""
+    timed, counted = (model(f"reference: r.csv, window: {window}").drift for window in ("{}", "{events: 1000}"))
+
+    assert timed is not None
+    assert timed.budget == BudgetSpec(1, period=30 * DAY)
+    assert counted is not None
+    assert counted.budget == BudgetSpec(1, events=1_000_000)
+
+
+# -- sections --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("window", "spec"),
+    [
+        ("{span: 1h}", WindowSpec(pane=30 * SECOND, span=HOUR, longest=10 * HOUR, min_events=1_000)),
+        ("{span: 1h, pane: 1m, max_span: 2h}", WindowSpec(pane=MINUTE, span=HOUR, longest=2 * HOUR, min_events=1_000)),
+        ("{min_events: 50}", WindowSpec(pane=30_000, span=15 * MINUTE, longest=150 * MINUTE, min_events=50)),
+        ("{events: 5000}", WindowSpec(events=5_000, every=5_000)),
+        ("{events: 1000, every: 100}", WindowSpec(events=1_000, every=100)),
+    ],
+)
+def test_windows_by_time_and_counted(window: str, spec: WindowSpec) -> None:
+    assert model(f"window: {window}").window == spec
+    assert spec.counted == (spec.events > 0)
+
+
+def test_drift_as_configured() -> None:
+    """Effects that are not named keep their defaults."""
+    drift = model(
+        "reference: {learn: 5000, points: 512}, drift: {numeric: [psi], categorical: [], "
+        "false_alarms: 2 per 7d, min_effect: {psi: 0.25}, resolve_after: 5}"
+    ).drift
+
+    assert isinstance(drift, DriftSpec)
+    assert (drift.numeric, drift.categorical, drift.resolve_after) == (("psi",), (), 5)
+    assert drift.budget == BudgetSpec(2, period=7 * DAY)
+    assert (drift.min_effect["psi"], drift.min_effect["ks"], drift.min_effect["unseen_rate"]) == (0.25, 0.1, 0.01)
+
+
+def test_outcomes_as_configured() -> None:
+    """A pane that is given is taken as it is."""
+    spec = model("outcomes: {within: 3d, early: 2h, min_coverage: 60%, pane: 1m, metrics: [mae], baseline_n: 50}")
+
+    assert spec.outcomes == OutcomesSpec(3 * DAY, 2 * HOUR, 0.6, MINUTE, 50, None, ("mae",))
+    assert model("outcomes: null").outcomes is None
+
+
+@pytest.mark.parametrize(
+    ("window", "within", "pane"),
+    [
+        ("{}", "1h", 30 * SECOND),  # as wide as a pane of answers, while there are not too many
+        ("{}", "30d", 5 * MINUTE),  # the least that divides the span and keeps 10 000 panes
+        ("{span: 7m, pane: 1m}", "30d", 7 * MINUTE),
+        ("{span: 1m, pane: 30s}", "365d", 106 * 30 * SECOND),  # wider than the span, where even that is too little
+        ("{events: 1000}", "30d", 0),  # counted windows keep quality by their own panes
+    ],
+)
+def test_panes_of_outcomes_are_as_narrow_as_their_number_allows(window: str, within: str, pane: int) -> None:
+    """Outcomes come late, and their panes live as long."""
+    outcomes = model(f"window: {window}, outcomes: {{within: {within}}}").outcomes
+
+    assert outcomes is not None
+    assert outcomes.pane == pane
+    assert not pane or outcomes.within / pane <= 10_000
+
+
+def test_too_many_panes_of_outcomes_are_refused() -> None:
+    """A pane that was given is not silently widened."""
+    with pytest.raises(ConfigError, match=r"^models\.m\.outcomes\.pane: .*86400 panes .*at most 10000"):
+        model("outcomes: {within: 30d, pane: 30s}")
+
+
+@pytest.mark.parametrize(
+    ("rule", "spec"),
+    [
+        ("metric: latency_p95_ms, above: 750", ("latency_p95_ms", Bound.ABOVE, 750.0, Reference.NOTHING)),
+        ("metric: error_rate, above: 1%", ("error_rate", Bound.ABOVE, 0.01, Reference.NOTHING)),
+        ("metric: mae, above: 105% of baseline", ("mae", Bound.ABOVE, 1.05, Reference.SHARE)),
+        ("metric: r2, below: 0", ("r2", Bound.BELOW, 0.0, Reference.NOTHING)),
+        ("metric: r2, drop: 3 points", ("r2", Bound.BELOW, -0.03, Reference.POINTS)),
+        ("metric: mae, rise: 0.5", ("mae", Bound.ABOVE, 0.5, Reference.POINTS)),
+        ("metric: mae, above: 0", ("mae", Bound.ABOVE, 0.0, Reference.NOTHING)),
+    ],
+)
+def test_the_limits_of_rules(rule: str, spec: tuple[object, ...]) -> None:
+    """A drop is below the baseline, a rise above it; zero is a limit like any other."""
+    (found,) = model(f"rules: [{{name: a, {rule}}}]").rules
+
+    assert (found.metric, found.bound, found.limit, found.reference) == spec
+
+
+def test_a_rule_with_everything() -> None:
+    """And one with nothing but a limit."""
+    rules = model(
+        "rules: [{name: a, metric: mae, above: 1, severity: critical, for: 3 checks, then: rollback, hard: true, "
+        "min_n: 5}, {name: b, metric: mae, above: 1, for: 30m}, {name: c, metric: mae, above: 1}]"
+    ).rules
+
+    plain = RuleSpec(
+        "c", "mae", Bound.ABOVE, 1.0, Reference.NOTHING, Severity.WARNING, 1, 0, Consequence.NONE, hard=False, min_n=30
+    )
+    assert rules == (
+        replace(plain, name="a", severity=Severity.CRITICAL, checks=3, then=Consequence.ROLLBACK, hard=True, min_n=5),
+        replace(plain, name="b", dwell=30 * MINUTE),
+        plain,
+    )
+
+
+def test_who_serves_as_configured() -> None:
+    """Shares in hundredths of a percent; a shadow that is named twice is one."""
+    spec = model(
+        "previous: v0, routes: {v2: 5%, v3: 0.25}, shadows: [v4, v4], cohorts: {internal: v2}, "
+        "features: {zip: categorical}, metrics: {cost: lower}, no_data: 5m, "
+        "fallback: {chain: [rules, default], recover_after: 1m, ensemble: [v0, v2], default: {value: null}, "
+        'rule_based: [{when: [{feature: load, op: ">", value: 0.9}, {feature: kind, op: in, value: [gas, 7]}], '
+        "then: 1}]}"
+    )
+    serving = spec.serving
+
+    assert (serving.champion, serving.previous, serving.shadows) == ("v1", "v0", ("v4",))
+    assert serving.routes == (Route("v2", 500), Route("v3", 2_500))
+    assert serving.cohorts == {"internal": "v2"}
+    assert (serving.chain, serving.ensemble) == ((Level.RULES, Level.DEFAULT), ("v0", "v2"))
+    assert serving.rules == (BusinessRule((Condition("load", ">", 0.9), Condition("kind", "in", ("gas", 7))), 1),)
+    assert (serving.default, serving.has_default) == (None, True)
+    assert (spec.feature_kinds, spec.directions) == ({"zip": FeatureKind.CATEGORICAL}, {"cost": "lower"})
+    assert (spec.no_data_after, spec.recover_after) == (5 * MINUTE, MINUTE)
+    assert not model().serving.has_default
+    assert sum(route.weight for route in serving.routes) < WHOLE
+
+
+def test_limits_and_topics() -> None:
+    """Each limit reaches the core; the output topics are the ones that are compacted."""
+    limits = "features: 7, event_bytes: 2048, id_length: 32, versions: 3, segments: 5, labels: 9"
+    config = configured(
+        rest=f"limits: {{{limits}, pending: 2000, seen: 3000}}",
+        stream="events: [a, b], alerts: x, decisions: y, dead_letters: z",
+    )
+
+    assert build.core(config).limits == Limits(7, 2_048, 32, 3, 5, 9, 16, 2_000, 3_000)
+    assert build.topics(config) == [
+        TopicSpec("a", partitions=4), TopicSpec("b", partitions=4), TopicSpec("x", compacted=True),
+        TopicSpec("y", compacted=True), TopicSpec("z"),
+    ]  # fmt: skip
+
+
+def test_the_task_and_its_labels() -> None:
+    """What a binary prediction is compared with."""
+    spec = model("positive: spam, threshold: 80%", task="binary")
+
+    assert (spec.task, spec.positive, spec.threshold) == (Task.BINARY, "spam", 0.8)
+
+
+# -- secrets ---------------------------------------------------------------------------------------------
+
+
+def with_files(**files: Path) -> Configuration:
+    security = ", ".join(f"{name}: {path}" for name, path in files.items() if name != "url_file")
+    text = text_with(stream=f"security: {{tls: true, mechanism: PLAIN, username: u, {security}}}" if security else "")
+    if "url_file" in files:
+        text = text.replace('url: "sqlite:///driftd.db"', f"url_file: {files['url_file']}")
+    return parse(text, {})
+
+
+def test_secrets_are_read_from_their_files(tmp_path: Path) -> None:
+    """The end of the line that an editor adds is no part of them."""
+    path = tmp_path / "secret"
+    path.write_text(f"{SECRET}\n", encoding="utf-8")
+    security = build.security(with_files(password_file=path, key_password_file=path))
+
+    assert (security.password, security.key_password) == (SECRET, SECRET)
+    assert SECRET not in repr(security)
+    assert build.store_url(with_files(url_file=path)) == SECRET
+
+
+READS: list[tuple[str, str, Callable[[Configuration], object]]] = [
+    ("password_file", "stream.security.password_file", build.security),
+    ("key_password_file", "stream.security.key_password_file", build.security),
+    ("url_file", "store.url_file", build.store_url),
+]
+
+
+@pytest.mark.parametrize(("key", "where", "read"), READS)
+@pytest.mark.parametrize(
+    ("content", "why"),
+    [
+        (None, "cannot be read: No such file or directory"),
+        (b"", "is empty"),
+        (b" \n", "is empty"),
+        (SECRET.encode() + b"\xff", "is not UTF-8"),
+    ],
+)  # fmt: skip
+def test_a_secret_that_cannot_be_read_is_told_by_its_place(
+    tmp_path: Path, key: str, where: str, read: Callable[[Configuration], object], content: bytes | None, why: str
+) -> None:
+    """And by its file, never by its content."""
+    path = tmp_path / "secret"
+    if content is not None:
+        path.write_bytes(content)
+    files = {"password_file": path, key: path} if key == "key_password_file" else {key: path}
+    with pytest.raises(ConfigError) as raised:
+        read(with_files(**files))
+
+    assert str(raised.value).endswith(f"{str(path)!r}: {why}")
+    assert str(raised.value).startswith("stream.security." if where.startswith("stream") else where)
+    assert SECRET not in repr(raised.value)
+    assert raised.value.__cause__ is None or SECRET not in repr(raised.value.__cause__)
+
+
+def test_a_password_in_the_file_itself_is_taken_as_it_is() -> None:
+    """It may have come from the environment."""
+    stream = f"security: {{tls: true, mechanism: SCRAM-SHA-512, username: u, password: {SECRET}, ca_file: ca.pem}}"
+    security = build.security(configured(stream=stream))
+
+    assert (security.mechanism, security.username, security.password) == ("SCRAM-SHA-512", "u", SECRET)
+    assert security.ca_file == Path("ca.pem")
+
+
+# -- paths -----------------------------------------------------------------------------------------------
+
+
+def test_relative_paths_are_relative_to_the_working_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of the stream, the store, references and secrets alike, wherever the configuration itself lies."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "stream").mkdir()
+    (tmp_path / "secret").write_text(SECRET, encoding="utf-8")
+    config = with_files(password_file=Path("secret"))
+
+    with engine.connect(build.store_url(config)).connect():
+        pass
+    source = connect(config.stream.url, config.stream.events).source()
+    source.close()
+
+    assert (tmp_path / "driftd.db").is_file()
+    assert build.security(config).password == SECRET
+    assert model("reference: references/r.csv").reference.path == "references/r.csv"
+
+
+@pytest.mark.parametrize(("section", "key"), [("stream", "url"), ("store", "url"), ("reference", "path")])
+def test_that_paths_are_relative_to_the_working_directory_is_said_where_they_are_described(
+    section: str, key: str
+) -> None:
+
+    fields = getattr(schema, f"{section.capitalize()}Section").model_fields
+
+    assert "relative to the working directory" in fields[key].description
+
+
+# -- memory ----------------------------------------------------------------------------------------------
+
+
+def test_the_need_of_memory_grows_with_what_waits_and_with_the_windows() -> None:
+    """But waiting answers are bounded by the limit."""
+    little = build.memory_need(configured(model="outcomes: {within: 1h}"), per_second=10)
+    long_wait = build.memory_need(configured(model="outcomes: {within: 7d}"), per_second=10)
+    none = build.memory_need(configured(model="outcomes: null"), per_second=10)
+    wide = build.memory_need(configured(model="window: {span: 1h}"), per_second=10)
+
+    assert none.pending == 0 < little.pending < long_wait.pending
+    assert build.memory_need(configured(), 1e9).pending == build.memory_need(configured(), 1e12).pending
+    assert wide.windows > little.windows

@@ -1,0 +1,228 @@
+"""What the store answers: the state to go on from, or why it cannot be gone on from; and people's questions."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import sqlalchemy as sa
+import zstandard
+from sqlalchemy.engine import Engine
+
+from detectors.pane import MAGIC
+from monitor.commands import CommandName
+from monitor.errors import SchemaTooNew, StoreError
+from monitor.pipeline import Pipeline
+from monitor.store import reader
+from monitor.store import tables as t
+from monitor.store.commands import ask, wait_for
+from tests.monitor.kit import SECOND, SEED, T0
+from tests.monitor.store.fill import a_watched_core, a_writer, deltas, rows, written
+
+
+def restored(engine: Engine) -> Pipeline:
+    loaded = reader.load(engine)
+    assert loaded is not None
+    pipeline = Pipeline(a_watched_core(), SEED)
+    pipeline.restore(loaded[0], loaded[1].positions)
+    return pipeline
+
+
+# -- the owner's start -----------------------------------------------------------------------------------
+
+
+def test_a_store_without_commits_has_nothing_to_go_on_from(engine: Engine) -> None:
+    """A claim alone is no commit."""
+    a_writer(engine)
+
+    assert reader.load(engine) is None
+    assert reader.status(engine) is None
+    assert reader.is_empty(engine)
+    assert reader.configured_references(engine) == {}
+
+
+def test_the_status_is_that_of_the_last_commit_with_and_without_a_daemon(engine: Engine) -> None:
+    writer = a_writer(engine)
+    for delta in deltas(4):
+        writer.commit(delta, identities={})
+        last = delta
+    status = reader.status(engine)
+
+    assert status is not None
+    assert not reader.is_empty(engine)
+    pipeline = restored(engine)
+    own = pipeline.status()
+    assert {name: status[name] for name in own} == own
+    assert status["commits"] == last.seq == 4
+    assert (status["epoch"], status["owner"]) == (1, "me")
+    assert status["stream_time"] == last.clock
+    assert status["outbox"] == len(rows(engine, t.outbox)) > 0
+    assert status["positions"] == [["events", 0, pipeline.positions.popitem()[1]]]
+
+
+def damaged_in(engine: Engine, table: sa.Table, column: str, damage: bytes | str) -> None:
+    with engine.begin() as c:
+        c.execute(sa.update(table).values({column: damage}))
+
+
+NOT_A_PANE = zstandard.ZstdCompressor().compress(MAGIC + b"\0" * 40)
+
+
+@pytest.mark.parametrize(
+    ("table", "column", "damage"),
+    [
+        (t.join_segment, "body", b"DJ" + b"\1" * 60),
+        (t.join_closed, "body", b"other"),
+        (t.pane, "body", b"no zstandard frame"),
+        (t.pane, "body", NOT_A_PANE),
+        (t.outcome_log, "body", NOT_A_PANE),
+        (t.learned, "body", b"DRIFTLRN" + b"\0" * 40),
+        (t.reference, "body", b"DRIFTREF" + b"\0" * 40),
+        (t.model_state, "body", "{"),
+        (t.shard, "state", "{"),
+    ],
+    ids=[
+        "segment", "closed keys", "compression of a pane", "pane", "outcomes", "learned rows", "reference",
+        "state of a model", "state of the shard",
+    ],
+)  # fmt: skip
+def test_what_is_damaged_is_refused_and_the_way_out_is_named(
+    engine: Engine, table: sa.Table, column: str, damage: bytes | str
+) -> None:
+    """Nothing is skipped: what it held cannot be guessed."""
+    written(engine, 2 if table is t.learned else 5)
+    assert rows(engine, table)
+    damaged_in(engine, table, column, damage)
+
+    with pytest.raises(StoreError, match=r"damaged.*restore .* from a backup") as caught:
+        restored(engine)
+    assert not caught.value.retryable
+
+
+def test_a_damaged_record_of_what_waits_is_refused_too(engine: Engine) -> None:
+    """It would resurrect what is closed, or lose what is open, without a word."""
+    written(engine)
+    segment = rows(engine, t.join_segment)[0][1]
+    with engine.begin() as c:
+        c.execute(sa.insert(t.join_alive).values(shard=0, id=segment, as_of=4, bits=b"DJ\1" + b"\0" * 40))
+
+    with pytest.raises(StoreError, match=r"damaged.*restore .* from a backup"):
+        restored(engine)
+
+
+def test_a_row_of_a_newer_release_is_refused(engine: Engine) -> None:
+    written(engine)
+    with engine.begin() as c:
+        (body,) = c.execute(sa.select(t.join_segment.c.body).limit(1)).one()
+    newer = bytearray(body)
+    newer[2] = 2
+    damaged_in(engine, t.join_segment, "body", bytes(newer))
+
+    with pytest.raises(SchemaTooNew, match="install the newer release"):
+        restored(engine)
+
+
+def test_a_reference_that_is_damaged_is_named_to_whoever_asks(engine: Engine) -> None:
+    written(engine, 5)
+    damaged_in(engine, t.reference, "body", b"nothing")
+
+    with pytest.raises(StoreError, match=r"a reference of m is damaged: .* put a new reference in force"):
+        reader.references(engine, "m")
+
+
+# -- questions -------------------------------------------------------------------------------------------
+
+
+def test_history_is_what_windows_were_the_earliest_first(engine: Engine) -> None:
+    written(engine)
+
+    values = list(reader.history(engine, "m"))
+
+    ends = [v.end for v in values]
+    assert ends == sorted(ends)
+    assert {(v.model, v.version, v.segment, v.estimated) for v in values} == {("m", "v1", "", False)}
+    assert all(math.isfinite(v.value) for v in values)
+    assert {v.metric for v in values} >= {
+        "predictions", "error_rate", "accuracy", "coverage", "revenue", "memory_mb", "ks", "missing_rate",
+    }  # fmt: skip
+    assert all((v.coverage is not None) == (v.metric in QUALITY) for v in values)
+
+
+QUALITY = {
+    "accuracy", "precision", "recall", "f1", "f1_macro", "log_loss", "brier", "roc_auc", "ece", "coverage",
+    "label_delay_s", "revenue",
+}  # fmt: skip
+
+
+def test_history_can_be_asked_for_a_metric_a_feature_a_version_and_a_time(engine: Engine) -> None:
+    written(engine)
+    everything = list(reader.history(engine, "m"))
+    since = T0 + 100 * SECOND
+
+    assert list(reader.history(engine, "m", metric="ks")) == [v for v in everything if v.metric == "ks"]
+    assert list(reader.history(engine, "m", feature="x")) == [v for v in everything if v.feature == "x"]
+    assert list(reader.history(engine, "m", since=since)) == [v for v in everything if v.end > since]
+    assert list(reader.history(engine, "m", version="v1")) == everything
+    assert list(reader.history(engine, "m", version="v2")) == []
+    assert list(reader.history(engine, "n")) == []
+    predictions = list(reader.history(engine, "m", metric="predictions", feature=""))
+    assert [(v.start, v.end, v.value, v.n) for v in predictions][:2] == [
+        (T0, T0 + 19 * SECOND, 20.0, 20), (T0 + 10 * SECOND, T0 + 29 * SECOND, 20.0, 20),
+    ]  # fmt: skip
+
+
+def test_alerts_are_told_newest_first(engine: Engine) -> None:
+    written(engine, 8)
+
+    alerts = reader.alerts(engine)
+
+    times = [a["issued_at"] for a in alerts]
+    assert times == sorted(times, reverse=True)
+    assert len(alerts) == len(rows(engine, t.alert)) > 3
+    assert reader.alerts(engine, most=2) == alerts[:2]
+    assert reader.alerts(engine, "m") == alerts
+    assert reader.alerts(engine, "n") == []
+
+
+def test_what_fires_is_the_latest_record_of_each_subject_that_is_not_resolved(engine: Engine) -> None:
+    written(engine, 8)
+    latest: dict[str, tuple[int, str, str]] = {}
+    for event_id, seq, fingerprint, _, _, status, *_ in rows(engine, t.alert):
+        latest[fingerprint] = max(latest.get(fingerprint, (0, "", "")), (seq, status, event_id))
+
+    firing = {fingerprint: event_id for fingerprint, _, event_id in reader.firing(engine)}
+
+    assert firing == {f: event_id for f, (_, status, event_id) in latest.items() if status == "firing"}
+    assert len(firing) < len(latest)
+
+
+def test_decisions_are_told_newest_first(engine: Engine) -> None:
+    written(engine, 8)
+
+    generations = [d["generation"] for d in reader.decisions(engine, "m")]
+
+    assert generations == sorted(generations, reverse=True)
+    assert generations[-1] == 1
+    assert reader.decisions(engine, "m", most=1)[0]["generation"] == generations[0]
+    assert reader.decisions(engine, "n") == []
+
+
+def test_nobody_waits_for_a_command_for_ever(engine: Engine) -> None:
+    number = ask(engine, "m", CommandName.RECOVER, {}, reason="", who="me")
+    naps: list[float] = []
+
+    assert wait_for(engine, number, 0.0, naps.append) is None
+    with engine.begin() as c:
+        c.execute(sa.update(t.command).values(result="done"))
+    assert wait_for(engine, number, 5.0, naps.append) == "done"
+
+
+def test_the_last_window_of_the_champion_is_told(engine: Engine) -> None:
+    assert reader.last_window(engine, "m") is None
+    written(engine)
+
+    window = reader.last_window(engine, "m")
+
+    assert window is not None
+    assert (window.version, window.start, window.end, window.n) == ("v1", T0 + 180 * SECOND, T0 + 199 * SECOND, 20)
+    assert reader.last_window(engine, "n") is None
