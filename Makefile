@@ -33,7 +33,7 @@ demo: $(VENV)/.run ## the main job in a minute, no server needed
 test: lint check ## all checks and tests, with a real Kafka and a real PostgreSQL
 
 check: $(VENV)/.dev
-	$(BIN)/pytest
+	$(BIN)/pytest -n 2 --dist loadfile
 
 lint: $(VENV)/.dev ## style, types and the import rules
 	$(BIN)/ruff check .

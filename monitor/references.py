@@ -8,6 +8,9 @@ what their names say.
 from __future__ import annotations
 
 import gzip
+import re
+import zlib
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -35,6 +38,7 @@ from monitor.errors import InputFileError
 from monitor.features import Scalar
 from monitor.learning import mostly_numbers, numbers_of
 from monitor.quality import OutcomeTable, ScoredPairs
+from monitor.refusals import LARGEST_INTEGER
 from monitor.spec import FeatureKind, Task
 from monitor.times import parse_time
 
@@ -44,6 +48,8 @@ _ANSWERS: Final = ("prediction", "score")
 _ID_LIKE: Final = 0.9
 _ID_ROWS: Final = 100
 _MOST_LABELS: Final = 100_000
+_CONVERSION: Final = re.compile(r"In CSV column #(\d+): (?:Row #\d+: )?CSV conversion error to ([\w\[\]]+): (.*)")
+_WHOLE: Final = re.compile(r"(-?\d+)\.0+")
 Progress = Callable[[int], None]
 Batch = tuple[dict[str, Sequence[Scalar] | FloatArray], int]
 
@@ -74,8 +80,9 @@ def load(path: Path, spec: TableSpec, progress: Progress | None = None) -> Profi
         return build(path, spec, progress)
     try:
         return Profile.from_bytes(path.read_bytes())
-    except (DamagedError, KeyError, TypeError) as error:
-        raise InputFileError(str(path), f"is a damaged profile: {error}") from error
+    except (DamagedError, KeyError, TypeError, ValueError) as error:
+        hint = "build it again with `driftd reference build`"
+        raise InputFileError(str(path), f"is a damaged profile: {error}; {hint}") from error
 
 
 def build(path: Path, spec: TableSpec, progress: Progress | None = None) -> Profile:
@@ -112,24 +119,27 @@ def build(path: Path, spec: TableSpec, progress: Progress | None = None) -> Prof
 
 def _features(columns: Mapping[str, Any], kinds: Mapping[str, bool], spec: TableSpec) -> dict[str, Column]:
     found: dict[str, Column] = {}
-    if spec.task is Task.BINARY and "prediction" in columns:
-        columns = {**columns, "prediction": [_label(v, spec.threshold) for v in columns["prediction"]]}
+    labels = Labels("", _MOST_LABELS, binary=True, positive=spec.positive) if spec.task is Task.BINARY else None
     for name, numeric in kinds.items():
         column = columns.get(name)
         if column is None:
             continue
         if numeric:
             found[name] = column if isinstance(column, np.ndarray) else numbers_of(column)
+        elif name == "prediction" and labels is not None:
+            found[name] = [_binary_label(v, labels, spec.threshold) for v in column]
         else:
             found[name] = [None if _is_missing(v) else text_of(v) for v in column]
     return found
 
 
-def _label(value: Scalar, threshold: float) -> Scalar:
-    """A probability as the label it stands for, anything else as it is."""
+def _binary_label(value: Scalar, labels: Labels, threshold: float) -> str | None:
+    """A label or a probability as what the stream's answers are compared by."""
+    if _is_missing(value):
+        return None
     if isinstance(value, float) and 0 < value < 1:
-        return 1 if value >= threshold else 0
-    return value
+        return labels.text(POSITIVE if value >= threshold else NEGATIVE)
+    return labels.text(labels.code(value))
 
 
 def _is_missing(value: Scalar) -> bool:
@@ -155,12 +165,20 @@ def _without_ids(features: Sequence[Reference], spec: TableSpec) -> tuple[list[R
     kept, notices = [], []
     for f in features:
         declared = f.name in (spec.kinds or {}) or f.name in _ANSWERS
-        many = isinstance(f, CategoricalReference) and f.rows >= _ID_ROWS and len(f.known) > _ID_LIKE * f.rows
-        if many and not declared:
+        if isinstance(f, CategoricalReference) and not declared and _is_id_like(f):
             notices.append(f"{f.name}: ignored, nearly every value is different, as in an identifier")
         else:
             kept.append(f)
     return kept, notices
+
+
+def _is_id_like(f: CategoricalReference) -> bool:
+    if f.rows < _ID_ROWS:
+        return False
+    if f.complete:
+        return len(f.known) > _ID_LIKE * f.rows
+    # Only so many texts are remembered; of an identifier's, nearly none came again in all the rows after that.
+    return f.singletons > _ID_LIKE * len(f.known)
 
 
 class _Times:
@@ -170,13 +188,13 @@ class _Times:
         self.first: int | None = None
         self.last: int | None = None
         self._sorted = True
-        self._present = False
+        self._unread = 0
 
     def add(self, column: Sequence[Scalar] | FloatArray | None) -> None:
         if column is None:
             return
-        self._present = True
         times = np.array([t for t in map(_time_of, column) if t is not None], np.int64)
+        self._unread += len(column) - len(times)
         if not len(times):
             return
         after = self.last is None or times[0] >= self.last
@@ -188,11 +206,15 @@ class _Times:
     @property
     def ordered(self) -> bool:
         """Whether the rows are known to be in the order of time."""
-        return self._present and self._sorted
+        return self.first is not None and self._sorted and not self._unread
 
     def notices(self) -> list[str]:
-        if not self._present:
-            return ["no time column: the order of the rows is taken for the order of time, which is an assumption"]
+        assumed = "the order of the rows is taken for the order of time, which is an assumption"
+        if self.first is None and not self._unread:
+            return [f"no time column: {assumed}"]
+        if self._unread:
+            form = "one is written like 2026-11-21T09:30:00.123Z, or in milliseconds since 1970"
+            return [f"time: {self._unread} values are no time ({form}): {assumed}"]
         if not self._sorted:
             return ["rows are not in the order of time: the promise of the false-alarm budget is an assumption"]
         return []
@@ -248,7 +270,8 @@ class _Answers:
 
     def _values(self, column: Any) -> FloatArray:
         if self._spec.task is Task.REGRESSION:
-            return numbers_of(list(column))
+            numbers = numbers_of(list(column))
+            return np.where(np.isfinite(numbers), numbers, np.nan)
         return np.array([np.nan if _is_missing(v) else self._labels.code(v) for v in column], np.float64)
 
     def baselines(self) -> dict[str, Baseline]:
@@ -258,9 +281,9 @@ class _Answers:
         found = self._table.metrics(0, 0, ())
         skip = ("coverage", "label_delay_s")
         return {
-            name: Baseline(e.value, e.n, 0.0 if np.isnan(e.variance) else e.variance)
+            name: Baseline(float(e.value), e.n, float(e.variance) if np.isfinite(e.variance) else 0.0)
             for name, e in found.items()
-            if name not in skip
+            if name not in skip and np.isfinite(e.value)
         }
 
 
@@ -286,20 +309,24 @@ def _open(path: Path, spec: TableSpec) -> _Table:
         return _JsonTable(path)
     if name.endswith((".csv", ".tsv")):
         return _CsvTable(path, spec)
-    raise InputFileError(str(path), "is no profile, and its name does not end in .csv, .csv.gz, .jsonl or .parquet")
+    raise InputFileError(
+        str(path), "is no profile, and its name does not end in .csv, .tsv, .jsonl (each also with .gz) or .parquet"
+    )
 
 
 class _JsonTable:
-    """JSON lines: an object a row."""
+    """JSON lines: an object a row; types are what the first rows say."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
         rows = list(islice(self._rows(), 10_000))
         names = dict.fromkeys(name for row in rows for name in row)
-        self.columns: Mapping[str, bool | None] = {
-            name: mostly_numbers([row.get(name) for row in rows]) for name in names
-        }
-        self.notices: Sequence[str] = ()
+        self.columns: Mapping[str, bool | None] = {name: _kind_of([row.get(name) for row in rows]) for name in names}
+        self.notices: Sequence[str] = [
+            f"{name}: ignored, its values are neither numbers nor texts"
+            for name, numeric in self.columns.items()
+            if numeric is None and name != "time"
+        ]
 
     def _rows(self) -> Iterator[dict[str, Any]]:
         opened = gzip.open if self._path.suffix == ".gz" else open
@@ -310,10 +337,13 @@ class _JsonTable:
                     if line.strip():
                         try:
                             yield decode(line)
-                        except msgspec.MsgspecError as error:
-                            raise InputFileError(f"{self._path}:{number}", f"is not a JSON object: {error}") from error
-        except (OSError, EOFError) as error:
-            raise InputFileError(str(self._path), str(error)) from error
+                        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+                            hint = f"is not a JSON object: {error}; each line needs one, in UTF-8"
+                            raise InputFileError(f"{self._path}:{number}", hint) from error
+        except (EOFError, zlib.error) as error:
+            raise InputFileError(str(self._path), f"is damaged: {error}") from error
+        except OSError as error:
+            raise InputFileError(str(self._path), error.strerror or f"is damaged: {error}") from error
 
     def batches(self) -> Iterator[Batch]:
         """All rows, in order."""
@@ -322,8 +352,21 @@ class _JsonTable:
             yield {name: [_scalar(row.get(name)) for row in batch] for name in self.columns}, len(batch)
 
 
+def _kind_of(values: Sequence[Any]) -> bool | None:
+    """Whether values are numbers; None for those that are neither numbers nor texts. A gap is a missing number."""
+    present = [v for v in values if v is not None]
+    scalars = [v for v in present if not isinstance(v, dict | list)]
+    if present and not scalars:
+        return None
+    return mostly_numbers(scalars) if scalars else True
+
+
 def _scalar(value: Any) -> Scalar:
-    return None if isinstance(value, dict | list) else cast("Scalar", value)
+    if isinstance(value, dict | list):
+        return None
+    if isinstance(value, int) and not isinstance(value, bool) and abs(value) > LARGEST_INTEGER:
+        return float(value) if abs(value) < 1 << 1023 else None
+    return cast("Scalar", value)
 
 
 class _CsvTable:
@@ -334,19 +377,35 @@ class _CsvTable:
 
         self._path = path
         self._csv = csv
-        texts = [n for n, k in (spec.kinds or {}).items() if k is FeatureKind.CATEGORICAL]
+        kinds = spec.kinds or {}
+        numbers = {name for name, kind in kinds.items() if kind is FeatureKind.NUMERIC} | {"score"}
+        if spec.task is Task.REGRESSION:
+            numbers |= {"prediction", "actual"}
+        texts = [name for name, kind in kinds.items() if kind is FeatureKind.CATEGORICAL]
         self._types: dict[str, Any] = {name: _arrow().string() for name in texts}
+        self._read_as_numbers: set[str] = set()
+        self.columns: Mapping[str, bool | None] = {}
+        self.notices: Sequence[str] = ()
         with self._reader() as reader:
             schema = reader.schema
+        _refuse_twins(path, self._names(schema))
         for field in schema:
             # Whole numbers may turn out to have a fraction or a gap further down.
             if _arrow().types.is_integer(field.type) and field.name not in self._types and field.name != "time":
                 self._types[field.name] = _arrow().float64()
             if _arrow().types.is_null(field.type):
                 self._types[field.name] = _arrow().float64()
-        self.columns: Mapping[str, bool | None]
-        self.notices: Sequence[str]
+            if _arrow().types.is_binary(field.type):
+                raise InputFileError(str(path), f"column {field.name} is not UTF-8: save the file as UTF-8")
+            if _arrow().types.is_string(field.type) and field.name in numbers:
+                self._read_as_numbers.add(field.name)
         self.columns, self.notices = _columns_of(schema, self._types)
+
+    def _names(self, schema: Any) -> list[str]:
+        try:
+            return list(schema.names)
+        except UnicodeDecodeError:
+            raise InputFileError(str(self._path), "its header is not UTF-8: save the file as UTF-8") from None
 
     def _reader(self) -> Any:
         delimiter = "\t" if ".tsv" in self._path.name.lower() else ","
@@ -354,23 +413,58 @@ class _CsvTable:
             return self._csv.open_csv(
                 self._path,
                 read_options=self._csv.ReadOptions(block_size=8 << 20),
-                parse_options=self._csv.ParseOptions(delimiter=delimiter),
+                parse_options=self._csv.ParseOptions(delimiter=delimiter, newlines_in_values=True),
                 convert_options=self._csv.ConvertOptions(
                     column_types=self._types, null_values=_NULLS, strings_can_be_null=True
                 ),
             )
         except (OSError, ValueError) as error:
-            raise InputFileError(str(self._path), str(error)) from error
+            raise self._told(error) from error
 
     def batches(self) -> Iterator[Batch]:
         """All rows, in order."""
         with self._reader() as reader:
             try:
                 for batch in reader:
-                    yield _plain(batch)
+                    columns, rows = _plain(batch)
+                    for name in self._types:
+                        if not self.columns.get(name, True):
+                            columns[name] = [_without_zero(v) for v in columns[name]]
+                    for name in self._read_as_numbers:
+                        columns[name] = np.array([_number_in(v) for v in columns[name]])
+                    yield columns, rows
             except (OSError, ValueError) as error:
-                hint = "name the column under `features:` as categorical if it holds texts"
-                raise InputFileError(str(self._path), f"{error}; {hint}") from error
+                raise self._told(error) from error
+
+    def _told(self, error: Exception) -> InputFileError:
+        """What arrow says, with what would do."""
+        words = str(error).split("\n")[0]
+        if "Empty CSV file" in words:
+            return InputFileError(str(self._path), "is empty: a header and rows are needed")
+        if "CSV parse error: Expected" in words:
+            words += "; every row needs as many values as the header has names"
+        elif "invalid UTF8" in words:
+            words = "is not UTF-8: save the file as UTF-8"
+        elif (found := _CONVERSION.match(words)) is not None and self.columns:
+            name = list(self.columns)[int(found[1])]
+            words = f"column {name}: {found[3]}, where a {found[2]} is expected from the rows before it"
+            words += "; name it under `features:` as categorical if it holds texts"
+        elif self._path.suffix == ".gz":
+            words = f"is damaged, or not compressed by gzip: {words}"
+        return InputFileError(str(self._path), words)
+
+
+def _without_zero(value: Scalar) -> Scalar:
+    """10115.0 → 10115: what writes a table may have made floats of whole numbers; events have them whole."""
+    found = _WHOLE.fullmatch(value) if isinstance(value, str) else None
+    return value if found is None else found[1]
+
+
+def _number_in(value: Scalar) -> float:
+    try:
+        return float(value) if isinstance(value, str) else np.nan
+    except ValueError:
+        return np.nan
 
 
 class _ParquetTable:
@@ -382,8 +476,9 @@ class _ParquetTable:
         try:
             self._file = parquet.ParquetFile(path)
         except (OSError, ValueError) as error:
-            raise InputFileError(str(path), str(error)) from error
+            raise InputFileError(str(path), f"is damaged, or not Parquet: {error}") from error
         self._path = path
+        _refuse_twins(path, self._file.schema_arrow.names)
         self.columns: Mapping[str, bool | None]
         self.notices: Sequence[str]
         self.columns, self.notices = _columns_of(self._file.schema_arrow, {})
@@ -395,7 +490,13 @@ class _ParquetTable:
             for batch in self._file.iter_batches(batch_size=_ROWS, columns=wanted):
                 yield _plain(batch)
         except (OSError, ValueError) as error:
-            raise InputFileError(str(self._path), str(error)) from error
+            raise InputFileError(str(self._path), f"is damaged: {error}") from error
+
+
+def _refuse_twins(path: Path, names: Sequence[str]) -> None:
+    for name, times in Counter(names).items():
+        if times > 1:
+            raise InputFileError(str(path), f"two columns are called {name}: rename one of them")
 
 
 def _arrow() -> Any:
@@ -414,8 +515,8 @@ def _columns_of(schema: Any, types: Mapping[str, Any]) -> tuple[dict[str, bool |
         kind = types.get(field.name, field.type)
         if known.is_dictionary(kind):
             kind = kind.value_type
-        if known.is_integer(kind) or known.is_floating(kind) or known.is_decimal(kind):
-            columns[field.name] = True
+        if known.is_integer(kind) or known.is_floating(kind) or known.is_decimal(kind) or known.is_null(kind):
+            columns[field.name] = True  # nothing but gaps: missing numbers
         elif known.is_string(kind) or known.is_large_string(kind) or known.is_boolean(kind):
             columns[field.name] = False
         else:
@@ -435,7 +536,7 @@ def _plain(batch: Any) -> Batch:
             columns[name] = milliseconds.to_pylist()
         elif known.is_floating(column.type) or known.is_integer(column.type):
             columns[name] = column.cast(_arrow().float64(), safe=False).to_numpy(zero_copy_only=False)
-        elif known.is_decimal(column.type):
+        elif known.is_decimal(column.type) or known.is_null(column.type):
             columns[name] = column.cast(_arrow().float64()).to_numpy(zero_copy_only=False)
         else:
             columns[name] = column.to_pylist()

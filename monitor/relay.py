@@ -60,10 +60,16 @@ class Relay:
         self._epoch: int | None = None  # of the owner that we are; None: publish nothing
         self._thread = threading.Thread(target=self._run, name="relay", daemon=True)
         self._drain_until: float | None = None
-        self.depth = 0  # messages that wait, as of the last look
+        self._found = 0  # messages that waited at the last look
+        self._committed, self._looked = 0, 0  # messages told of by `wake`: all, and those of before the last look
         self.published = 0
         self.failing = False
         self.last_error: str | None = None
+
+    @property
+    def depth(self) -> int:
+        """Messages that wait: a commit counts at once, before they are looked at."""
+        return self._found + self._committed - self._looked
 
     def start(self) -> None:
         """Begin; nothing is published before `allow`."""
@@ -74,8 +80,9 @@ class Relay:
         self._epoch = epoch
         self._awake.set()
 
-    def wake(self) -> None:
-        """Something was committed."""
+    def wake(self, messages: int) -> None:
+        """So many were committed."""
+        self._committed += messages
         self._awake.set()
 
     def stop(self, drain_s: float) -> None:
@@ -134,15 +141,17 @@ class Relay:
 
     def _publish(self, epoch: int | None = None) -> bool:
         """Send the oldest messages and cross them off. -> whether there may be more."""
+        committed = self._committed
         waiting = self._outbox.oldest(_AT_ONCE, epoch)
+        self._found = len(waiting) if len(waiting) < _AT_ONCE else self._outbox.depth()
+        self._looked = committed
         if not waiting:
-            self.depth = 0
             return False
         now = wall_ms()
         self._send([self._message(m, now) for m in waiting])
         self._outbox.remove(waiting, epoch)
         self.published += len(waiting)
-        self.depth = self._outbox.depth() if len(waiting) == _AT_ONCE else 0
+        self._found -= len(waiting)
         return True
 
     def _message(self, m: Outgoing, now: int) -> Message:
@@ -151,8 +160,10 @@ class Relay:
 
     def _count(self) -> None:
         """How many wait while nothing can be sent: the worker stops reading at a limit."""
+        committed = self._committed
         with suppress(StoreError):
-            self.depth = self._outbox.depth()
+            self._found = self._outbox.depth()
+            self._looked = committed
 
     def _repeat_firing(self, epoch: int) -> None:
         if not self._outbox.is_owned(epoch):

@@ -455,7 +455,7 @@ class Worker:
         self._values["driftd_commit_seconds_total"] += time.perf_counter() - started
         self._values["driftd_commits_total"] += 1
         if delta.published or delta.dead_letters:
-            self._relay.wake()
+            self._relay.wake(len(delta.published) + len(delta.dead_letters))
         running.source.commit(delta.positions)
         self._show(running)
 

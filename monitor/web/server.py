@@ -88,8 +88,8 @@ class HttpServer:
             found = socket.getaddrinfo(self._host, self.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
             listening = socket.create_server(found[0][4][:2], family=found[0][0])
         except OSError as error:
-            where = f"{self._host}:{self.port}"
-            raise ConfigError("http.port", where, f"cannot listen there: {error.strerror}; choose another port") from error
+            why = f"cannot listen there: {error.strerror}; choose another port"
+            raise ConfigError("http.port", f"{self._host}:{self.port}", why) from error
         self.port = listening.getsockname()[1]
         self._thread = threading.Thread(target=self._server.run, args=([listening],), name="http", daemon=True)
         self._thread.start()

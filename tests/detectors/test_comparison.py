@@ -357,6 +357,19 @@ def test_what_is_no_evidence_any_more_is_calm() -> None:
     assert comparison.check(totals, LEVEL, {(DRIFT, "x0")}).calm == {(DRIFT, "x0")}
 
 
+@pytest.mark.parametrize(("share", "calm"), [(5, False), (20, True)])
+def test_evidence_that_just_missed_its_level_does_not_calm(share: int, calm: bool) -> None:
+    """A large effect is calm from ten times the p-level on: in between nothing begins and nothing ends."""
+    comparison = of_numbers(rng().standard_normal(5_000), detectors=["ks"])
+    totals = totals_of(comparison.place(rng(1).standard_normal(100)[:, None] + 0.5, []))
+    ((p, effect),) = [(f.p_value(), f.effect) for f in comparison.check(totals, 0.5).findings]
+    result = comparison.check(totals, p / share, {(DRIFT, "x0")})
+
+    assert effect > 0.1
+    assert not result.findings
+    assert ((DRIFT, "x0") in result.calm) is calm
+
+
 def test_families_calm_apart() -> None:
     """Missing values say nothing about drift."""
     comparison = of_numbers(rng().standard_normal(5_000))

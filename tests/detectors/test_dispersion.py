@@ -32,6 +32,15 @@ def test_overdispersion_is_that_of_the_mean_of_an_autoregressive_series(rho: flo
     assert 0.65 * expected < mean_phi(rho, 1_000) < 1.4 * expected
 
 
+def test_overdispersion_is_hardly_ever_far_too_low() -> None:
+    """Ten blocks are a noisy estimate, and too low a one costs false alarms: the two sizes before help."""
+    found = [
+        a_number(autoregressive(ROWS, 0.5, np.random.default_rng(s))[:, 0]).dispersion.at(1_000) for s in range(30)
+    ]
+
+    assert sum(phi < 0.6 * 3 for phi in found) <= 1
+
+
 def test_windows_of_several_whole_cycles_vary_less_than_parts_of_one() -> None:
     """A day of 256 events: a quarter of it is unlike the next, eight days are like the eight before."""
     hours = np.tile(np.sin(np.arange(256) / 256 * 2 * np.pi), 128)

@@ -16,7 +16,7 @@ SMALL = Setting(rows=4_000, window=200, pane=40, budget=4_000, autocorrelation=0
 
 @pytest.mark.parametrize("rho", [0.0, 0.5, 0.9])
 def test_m04_the_whole_monitor_alarms_no_more_often_than_its_budget(rho: float) -> None:
-    """Five features, four detectors, a check every 40 events; one false alarm in 4 000 events, six and a half expected."""
+    """Five features, four detectors, a check every 40 events; one false alarm in 4 000 events: 6.5 expected."""
     found = simulate(replace(SMALL, autocorrelation=rho), references=5, checks=130, uncorrected=False)
 
     assert found.expected == pytest.approx(6.5)

@@ -7,6 +7,7 @@ default it is forked from a server that has imported the modules already; `fresh
 from __future__ import annotations
 
 import ctypes
+import http.client
 import json
 import multiprocessing
 import os
@@ -293,6 +294,8 @@ class Daemon:
         except urllib.error.HTTPError as error:
             with error:
                 return Page(error.code, error.read().decode())
+        except http.client.HTTPException as error:
+            raise ConnectionError(f"it died in the middle of an answer: {error!r}") from error
 
     @property
     def is_ready(self) -> bool:

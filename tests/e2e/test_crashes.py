@@ -6,7 +6,7 @@ import random
 import signal
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -211,8 +211,8 @@ class Producer(threading.Thread):
             self.error = error
 
 
-def killed_at_random(place: Place, seed: int, seconds: float) -> Iterator[int]:
-    """Run daemons one after the other, each killed after a moment. -> how many were killed, at the end."""
+def killed_at_random(place: Place, seed: int, seconds: float) -> int:
+    """Run daemons one after the other, each killed after a moment. -> how many were killed."""
     chance = random.Random(seed)
     until = time.monotonic() + seconds
     killed = 0
@@ -223,7 +223,7 @@ def killed_at_random(place: Place, seed: int, seconds: float) -> Iterator[int]:
             except AssertionError:
                 daemon.kill()
             killed += 1
-    yield killed
+    return killed
 
 
 @pytest.mark.parametrize("seed", [1, 2])
@@ -233,7 +233,7 @@ def test_random_kills_beside_a_producer_lose_nothing_on_files(file_place: FilePl
     file_place.configure(workload.models(drift=False))
     producer = Producer(file_place, lines, 5)
     producer.start()
-    (killed,) = killed_at_random(file_place, seed, 6)
+    killed = killed_at_random(file_place, seed, 6)
     producer.join()
     assert producer.error is None
     assert killed >= 3
@@ -250,7 +250,7 @@ def test_random_kills_beside_a_producer_lose_nothing_on_kafka_and_postgresql(pos
     postgres_place.configure(workload.models(drift=False))
     producer = Producer(postgres_place, lines, 6)
     producer.start()
-    (killed,) = killed_at_random(postgres_place, 3, 8)
+    killed = killed_at_random(postgres_place, 3, 8)
     producer.join()
     assert producer.error is None
     assert killed >= 3

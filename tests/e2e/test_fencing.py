@@ -6,7 +6,7 @@ The two have topics of alerts, decisions and dead letters of their own, so that 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import contextmanager
 
 import pytest
 
@@ -36,6 +36,14 @@ class Pair:
     def start(self, name: str) -> Daemon:
         """The first or the second daemon."""
         return self.place.daemon(name=name, config=f"{name}.yaml")
+
+    @contextmanager
+    def both(self) -> Iterator[tuple[Daemon, Daemon]]:
+        """The first owns the store, and the second waits for it."""
+        with self.start("first") as first:
+            first.until(lambda: bool(first.status()), "it owns the store")
+            with self.start("second") as second:
+                yield first, second
 
     def published(self, name: str) -> dict[str, list[bytes]]:
         """What one of them has published, by kind."""
@@ -88,7 +96,7 @@ def test_the_second_daemon_takes_over_at_once_when_the_first_is_killed(pair: Pai
         stream["dead_letters"] = pair.names[name]["dead-letters"]
         pair.place.configure(workload.models(drift=False), name=f"{name}.yaml", stream=stream, **lease)
     pair.place.produce(LINES[:HALF])
-    with pair.start("first") as first, pair.start("second") as second:
+    with pair.both() as (first, second):
         first.until_ready().until_read(HALF)
         second.until_not_ready()
         first.kill()
@@ -101,10 +109,11 @@ def test_the_second_daemon_takes_over_at_once_when_the_first_is_killed(pair: Pai
     assert auditor.differences(pair.expected(), pair.found()) == []
 
 
+@contextmanager
 def hand_over(pair: Pair) -> Iterator[tuple[Daemon, Daemon]]:
     """The first daemon is frozen with work done and more to come; the second takes over and finishes it."""
     pair.place.produce(LINES[:HALF])
-    with pair.start("first") as first, pair.start("second") as second:
+    with pair.both() as (first, second):
         first.until_ready().until_read(HALF).until_published()
         second.until_not_ready()
         first.freeze()
@@ -113,13 +122,17 @@ def hand_over(pair: Pair) -> Iterator[tuple[Daemon, Daemon]]:
         yield first, second
 
 
+def until_it_notices(zombie: Daemon) -> None:
+    zombie.until(lambda: "another daemon owns the store" in (zombie.why_not_ready or ""), "it notices")
+
+
 def a_zombie_does_nothing(pair: Pair) -> None:
-    for first, second in hand_over(pair):
+    with hand_over(pair) as (first, second):
         before = pair.published("first")
         commits = query(pair.place.store_url, "SELECT epoch FROM shard")
 
         first.thaw()
-        first.until(lambda: "another daemon owns the store" in (first.why_not_ready or ""), "it notices")
+        until_it_notices(first)
 
         assert len(first.logged("worker.fenced")) == 1
         assert pair.published("first") == before
@@ -153,7 +166,7 @@ def test_a_relay_that_was_frozen_with_messages_in_hand_does_not_cross_off_those_
     blocked = pair.place.directory / "stream" / f"{pair.names['first']['decisions']}.jsonl"
     blocked.mkdir()
     pair.place.produce(LINES[:HALF])
-    with pair.start("first") as first, pair.start("second") as second:
+    with pair.both() as (first, second):
         first.until_read(HALF)
         first.until(lambda: first.metric("driftd_outbox_depth") > 0, "messages wait")
         first.freeze()
@@ -162,7 +175,7 @@ def test_a_relay_that_was_frozen_with_messages_in_hand_does_not_cross_off_those_
         pair.place.produce(LINES[HALF:])
 
         first.thaw()
-        first.until(lambda: "another daemon owns the store" in (first.why_not_ready or ""), "it notices")
+        until_it_notices(first)
         second.until_read(len(LINES)).until_published()
 
         assert pair.published("first") == {kind: [] for kind in OUTPUTS}
@@ -174,8 +187,7 @@ def test_a_relay_that_was_frozen_with_messages_in_hand_does_not_cross_off_those_
 def test_ownership_goes_back_and_forth_without_a_loss(pair: Pair) -> None:
     """Each in turn is frozen, loses the store, and waits until the other one is frozen."""
     parts = [LINES[i : i + HALF // 2] for i in range(0, len(LINES), HALF // 2)]
-    with ExitStack() as stack:
-        working, waiting = (stack.enter_context(pair.start(name)) for name in ("first", "second"))
+    with pair.both() as (working, waiting):
         working.until_ready()
         for part in parts:
             pair.place.produce(part)

@@ -158,7 +158,7 @@ def test_the_backlog_of_messages_is_shown_while_they_cannot_be_published(
         commits = daemon.metric("driftd_commits_total")
         daemon.until(lambda: daemon.metric("driftd_commits_total") > commits + 10, "it goes on committing")
         assert daemon.read == 1_500
-        assert "1500 messages wait" in (daemon.why_not_ready or "")
+        daemon.until(lambda: "1500 messages wait" in (daemon.why_not_ready or ""), "it says why")
 
         assert kafka_place.driftd("topics", "--create").code == 0
 

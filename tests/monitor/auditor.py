@@ -14,6 +14,7 @@ from typing import Any
 
 from tests.monitor.join.one_by_one import Event, OneByOne
 
+BESIDE = 600_000  # ms for which an answer beside the served one is remembered where no outcomes come
 POSITIVE, NEGATIVE = ("1", "true", "yes"), ("0", "false", "no")
 
 
@@ -64,7 +65,7 @@ class Auditor:
         self.clock = Clock(lateness, ends)
         self.events: Counter[str] = Counter()
         self.answers: Counter[tuple[str, str]] = Counter()
-        self.joins = {name: OneByOne(m.within, m.early) for name, m in models.items()}
+        self.joins = {name: OneByOne(m.within or BESIDE, m.early) for name, m in models.items()}
         self.numbers: dict[str, int] = {}  # of request ids and versions
         self.verdicts: Counter[str] = Counter()
         self.orphans = 0

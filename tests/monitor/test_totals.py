@@ -103,6 +103,17 @@ def test_a_request_with_a_shadow_joins_twice_and_a_failed_attempt_does_not_join(
     assert told.status["models"]["m"]["versions"]["v0"]["predictions"] == 1
 
 
+@pytest.mark.parametrize("served_first", [True, False])
+def test_where_no_outcomes_come_an_answer_beside_the_served_one_takes_nothing_from_it(served_first: bool) -> None:
+    answers = [prediction("1", T0, 1.0), prediction("1", T0, 2.0, version="v2", served=False)]
+    run = Run(a_core(a_model()))
+    run.events(*(answers if served_first else reversed(answers)), *answers)
+
+    versions = run.told().status["models"]["m"]["versions"]
+    assert {version: found["predictions"] for version, found in versions.items()} == {"v1": 1, "v2": 1}
+    assert run.told().status["join"]["duplicates"] == 2
+
+
 def test_dead_letters_say_where_they_lay_and_why() -> None:
     run = Run(a_core(a_model()))
     run.feed(records_of([b"{", prediction("1", 0), prediction("1", 5, model="who")], [0, 1, 1]))
