@@ -256,14 +256,14 @@ class Comparison:
         self, cells: IntArray, positions: IntArray, missing: IntArray, level: float, skipped: dict[str, Skipped]
     ) -> Iterator[_Test]:
         refs = self.cells.references
-        events = self._distances.events(cells)
+        window = self._distances.window(cells)
         wanted = self._detectors
-        ks = self._distances.ks(cells) if "ks" in wanted else None
-        w1 = self._distances.wasserstein(cells, positions) if "wasserstein" in wanted else None
-        psi, bins = self._distances.psi(cells) if "psi" in wanted else (None, None)
+        ks = self._distances.ks(window) if "ks" in wanted else None
+        w1 = self._distances.wasserstein(window, positions) if "wasserstein" in wanted else None
+        psi, bins = self._distances.psi(window) if "psi" in wanted else (None, None)
         tied = {t.feature: t for t in self._tied}
         for f, r in enumerate(refs):
-            n = int(events[f])
+            n = int(window.events[f])
             yield self._missing(r, int(missing[f]), n)
             if not n or not r.rows:
                 skipped[r.name] = Skipped.NO_REFERENCE if n else Skipped.NO_EVENTS
@@ -276,7 +276,7 @@ class Comparison:
                 if ks_critical(level, size) > BLIND_ABOVE or least > level:
                     skipped[r.name] = Skipped.BLIND
                 yield _ks_test(r.name, d, n, size, least, float(ks.error[f]))
-            if w1 is not None and not r.constant:
+            if w1 is not None and self.cells.sd[f] > 0:
                 yield self._wasserstein(f, float(w1.value[f]), n, size, least, float(w1.error[f]))
             if psi is not None and bins is not None:
                 yield _psi_test(r, float(psi.value[f]), int(bins[f]), n, phi)

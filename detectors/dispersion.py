@@ -13,6 +13,8 @@ Pure. The reference is read a second time for this, in batches; memory does not 
 
 from __future__ import annotations
 
+import math
+from bisect import bisect_right
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -46,7 +48,11 @@ class Dispersion:
         """φ for a window of `events`, interpolated in the logarithm of the size, constant beyond the ends."""
         if not self.sizes:
             return 1.0
-        return float(np.interp(np.log(max(events, 1.0)), np.log(self.sizes), self.phi))
+        after = bisect_right(self.sizes, events)
+        if after in (0, len(self.sizes)):
+            return self.phi[min(after, len(self.sizes) - 1)]
+        (low, high), (begin, end) = self.sizes[after - 1 : after + 1], self.phi[after - 1 : after + 1]
+        return begin + (end - begin) * math.log(events / low) / math.log(high / low)
 
     def known_at(self, events: float) -> bool:
         """Whether the reference was long enough to see windows of this size vary."""

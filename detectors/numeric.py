@@ -31,67 +31,79 @@ class Distance:
     error: FloatArray
 
 
+@dataclass(frozen=True, slots=True)
+class Window:
+    """A window's counts per cell, with their running sums, which start anew with each feature."""
+
+    counts: IntArray
+    events: IntArray  # per feature
+    cumulative: IntArray
+
+
 class NumericDistances:
     """The statistics against one set of references; what does not depend on the window is computed here."""
 
     def __init__(self, cells: NumericCells) -> None:
         self._cells = cells
         self._starts = cells.starts[:-1]
-        self._feature = np.repeat(np.arange(len(cells)), np.diff(cells.starts))
+        self._sizes = np.diff(cells.starts)
         self._level = _reference_levels(cells.references, cells.size)
         self._known = np.array([len(r.points) > 0 for r in cells.references], np.bool_)
         self._ks_error = np.array([r.ks_error for r in cells.references])
         self._gaps = _Gaps(cells, self._level)
         self._bins = _Bins(cells)
 
-    def events(self, counts: IntArray) -> IntArray:
-        """Values per feature in a window's counts."""
-        return _sums(counts, self._starts)
+    def window(self, counts: IntArray) -> Window:
+        """What the statistics below have in common."""
+        total = np.cumsum(counts)
+        before = np.concatenate([[0], total])[self._starts]
+        return Window(counts, _sums(counts, self._starts), total - np.repeat(before, self._sizes))
 
-    def ks(self, counts: IntArray) -> Distance:
+    def ks(self, window: Window) -> Distance:
         """Kolmogorov-Smirnov: the largest gap between the distribution functions, as in scipy's `ks_2samp`."""
-        events = self.events(counts)
-        share = self._cumulative(counts) / np.maximum(events, 1)[self._feature]
-        gap = np.abs(share - self._level)
+        gap = window.cumulative / np.repeat(np.maximum(window.events, 1), self._sizes)
+        gap -= self._level
+        np.abs(gap, out=gap)
         value = np.maximum.reduceat(gap, self._starts) if len(gap) else np.zeros(0)
-        return Distance(self._defined(value, events), self._ks_error)
+        return Distance(self._defined(value, window.events), self._ks_error)
 
-    def wasserstein(self, counts: IntArray, positions: IntArray) -> Distance:
+    def wasserstein(self, window: Window, positions: IntArray) -> Distance:
         """Wasserstein-1 in standard deviations of the reference; NaN where that is constant.
 
         Exact in every gap in which the functions do not cross. Where they do, the mean position of the
         values bounds the area from both sides, and the middle of the bounds is taken.
         """
-        events = self.events(counts)
         gaps = self._gaps
-        n = np.maximum(events, 1)[gaps.feature]
-        held = counts[gaps.cell]
+        n = np.repeat(np.maximum(window.events, 1), gaps.sizes)
+        held, at = window.counts[gaps.cell], positions[gaps.cell]
         inside = held / n
-        before = self._cumulative(counts)[gaps.cell] / n - inside
-        mean = positions[gaps.cell] / (GAP_STEPS * np.maximum(held, 1.0))
-        area = np.abs(gaps.level - before - inside * (1 - mean))
-        widest = (gaps.level - before) * mean + (before + inside - gaps.level) * (1 - mean)
-        crossed = (before < gaps.level) & (gaps.level < before + inside)
-        slack = np.where(crossed & ~gaps.tail, np.maximum(widest - area, 0.0) / 2, 0.0)
-        beyond = positions[gaps.cell] / (TAIL_STEPS * n)
-        middle = np.where(gaps.tail, beyond, (area + slack) * gaps.width)
-        value, error = _sums(middle, gaps.starts), _sums(slack * gaps.width, gaps.starts)
+        left = gaps.level - (window.cumulative[gaps.cell] / n - inside)  # reference minus window where the gap begins,
+        right = left - inside  # and where it ends
+        mean = at / np.maximum(held * GAP_STEPS, 1)
+        area = np.abs(right + inside * mean)
+        crossed = np.flatnonzero((left > 0) & (right < 0) & ~gaps.tail)
+        widest = left[crossed] * mean[crossed] - right[crossed] * (1 - mean[crossed])
+        slack = np.maximum(widest - area[crossed], 0.0) / 2
+        area[crossed] += slack
+        area *= gaps.width
+        area[gaps.tails] = at[gaps.tails] / (TAIL_STEPS * n[gaps.tails])
+        value = _sums(area, gaps.starts)
+        error = np.bincount(gaps.feature[crossed], slack * gaps.width[crossed], minlength=len(value))
         usable = np.where(self._cells.sd > 0, value, np.nan)
         rounding = 1 / TAIL_STEPS
-        return Distance(self._defined(usable, events), error + gaps.reference_error + rounding)
+        return Distance(self._defined(usable, window.events), error + gaps.reference_error + rounding)
 
-    def psi(self, counts: IntArray) -> tuple[Distance, IntArray]:
+    def psi(self, window: Window) -> tuple[Distance, IntArray]:
         """(population stability index in nats, number of bins) per feature.
 
         The bins are the reference's deciles, the outermost open to both sides; half an event is added to
         every bin of both sides before shares are taken.
         """
-        events = self.events(counts)
         bins = self._bins
         p = bins.shares(bins.reference)
-        q = bins.shares(_sums(counts, bins.cell))
+        q = bins.shares(_sums(window.counts, bins.cell))
         value = _sums((p - q) * np.log(p / q), bins.starts)
-        return Distance(self._defined(value, events), np.zeros(len(value))), bins.sizes
+        return Distance(self._defined(value, window.events), np.zeros(len(value))), bins.sizes
 
     def histogram(self, feature: int, counts: IntArray) -> tuple[FloatArray, IntArray, IntArray]:
         """(inner edges, reference counts, window counts) of the bins of `psi`; the outermost bins are open."""
@@ -99,13 +111,6 @@ class NumericDistances:
         run = slice(int(bins.starts[feature]), int(bins.starts[feature] + bins.sizes[feature]))
         reference = np.rint(bins.reference[run]).astype(np.int64)
         return bins.edges[feature], reference, _sums(counts, bins.cell)[run]
-
-    def _cumulative(self, counts: IntArray) -> IntArray:
-        """Running sums that start anew with each feature."""
-        total = np.cumsum(counts)
-        before = np.concatenate([[0], total])[self._starts]
-        result: IntArray = total - before[self._feature]
-        return result
 
     def _defined(self, value: FloatArray, events: IntArray) -> FloatArray:
         result: FloatArray = np.where(self._known & (events > 0), value, np.nan)
@@ -116,13 +121,14 @@ class _Gaps:
     """The gaps between the points of all references, flat."""
 
     def __init__(self, cells: NumericCells, level: FloatArray) -> None:
-        sizes = np.array([len(r.points) + 1 for r in cells.references], np.int64)
-        self.starts = np.concatenate([[0], np.cumsum(sizes)[:-1]]).astype(np.int64)[: len(sizes)]
-        self.feature = np.repeat(np.arange(len(sizes)), sizes)
-        within = np.arange(int(sizes.sum())) - self.starts[self.feature]
+        self.sizes = np.array([len(r.points) + 1 for r in cells.references], np.int64)
+        self.starts = np.concatenate([[0], np.cumsum(self.sizes)[:-1]]).astype(np.int64)[: len(self.sizes)]
+        self.feature = np.repeat(np.arange(len(self.sizes)), self.sizes)
+        within = np.arange(int(self.sizes.sum())) - self.starts[self.feature]
         self.cell = cells.starts[:-1][self.feature] + 2 * within
         self.level = level[self.cell]
-        self.tail: BoolArray = (within == 0) | (within == sizes[self.feature] - 1)
+        self.tail: BoolArray = (within == 0) | (within == self.sizes[self.feature] - 1)
+        self.tails = np.flatnonzero(self.tail)
         self.width = np.zeros(len(self.cell))
         for f, r in enumerate(cells.references):
             if r.sd > 0:

@@ -533,10 +533,12 @@ class ModelMonitor:
             if watch.outcomes is None:
                 continue
             clock = -1 if self._clock is None else self._clock
-            stale = [w for w in watch.windows.finished(clock) if w.dirty or w.blank]
-            stale += watch.windows.dirty(_FOREVER if self._finished else clock, None if flush else _FLUSHED_AT_ONCE)
-            for window in stale:
-                row = self.evaluator.outcome_row(watch, window, users, final=window.final_at <= clock)
+            # Final is what was judged as such: a clock that is past it says so a little later, or earlier.
+            stale = [(w, True) for w in watch.windows.finished(clock) if w.dirty or w.blank]
+            upto, most = _FOREVER if self._finished else clock, None if flush else _FLUSHED_AT_ONCE
+            stale += [(w, False) for w in watch.windows.dirty(upto, most)]
+            for window, final in stale:
+                row = self.evaluator.outcome_row(watch, window, users, final=final)
                 window.blank = window.blank and row is None
                 delta.history += [] if row is None else [row]
             self._write_outcomes(delta, variant, watch)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from hypothesis import settings
 
 from tests.servers.kafka import Cluster
 from tests.servers.postgres import Postgres
@@ -18,6 +19,10 @@ from tests.servers.postgres import Postgres
 if TYPE_CHECKING:
     from tests.servers.topics import Topics
 
+
+# How long an example takes says more of the machine than of the code.
+settings.register_profile("driftd", deadline=None)
+settings.load_profile("driftd")
 
 # kafka-python reads its schemas in a way that Python 3.11 and 3.12 deprecate; it says so once, when it is imported.
 # Here for the import of conftest files, below for that of test modules.

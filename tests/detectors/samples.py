@@ -12,7 +12,7 @@ from scipy.signal import lfilter
 from detectors.categorical import CategoryCells
 from detectors.cells import NumericCells
 from detectors.comparison import Comparison
-from detectors.numeric import NumericDistances
+from detectors.numeric import NumericDistances, Window
 from detectors.pane import Counts
 from detectors.reference import POINTS, CategoricalReference, NumericReference, Texts, build_features
 from detectors.types import FloatArray, IntArray
@@ -57,18 +57,23 @@ class Placed:
         """The statistics against the references of the window."""
         return NumericDistances(self.cells)
 
+    @property
+    def window(self) -> Window:
+        """Its counts with their running sums."""
+        return self.distances.window(self.counts)
+
     def ks(self, feature: int = 0) -> float:
         """Kolmogorov-Smirnov of a feature."""
-        return float(self.distances.ks(self.counts).value[feature])
+        return float(self.distances.ks(self.window).value[feature])
 
     def wasserstein(self, feature: int = 0) -> tuple[float, float]:
         """(Wasserstein distance, its error) in the unit of the feature."""
-        found, sd = self.distances.wasserstein(self.counts, self.positions), self.cells.sd[feature]
+        found, sd = self.distances.wasserstein(self.window, self.positions), self.cells.sd[feature]
         return float(found.value[feature] * sd), float(found.error[feature] * sd)
 
     def psi(self, feature: int = 0) -> float:
         """Population stability index of a feature."""
-        return float(self.distances.psi(self.counts)[0].value[feature])
+        return float(self.distances.psi(self.window)[0].value[feature])
 
 
 def placed(references: NumericReference | Sequence[NumericReference], *columns: Sequence[float] | FloatArray) -> Placed:

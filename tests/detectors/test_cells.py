@@ -73,8 +73,8 @@ def test_no_features_are_no_cells() -> None:
     found = placed([], np.zeros((5, 0)))
 
     assert (found.cells.size, len(found.counts), len(found.missing)) == (0, 0, 0)
-    assert len(found.distances.ks(found.counts).value) == 0
-    assert len(found.distances.wasserstein(found.counts, found.positions).value) == 0
+    assert len(found.distances.ks(found.window).value) == 0
+    assert len(found.distances.wasserstein(found.window, found.positions).value) == 0
 
 
 def test_a_batch_that_fills_few_cells_is_counted_sparsely() -> None:

@@ -46,7 +46,7 @@ def test_psi_has_the_known_answer() -> None:
     counts = np.zeros_like(window.counts)
     counts[[1, 3, 5]] = np.array([4, 4, 2]) * rows // 10
 
-    psi, bins = window.distances.psi(counts)
+    psi, bins = window.distances.psi(window.distances.window(counts))
 
     assert (psi.value[0], bins[0]) == (pytest.approx(0.0510826, abs=5e-8), 3)
 
@@ -83,7 +83,7 @@ def test_a_thinned_reference_moves_statistics_by_no_more_than_it_states(
     rows = np.concatenate([reference + 1e-3 * shift for shift in range(repeats)])
     summary = a_number(rows, points=16)
     window_placed = placed(summary, window)
-    ks_error = float(window_placed.distances.ks(window_placed.counts).error[0])
+    ks_error = float(window_placed.distances.ks(window_placed.window).error[0])
 
     assert ks_error == summary.ks_error == (0.0 if len(rows) <= 16 else 1 / 32)
     assert abs(window_placed.ks() - ks_of_scipy(rows, window)) <= ks_error + 1e-12

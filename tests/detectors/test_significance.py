@@ -107,7 +107,7 @@ def test_the_p_value_of_psi_keeps_its_level(window: int) -> None:
     p = []
     for _ in range(300):
         found = placed(reference, rng.standard_normal(window))
-        psi, bins = found.distances.psi(found.counts)
+        psi, bins = found.distances.psi(found.window)
         p.append(psi_p_value(float(psi.value[0]), int(bins[0]), window, 5_000))
 
     assert 0.02 <= np.mean(np.array(p) <= 0.05) <= 0.08

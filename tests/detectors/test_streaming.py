@@ -191,7 +191,7 @@ def fed(errors: FloatArray, cuts: list[int], group: int, *, saving: bool) -> tup
     return found, detector.to_bytes()
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(streams, st.lists(st.integers(0, 15_000), max_size=6), st.sampled_from([1, 3, 16]))
 def test_m32_a_restored_detector_goes_on_as_if_nothing_had_happened(
     errors: FloatArray, cuts: list[int], group: int
@@ -200,7 +200,7 @@ def test_m32_a_restored_detector_goes_on_as_if_nothing_had_happened(
     assert fed(errors, cuts, group, saving=True) == fed(errors, [], group, saving=False)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(streams, st.lists(st.integers(0, 15_000), max_size=6), st.sampled_from([1, 3, 16]))
 def test_batches_do_not_matter(errors: FloatArray, cuts: list[int], group: int) -> None:
     """Nor that a group begins in one and ends in the next."""

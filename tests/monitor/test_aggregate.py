@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 
 import numpy as np
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from detectors.pane import Counts
@@ -127,7 +127,6 @@ def closed(panes: Panes) -> dict[tuple[int, int], dict[str, object]]:
 # -- laws ------------------------------------------------------------------------------------------------
 
 
-@settings(deadline=None)
 @given(streams, cuts)
 def test_a_pane_is_a_recount_of_its_answers(stream: list[Answer], at: list[int]) -> None:
     """Counts exactly; sums as adding one by one in the order of the stream gives them."""
@@ -176,7 +175,6 @@ def in_order(values: list[float]) -> float:
     return total
 
 
-@settings(deadline=None)
 @given(streams, cuts)
 def test_panes_do_not_depend_on_how_the_stream_was_cut(stream: list[Answer], at: list[int]) -> None:
     """To the last bit of every sum."""
@@ -186,7 +184,6 @@ def test_panes_do_not_depend_on_how_the_stream_was_cut(stream: list[Answer], at:
     assert in_parts.offset == at_once.offset
 
 
-@settings(deadline=None)
 @given(streams, cuts)
 def test_a_pane_is_the_sum_of_its_fragments(stream: list[Answer], at: list[int]) -> None:
     """What was gained from commit to commit, put together, is the pane; and it goes on from there."""
@@ -203,7 +200,6 @@ def test_a_pane_is_the_sum_of_its_fragments(stream: list[Answer], at: list[int])
     assert repr(closed(restored)) == repr(closed(panes))
 
 
-@settings(deadline=None)
 @given(streams, cuts)
 def test_what_closing_writes_completes_the_fragments(stream: list[Answer], at: list[int]) -> None:
     """The last fragment of a pane is told when it closes, also when it gained nothing since the last commit."""

@@ -145,7 +145,7 @@ def test_errors_in_clusters_that_rise_fire() -> None:
 
 
 @given(st.integers(-30, 30))
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 def test_m31_units_do_not_matter(power: int) -> None:
     """Errors times a power of two fire at the same pairs."""
     errors = deviations((1.0, 2_000), (3.0, 1_000), (1.0, 3_000))
@@ -290,7 +290,7 @@ def said_in_parts(task: Task, errors: FloatArray, cuts: list[int], *, saving: bo
     return said, watch.state()
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(
     st.sampled_from([Task.BINARY, Task.REGRESSION]),
     st.lists(st.integers(0, len(RISES_AND_FALLS)), max_size=8),

@@ -40,7 +40,7 @@ REFERENCES = {(): None, PLAIN: PROFILE, AWKWARD: profile(AWKWARD)}
 compared = st.sampled_from(sorted(REFERENCES))
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.lists(st.binary() | st.none() | torn(), max_size=20), compared)
 def test_any_bytes_are_accepted_or_refused_exactly_once(values: list[bytes | None], compared: tuple[str, ...]) -> None:
     """Nothing is raised, and each record is either in the columns or among the refused, in order."""
@@ -53,7 +53,7 @@ def test_any_bytes_are_accepted_or_refused_exactly_once(values: list[bytes | Non
     assert all(r.detail for r in refused)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(streams, compared)
 def test_a_batch_is_what_a_decoder_of_one_record_at_a_time_makes_of_it(
     values: list[bytes | None], compared: tuple[str, ...]
@@ -70,7 +70,7 @@ def test_a_batch_is_what_a_decoder_of_one_record_at_a_time_makes_of_it(
     assert made.readers[0].mistyped == model.mistyped
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(streams, st.lists(st.integers(0, 25), max_size=4), compared)
 def test_splitting_a_batch_changes_nothing(
     values: list[bytes | None], cuts: list[int], compared: tuple[str, ...]
@@ -94,7 +94,7 @@ def test_splitting_a_batch_changes_nothing(
     assert [d.mistyped for d in in_parts.readers] == [d.mistyped for d in at_once.readers]
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(streams)
 def test_refused_records_leave_no_trace(values: list[bytes | None]) -> None:
     """Without them the codes, the columns and the counts are the same."""

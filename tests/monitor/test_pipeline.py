@@ -126,7 +126,7 @@ def sizes_of(r: random.Random, choices: Sequence[int]) -> Iterator[int]:
 # -- batches ---------------------------------------------------------------------------------------------
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 @given(
     st.integers(0, 10**6),
     st.sampled_from((1, 2, 3)),
@@ -189,9 +189,10 @@ def test_metrics_of_an_outcome_count_for_every_answer_of_its_request(
 # -- restarts --------------------------------------------------------------------------------------------
 
 
-@settings(max_examples=5, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=5, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.integers(0, 10**6), st.sampled_from((1, 2)), st.booleans())
 @example(4, 2, True)
+@example(1056, 1, False)
 def test_a_run_that_was_begun_again_and_again_tells_what_an_uninterrupted_one_tells(
     tmp_path_factory: pytest.TempPathFactory, seed: int, partitions: int, replay: bool
 ) -> None:

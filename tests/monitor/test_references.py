@@ -119,7 +119,7 @@ values = st.none() | st.floats(-1e6, 1e6) | st.integers(-1000, 1000)
 texts = st.none() | st.sampled_from(["gas", "oil", "wood", "True", "7"])
 
 
-@settings(deadline=None, max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(st.tuples(values, texts), min_size=1, max_size=60), st.sampled_from(["t.jsonl", "t.parquet"]))
 def test_a_profile_is_a_recount_of_its_rows(tmp_path: Path, rows: list[tuple[Any, Any]], form: str) -> None:
     """Where there are no more rows than points, every value is kept with its multiplicity."""
@@ -543,7 +543,7 @@ def test_twin_columns_of_parquet_are_refused(tmp_path: Path) -> None:
         load(tmp_path / "t.parquet", PLAIN)
 
 
-@settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.integers(0, 2_000), st.integers(1, 255))
 def test_no_flipped_byte_of_a_profile_goes_unnoticed(tmp_path: Path, at: int, flip: int) -> None:
     """It has a checksum."""
@@ -557,7 +557,7 @@ def test_no_flipped_byte_of_a_profile_goes_unnoticed(tmp_path: Path, at: int, fl
         load(path, PLAIN)
 
 
-@settings(deadline=None, max_examples=80, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=80, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.binary(max_size=200) | st.text(max_size=200).map(str.encode), st.sampled_from([*FORMS, "t.profile"]))
 def test_whatever_a_file_holds_it_is_a_profile_or_an_error_of_ours(tmp_path: Path, content: bytes, name: str) -> None:
     """Anybody may point the configuration at any file."""

@@ -251,7 +251,7 @@ def test_the_default_limits_are_those_of_the_documentation() -> None:
     )  # fmt: skip
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(records)
 def test_examining_finds_a_fault_exactly_where_decoding_does(record: bytes | None) -> None:
     """The slow way and the fast one are two descriptions of one set of rules; no refusal lacks an explanation."""
@@ -265,7 +265,7 @@ def test_examining_finds_a_fault_exactly_where_decoding_does(record: bytes | Non
         assert (finding is not None) == bool(refused)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(records | st.text().map(lambda text: raw(a_prediction(**{text: "\0", "served_by": text * 50}))))
 def test_a_detail_is_short_and_can_be_written_anywhere(record: bytes | None) -> None:
     """No half surrogates, no NUL: a dead letter must not become poison itself."""

@@ -335,7 +335,7 @@ def assert_history(told: Told, version: str, start: int, end: int, wanted: dict[
             assert mine[0] == (pytest.approx(value, rel=tolerance), n), metric
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(st.integers(0, 10**6), st.sampled_from((1, 3)))
 def test_windows_by_time_equal_a_recount_from_scratch(seed: int, panes: int) -> None:
     events = answers_of(random.Random(seed), 200)
@@ -360,7 +360,7 @@ def test_windows_by_time_equal_a_recount_from_scratch(seed: int, panes: int) -> 
         assert len(told.values("predictions", version=version)) == len(held)
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(st.integers(0, 10**6), st.sampled_from(((10, 10), (30, 10), (7, 7))))
 def test_counted_windows_equal_a_recount_from_scratch(seed: int, size: tuple[int, int]) -> None:
     events = answers_of(random.Random(seed), 200)

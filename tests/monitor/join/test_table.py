@@ -85,7 +85,7 @@ events_ = st.lists(
 )  # fmt: skip
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(events_, st.sampled_from((10, 30, 10**6)), st.sampled_from((5, 10**6)), st.integers(0, 2**32), st.booleans())
 def test_a_batch_equals_its_events_one_by_one(
     drawn: list[tuple[int, int, int, int, int | None, bool, bool]], within: int, early: int, seed: int, crowded: bool

@@ -12,7 +12,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from monitor.errors import OffsetGone, StreamError, TopicsMissing
@@ -149,7 +149,6 @@ class TestMerging:
 
     LINES = st.lists(st.sampled_from([b"", b"{", *(at(second) for second in range(6))]), max_size=12)
 
-    @settings(deadline=None)
     @given(
         st.lists(LINES, min_size=1, max_size=4),
         st.lists(st.integers(1, 7), min_size=1, max_size=4),

@@ -64,7 +64,7 @@ def test_a_wrong_password_is_an_error_that_waiting_does_not_cure(by_password: Ka
 def test_a_broker_that_nobody_vouches_for_is_not_talked_to(by_password: KafkaSpec) -> None:
     """Without our authority it could be anybody."""
     security = dataclasses.replace(by_password.security, ca_file=None)
-    unsure = dataclasses.replace(by_password, security=security, bootstrap_timeout_ms=500)
+    unsure = dataclasses.replace(by_password, security=security, bootstrap_timeout_ms=3_000)
 
     with pytest.raises(StreamError, match="CERTIFICATE_VERIFY_FAILED"):
         KafkaSource(unsure, ["topic"])
@@ -73,7 +73,7 @@ def test_a_broker_that_nobody_vouches_for_is_not_talked_to(by_password: KafkaSpe
 def test_a_client_without_a_certificate_is_not_let_in(by_certificate: KafkaSpec) -> None:
     """Where one is required, and the error says so."""
     security = dataclasses.replace(by_certificate.security, cert_file=None)
-    unknown = dataclasses.replace(by_certificate, security=security, bootstrap_timeout_ms=500)
+    unknown = dataclasses.replace(by_certificate, security=security, bootstrap_timeout_ms=3_000)
 
     with pytest.raises(StreamError, match="CERTIFICATE_REQUIRED"):
         KafkaSource(unknown, ["topic"])
