@@ -285,7 +285,11 @@ class EventDecoder:
         c.segment[at] = np.fromiter(map(self.segments.__getitem__, segments), np.uint16, count)
         errors = list(map(attrgetter("error"), said))
         if errors.count(None) < count:
-            c.failed[at] = [error is not None for error in errors]
+            # An empty text beside a prediction is a field that was left empty.
+            c.failed[at] = [
+                bool(error) or (error is not None and event.prediction is None)
+                for error, event in zip(errors, said, strict=True)
+            ]
         c.latency[at] = _numbers(list(map(attrgetter("latency_ms"), said)))
         assigned = list(map(attrgetter("assigned"), said))
         elsewhere = np.fromiter(map(ne, assigned, map(attrgetter("version"), said)), np.bool_, count)

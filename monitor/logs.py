@@ -1,11 +1,13 @@
 """Logs: one JSON object a line to standard error, or lines for people where that is a terminal.
 
-Shell. What libraries log goes the same way, from warnings up.
+Shell. What libraries log goes the same way, from warnings up, and what the Kafka client repeats only now and then:
+while a broker is away it says the same thing ten times a second.
 """
 
 from __future__ import annotations
 
 import logging
+import re
 import sys
 from collections.abc import Sequence
 from typing import Any, Final, Literal
@@ -14,6 +16,36 @@ import structlog
 
 Format = Literal["auto", "json", "text"]
 _QUIET: Final = ("kafka", "alembic", "uvicorn", "sqlalchemy", "asyncio")  # their INFO is not an operator's
+# It takes the time in which a batch is worked on for a loop of its own that hangs.
+_MISTAKEN: Final = "kafka.net.selector"
+_SELDOM_S: Final = 60.0
+_MOST_REMEMBERED: Final = 1_000
+_NUMBERS: Final = re.compile(r"0x[0-9a-f]+|\d+")
+
+
+class Seldom(logging.Filter):
+    """Lets a library say one thing once in so many seconds, whatever numbers are in it."""
+
+    def __init__(self, library: str, every_s: float = _SELDOM_S) -> None:
+        super().__init__()
+        self._library, self._every_s = library, every_s
+        self._said: dict[tuple[str, str], tuple[float, int]] = {}  # when, and how often since then
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Whether to write it; the next of its kind says how many were left out."""
+        if record.name.partition(".")[0] != self._library:
+            return True
+        key = record.name, _NUMBERS.sub("#", record.getMessage())
+        when, left_out = self._said.get(key, (float("-inf"), 0))
+        if record.created - when < self._every_s:
+            self._said[key] = when, left_out + 1
+            return False
+        if len(self._said) >= _MOST_REMEMBERED:
+            self._said.clear()
+        self._said[key] = record.created, 0
+        if left_out:
+            record.msg, record.args = f"{record.getMessage()} ({left_out} more like it since the last one)", ()
+        return True
 
 
 def set_up(level: str, form: Format) -> None:
@@ -48,6 +80,9 @@ def set_up(level: str, form: Format) -> None:
             processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *renderers],
         )
     )
+    if level != "DEBUG":
+        handler.addFilter(Seldom("kafka"))
+        logging.getLogger(_MISTAKEN).setLevel(logging.ERROR)
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level)

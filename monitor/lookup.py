@@ -15,7 +15,6 @@ from monitor.join.slots import ANSWER, OUTCOME
 from monitor.join.table import NO_OUTCOME
 from monitor.model import ModelMonitor
 from monitor.pipeline import Pipeline
-from monitor.spec import Task
 from monitor.times import format_time
 
 _MEANING: Final = {
@@ -24,6 +23,7 @@ _MEANING: Final = {
     "early": "its outcome came first and waits for the answer",
     "beside": "only answers that were not served are known",
     "joined": "answered, and met its outcome",
+    "late": "answered; its outcome came too late",
     "closed": "answered; no outcome came in time, or none can score it",
 }
 
@@ -41,12 +41,11 @@ def look_up(pipeline: Pipeline, model: ModelMonitor, seed: int, request_id: str)
         if bits & ANSWER:
             answers.append(_answer(pipeline, model, value, served=True))
         elif bits & OUTCOME:
-            outcome = {"actual": _value(model, float(column["value"][value])), "time": _time(column["time"][value])}
+            outcome = {"actual": model.shown(float(column["value"][value])), "time": _time(column["time"][value])}
     elif value >= 0 or value == VACANT:
         state = "unknown"
     else:
-        note = int(note_of(np.array([value], np.int32))[0])
-        state = "closed" if note == NO_OUTCOME else "joined"
+        state = _ended(value)
     answers += _beside(pipeline, model, low)
     return {
         "model": model.spec.name,
@@ -70,10 +69,17 @@ def _beside(pipeline: Pipeline, model: ModelMonitor, low: np.ndarray[Any, Any]) 
         if value >= 0:
             found.append(_answer(pipeline, model, value, served=False))
         elif value != VACANT:
-            note = int(note_of(np.array([value], np.int32))[0])
-            what = "closed" if note == NO_OUTCOME else "joined"
-            found.append({"version": pipeline.variants.table[variant].version, "served": False, "state": what})
+            version = pipeline.variants.table[variant].version
+            found.append({"version": version, "served": False, "state": _ended(value)})
     return found
+
+
+def _ended(value: int) -> str:
+    """How what is closed in the index has ended."""
+    note = int(note_of(np.array([value], np.int32))[0])
+    if note > NO_OUTCOME:
+        return "late"
+    return "closed" if note == NO_OUTCOME else "joined"
 
 
 def _answer(pipeline: Pipeline, model: ModelMonitor, slot: int, *, served: bool) -> dict[str, Any]:
@@ -85,15 +91,9 @@ def _answer(pipeline: Pipeline, model: ModelMonitor, slot: int, *, served: bool)
         "served": served,
         "state": "waiting",
         "time": _time(at),
-        "prediction": _value(model, float(column["value"][slot])),
+        "prediction": model.shown(float(column["value"][slot])),
         "expires_at": None if outcomes is None else _time(at + outcomes.within),
     }
-
-
-def _value(model: ModelMonitor, value: float) -> float | str | None:
-    if np.isnan(value):
-        return None
-    return value if model.spec.task is Task.REGRESSION else model.labels.text(int(value))
 
 
 def _time(ms: int) -> str:

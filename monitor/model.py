@@ -185,13 +185,21 @@ class ModelMonitor:
         self.displaced = False  # panes were numbered otherwise when waiting answers were stored
 
     def user_metric(self, name: str) -> int | None:
-        """The place of a metric of the user's own; None for what is beyond the limit, or a name of ours."""
-        if name in METRICS or (name not in self.user_metrics and len(self.user_metrics) >= self._limits.user_metrics):
+        """The place of a metric of the user's own; None for what is beyond the limits, or a name of ours."""
+        if name in self.user_metrics:
+            return self.user_metrics[name]
+        if name in METRICS or len(name) > self._limits.id_length or len(self.user_metrics) >= self._limits.user_metrics:
             return None
         return self.user_metrics[name]
 
     def _user_names(self) -> list[str]:
         return list(self.user_metrics)
+
+    def shown(self, value: float) -> float | str | None:
+        """A prediction or an outcome as events have it; labels are numbers in here."""
+        if np.isnan(value):
+            return None
+        return value if self.spec.task is Task.REGRESSION else self.labels.text(int(value))
 
     def watch(self, variant: int) -> VersionWatch:
         """The state of a version; made when it is first seen."""

@@ -181,9 +181,10 @@ class Pipeline:
         events, refused = self.decoder.decode(batch, wall)
         times = np.full(len(batch), -1, np.int64)
         times[events.row] = events.time
+        before = self.clock.now  # known where a daemon goes on
         clock = self.clock.advance(batch, times, idle, wall)
-        if not self._begun and (len(events) or not self._replaying):
-            self._begin(int(events.time[0]) if self._replaying else wall)
+        if not self._begun and (len(events) or not (self._replaying or len(batch))):
+            self._begin(before if before >= 0 else int(events.time[0]) if len(events) else wall)
         joined, late = self._join(events, clock[events.row])
         self._count(batch, events, late)
         refused = self._with_conflicts(refused, events, joined, late)
@@ -256,11 +257,12 @@ class Pipeline:
         """What the join refuses joins what the decoder refused, in the order of the batch."""
         found = list(refused)
         for verdict, reason, detail in (
-            (Verdict.CONFLICT, Refusal.CONFLICT, "another actual value was there first for this request"),
-            (Verdict.COLLISION, Refusal.HASH_COLLISION, "the id shares 64 bits of hash with another request"),
+            (Verdict.CONFLICT, Refusal.CONFLICT, "actual: {}: another value was there first for this request"),
+            (Verdict.COLLISION, Refusal.HASH_COLLISION, "request_id: shares 64 bits of its hash with another"),
         ):
-            rows = events.row[(joined.verdict == verdict) & ~late]
-            found += [Refused(row, reason, detail) for row in rows.tolist()]
+            for i in np.flatnonzero((joined.verdict == verdict) & ~late).tolist():
+                value = self.models[int(events.model[i])].shown(float(events.value[i]))
+                found.append(Refused(int(events.row[i]), reason, detail.format(value)))
         return sorted(found, key=lambda r: r.row) if len(found) > len(refused) else found
 
     def _bury(self, batch: Batch, refused: Sequence[Refused], clock: IntArray) -> None:
@@ -392,7 +394,7 @@ class Pipeline:
     def finish(self, wall: int) -> None:
         """A replay has read everything: complete panes close, and what is known of outcomes is judged."""
         if not self._begun:
-            self._begin(max(self.clock.now, 0))
+            self._begin(self.clock.now if self.clock.now >= 0 else wall)
         self.clock.end()
         self.process(Batch.empty(), wall)
         self.table.orphan_all()

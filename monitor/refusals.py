@@ -128,10 +128,10 @@ def bad_text(raw: bytes) -> Finding | None:
 
 
 def _examine(raw: bytes | None, limits: Limits, expected: Callable[[object], Expected | None]) -> None:
+    if raw and len(raw) > limits.event_bytes:
+        raise _Stop(Refusal.TOO_LARGE, f"{len(raw)} bytes, at most {limits.event_bytes}")
     if not raw or not raw.strip():
         raise _Stop(Refusal.EMPTY, "the record has no value")
-    if len(raw) > limits.event_bytes:
-        raise _Stop(Refusal.TOO_LARGE, f"{len(raw)} bytes, at most {limits.event_bytes}")
     event = _load(raw)
     if not isinstance(event, dict):
         raise _Stop(Refusal.NOT_AN_OBJECT, f"the record is {_kind(event)}, not an object")
@@ -287,8 +287,8 @@ def _prediction(event: Mapping[str, Any], limits: Limits, expected: Expected) ->
         raise _Stop(Refusal.BAD_VALUE, f"served_by: {_show(served_by)}: one of {', '.join(SERVED_BY)} is needed")
     for name in ("assigned", "segment", "error"):
         _text(event, name, limits)
-    prediction, error = event.get("prediction"), event.get("error")
-    if prediction is None and error is None:
+    prediction = event.get("prediction")
+    if prediction is None and event.get("error") is None:
         raise _Stop(Refusal.MISSING_FIELD, "prediction: is needed where there is no error")
     _value(prediction, "prediction", limits, expected)
     _scores(event.get("scores"))

@@ -117,7 +117,10 @@ def replay(p: Parts, *, out: Path | None, publish: bool, progress: Progress) -> 
 
 def _sink_of(p: Parts, out: Path | None, *, publish: bool) -> Callable[[], Sink] | None:
     if out is not None:
-        out.mkdir(parents=True, exist_ok=True)
+        try:
+            out.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise ConfigError("--out", str(out), f"cannot be a folder: {error.strerror}; name another") from error
         return lambda: FileSink(out)
     if publish or p.config.stream.url.startswith("file:"):
         return open_stream(p.config, ()).sink

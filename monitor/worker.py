@@ -248,7 +248,8 @@ class Worker:
         started = time.monotonic()
         running.committed_at = running.refreshed_at = running.heard_at = started
         self._telemetry.committed_at = started
-        pipeline.process(Batch.empty(), wall_ms())
+        if loaded is not None:  # else time begins with the first event, if there is one
+            pipeline.process(Batch.empty(), wall_ms())
         self._relay.allow(claim.epoch)
         self._holds.clear()
         self._telemetry.set_ready(ready=True)

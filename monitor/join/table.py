@@ -35,7 +35,8 @@ from monitor.join.rows import (
 )
 from monitor.join.slots import ANSWER, BESIDE, GONE, MET, OUTCOME, Slots
 
-NO_OUTCOME = 1 << 16  # note of a closed key that met no outcome; otherwise 16 bits that tell actuals apart
+# Notes of closed keys: 16 bits that tell actual values apart; met no outcome; or, above that, met it too late.
+NO_OUTCOME = 1 << 16
 VACATED = 1 << 17  # only in the log: the key is unknown again, its next event is the first
 _ROUNDS = 32  # rows of a request beyond so many in one batch are processed one at a time
 _SWEEPS = 16  # calls of `expire` that look at all slots once
@@ -337,7 +338,7 @@ class JoinTable:
         late = open_ & ~answered & ~waiting & was_lost & ~was_met
         if late.any():
             batch.verdict[row[late]] = Verdict.LATE
-            self._close(cell[late], rows.lo[row[late]], _tag(actual[late]))
+            self._close(cell[late], rows.lo[row[late]], _late(_tag(actual[late])))
             self.slots.give_up(slot[late])
         rest = (value == VACANT) | (open_ & ~answered & ~waiting & ~late)
         if rest.any():
@@ -351,9 +352,10 @@ class JoinTable:
         row, cell = row[closed], cell[closed]
         note, tag = note_of(self.index.value[cell]), _tag(rows.payload["value"][row])
         late = note == NO_OUTCOME
-        batch.verdict[row] = np.where(late, Verdict.LATE, np.where(note == tag, Verdict.DUPLICATE, Verdict.CONFLICT))
+        same = np.where(note > NO_OUTCOME, note == _late(tag), note == tag)
+        batch.verdict[row] = np.where(late, Verdict.LATE, np.where(same, Verdict.DUPLICATE, Verdict.CONFLICT))
         # From now on the request has had its outcome: the next one is a repeat or a conflict.
-        self._close(cell[late], rows.lo[row[late]], tag[late])
+        self._close(cell[late], rows.lo[row[late]], _late(tag[late]))
 
     def _wait(self, rows: JoinRows, row: I64, cell: I64, met: Bools) -> None:
         fresh = self.index.value[cell] < 0
@@ -620,6 +622,11 @@ def _tag(actual: F64) -> I64:
     """16 bits that tell actual values apart."""
     mixed: U64 = _bits(actual) * np.uint64(0x9E3779B97F4A7C15)
     return (mixed >> np.uint64(48)).astype(np.int64)
+
+
+def _late(tag: I64) -> I64:
+    """The note of a key whose outcome was late; what it was is told apart a little less well."""
+    return NO_OUTCOME | np.maximum(tag, 1)
 
 
 def _concatenated(parts: Sequence[tuple[Any, ...]], kinds: tuple[type[np.generic], ...]) -> list[NDArray[Any]]:

@@ -150,5 +150,5 @@ def _first_time(lines: Iterable[bytes]) -> int | None:
 def _time_field(line: bytes) -> str | int | float | None:
     try:
         return _decode(line).time
-    except (msgspec.MsgspecError, RecursionError):
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         return None

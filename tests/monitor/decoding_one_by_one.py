@@ -87,7 +87,8 @@ class OneByOne:
         texts = {name: event.get(name) for name in ("assigned", "segment", "error")}
         for value in texts.values():
             refuse_if(value is not None and (not isinstance(value, str) or len(value) > most))
-        said["segment"], said["failed"] = texts["segment"] or "", texts["error"] is not None
+        said["segment"] = texts["segment"] or ""
+        said["failed"] = texts["error"] is not None and (texts["error"] != "" or event.get("prediction") is None)
         said["contaminated"] = bool(texts["assigned"]) and (
             texts["assigned"] != said["version"] and said["served_by"] == "primary"
         )

@@ -166,11 +166,12 @@ def test_an_event_with_an_error_needs_no_prediction() -> None:
     assert math.isnan(events.value[0])
 
 
-def test_an_empty_class_name_is_an_error_all_the_same() -> None:
-    """What says that it failed has failed, even where it does not say how."""
-    events, _ = decode(a_prediction(prediction=None, error=""))
+@pytest.mark.parametrize(("predicted", "failed"), [(None, True), (0.5, False)])
+def test_an_empty_class_name_is_an_error_where_there_is_no_prediction(predicted: float | None, failed: bool) -> None:
+    """What says that it failed has failed, even where it does not say how; others leave a field empty."""
+    events, _ = decode(a_prediction(prediction=predicted, error=""))
 
-    assert events.failed.tolist() == [True]
+    assert events.failed.tolist() == [failed]
 
 
 def test_unknown_fields_are_ignored() -> None:

@@ -410,6 +410,8 @@ def test_a_champion_that_is_configured_anew_is_decided_once(tmp_path: Path) -> N
 
     told = run.told()
     assert [(d["reason"], d["champion"]) for d in told.decisions()] == [("initial", "v1"), ("config", "v7")]
+    # By the time of the stream, as in a replay, though the daemon was started at quite another one.
+    assert [d["issued_at"] < "2023-11-15" for d in told.decisions()] == [True, True]
 
 
 def test_an_alert_of_a_rule_that_is_gone_is_resolved(tmp_path: Path) -> None:

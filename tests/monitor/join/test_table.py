@@ -120,11 +120,12 @@ def test_an_outcome_before_its_prediction_waits_and_then_joins() -> None:
     assert (table.counts.joined, table.waiting) == (1, 0)
 
 
-def test_an_outcome_after_expiry_is_late_and_its_repeat_a_duplicate() -> None:
+@pytest.mark.parametrize(("first", "other"), [(1.0, 0.0), (0.0, 1.0)])
+def test_an_outcome_after_expiry_is_late_and_its_repeat_a_duplicate(first: float, other: float) -> None:
     table = JoinTable(100, 100)
     put(table, Event(1, 10, 10, 0.0, variant=1))
 
-    assert put(table, Event(1, 200, 200, 1.0), Event(1, 201, 201, 1.0), Event(1, 202, 202, 0.0)) == [
+    assert put(table, Event(1, 200, 200, first), Event(1, 201, 201, first), Event(1, 202, 202, other)) == [
         "LATE", "DUPLICATE", "CONFLICT",
     ]  # fmt: skip
     assert (table.counts.late, table.counts.expired, table.counts.joined) == (1, 1, 0)

@@ -129,7 +129,7 @@ class TestMerging:
 
     def test_a_line_without_a_readable_time_goes_with_the_line_before(self, tmp_path: Path) -> None:
         """The first one of a file goes first of all. None of them holds the others up."""
-        write(tmp_path / "a.jsonl", b"", at(5), b"not json", b'{"time": true}', at(9))
+        write(tmp_path / "a.jsonl", b"", at(5), b"not json", b'{"time": "\xff"}', at(9))
         write(tmp_path / "b.jsonl", at(1), at(6))
 
         with reading(tmp_path, "a", "b") as source:
