@@ -32,6 +32,13 @@ class Distance:
 
 
 @dataclass(frozen=True, slots=True)
+class Transport(Distance):
+    """A Wasserstein distance. `inner` is the part of it between the outermost points of the reference."""
+
+    inner: FloatArray
+
+
+@dataclass(frozen=True, slots=True)
 class Window:
     """A window's counts per cell, with their running sums, which start anew with each feature."""
 
@@ -67,7 +74,7 @@ class NumericDistances:
         value = np.maximum.reduceat(gap, self._starts) if len(gap) else np.zeros(0)
         return Distance(self._defined(value, window.events), self._ks_error)
 
-    def wasserstein(self, window: Window, positions: IntArray) -> Distance:
+    def wasserstein(self, window: Window, positions: IntArray) -> Transport:
         """Wasserstein-1 in standard deviations of the reference; NaN where that is constant.
 
         Exact in every gap in which the functions do not cross. Where they do, the mean position of the
@@ -86,12 +93,15 @@ class NumericDistances:
         slack = np.maximum(widest - area[crossed], 0.0) / 2
         area[crossed] += slack
         area *= gaps.width
+        area[gaps.tails] = 0.0
+        inner = _sums(area, gaps.starts)
         area[gaps.tails] = at[gaps.tails] / (TAIL_STEPS * n[gaps.tails])
         value = _sums(area, gaps.starts)
         error = np.bincount(gaps.feature[crossed], slack * gaps.width[crossed], minlength=len(value))
         usable = np.where(self._cells.sd > 0, value, np.nan)
         rounding = 1 / TAIL_STEPS
-        return Distance(self._defined(usable, window.events), error + gaps.reference_error + rounding)
+        stated = error + gaps.reference_error + rounding
+        return Transport(self._defined(usable, window.events), stated, inner)
 
     def psi(self, window: Window) -> tuple[Distance, IntArray]:
         """(population stability index in nats, number of bins) per feature.
@@ -133,8 +143,8 @@ class _Gaps:
         for f, r in enumerate(cells.references):
             if r.sd > 0:
                 first = self.starts[f] + 1
-                # Divided first: two points may lie further apart than the largest float.
-                self.width[first : first + len(r.points) - 1] = np.diff(r.points / r.sd)
+                # Halved first: two points may lie further apart than the largest float.
+                self.width[first : first + len(r.points) - 1] = np.diff(r.points / 2) / r.sd * 2
         self.reference_error = np.array([r.w1_error / r.sd if r.sd > 0 else 0.0 for r in cells.references])
 
 

@@ -10,11 +10,43 @@ Manku, Rajagopalan & Lindsay (1998).
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 
 from detectors.types import FloatArray, IntArray
 
+ROUNDING = 1e-14  # of the largest magnitude: a standard deviation below it is noise of arithmetic
 CAPACITY = 1 << 16  # 12 buffers of 512 KiB hold 10**8 rows with a rank error of 4e-5
+
+
+@dataclass(frozen=True, slots=True)
+class _Moments:
+    """Count, mean and squared deviations of values in units of the largest magnitude, so that 1e300 has a square."""
+
+    n: int = 0
+    unit: float = 0.0
+    mean: float = 0.0
+    squares: float = 0.0
+
+    @staticmethod
+    def of(values: FloatArray) -> _Moments:
+        if not len(values):
+            return _Moments()
+        unit = float(np.abs(values).max()) or 1.0
+        scaled = values / unit
+        mean = float(scaled.mean())
+        return _Moments(len(values), unit, mean, float(((scaled - mean) ** 2).sum()))
+
+    def __add__(self, other: _Moments) -> _Moments:
+        """Of both together (Chan, Golub & LeVeque, 1983)."""
+        if not self.n or not other.n:
+            return self if self.n else other
+        n, unit = self.n + other.n, max(self.unit, other.unit)
+        a, b = self.unit / unit, other.unit / unit
+        apart = other.mean * b - self.mean * a
+        squares = self.squares * a**2 + other.squares * b**2 + apart**2 * self.n * other.n / n
+        return _Moments(n, unit, self.mean * a + apart * other.n / n, squares)
 
 
 class QuantileSummary:
@@ -29,7 +61,16 @@ class QuantileSummary:
         self._levels: list[FloatArray | None] = []  # at most one full buffer a level
         self._upward = True  # whether the next collapse rounds ranks up: alternating cancels the bias
         self._error = [0, 0]  # ranks by which an estimate may be too low, too high
+        self._moments = _Moments()  # of full buffers: where those end does not depend on batches
         self.rows = 0
+
+    @property
+    def sd(self) -> float:
+        """Standard deviation of all rows; 0 where they differ by no more than rounding."""
+        loose = np.concatenate(self._loose) if self._loose else np.zeros(0)
+        all_rows = self._moments + _Moments.of(loose)
+        sd = float(np.sqrt(all_rows.squares / all_rows.n)) if all_rows.n else 0.0
+        return sd * all_rows.unit if sd > ROUNDING else 0.0
 
     @property
     def rank_error(self) -> float:
@@ -52,7 +93,9 @@ class QuantileSummary:
         rows = np.concatenate(self._loose)
         full = len(rows) // self._capacity * self._capacity
         for start in range(0, full, self._capacity):
-            self._put(np.sort(rows[start : start + self._capacity]), 0)
+            buffer = np.sort(rows[start : start + self._capacity])
+            self._moments += _Moments.of(buffer)
+            self._put(buffer, 0)
         self._loose, self._loose_rows = [rows[full:]], len(rows) - full
 
     def _put(self, buffer: FloatArray, level: int) -> None:

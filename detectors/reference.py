@@ -17,7 +17,7 @@ from typing import Any, cast
 import numpy as np
 
 from detectors.dispersion import BlockVariance, Dispersion
-from detectors.quantiles import CAPACITY, QuantileSummary, distance_between, mid_block_points
+from detectors.quantiles import CAPACITY, ROUNDING, QuantileSummary, distance_between, mid_block_points
 from detectors.saved import DamagedError, pack, unpack
 from detectors.types import BoolArray, FloatArray, IntArray
 
@@ -48,6 +48,7 @@ class NumericReference:
     missing: int
     ks_error: float = 0.0
     w1_error: float = 0.0
+    spread: float | None = None  # standard deviation of the rows; None: not known, taken from the points
     dispersion: Dispersion = field(default_factory=Dispersion)
     missing_dispersion: Dispersion = field(default_factory=Dispersion)
 
@@ -58,8 +59,8 @@ class NumericReference:
 
     @property
     def sd(self) -> float:
-        """Of the points; 0 where they differ by no more than rounding."""
-        return _mean_and_sd(self.points, self.weights)[1]
+        """Of the rows; 0 where they differ by no more than rounding."""
+        return _mean_and_sd(self.points, self.weights)[1] if self.spread is None else self.spread
 
     @property
     def constant(self) -> bool:
@@ -140,7 +141,9 @@ class Profile:
             }
             if isinstance(f, NumericReference):
                 arrays[f"{i}.points"], arrays[f"{i}.weights"] = f.points, f.weights
-                features.append({"kind": "numeric", "ks_error": f.ks_error, "w1_error": f.w1_error, **common})
+                features.append(
+                    {"kind": "numeric", "ks_error": f.ks_error, "w1_error": f.w1_error, "spread": f.spread, **common}
+                )
             else:
                 arrays[f"{i}.counts"] = f.counts
                 features.append(
@@ -222,7 +225,7 @@ def _mean_and_sd(points: FloatArray, weights: IntArray) -> tuple[float, float]:
     scaled = points / unit
     mean = float(share @ scaled)
     sd = float(np.sqrt(share @ (scaled - mean) ** 2))
-    return mean * unit, sd * unit if sd > 1e-9 else 0.0
+    return mean * unit, sd * unit if sd > ROUNDING else 0.0
 
 
 class DistributionPass:
@@ -283,6 +286,7 @@ class DistributionPass:
             missing=self._missing[name],
             ks_error=1 / (2 * self._points) + summary.rank_error if thinned else 0.0,
             w1_error=distance_between(values, weights, points, multiplicity) if thinned else 0.0,
+            spread=summary.sd,
         )
 
     def _categorical(self, name: str) -> CategoricalReference:

@@ -149,6 +149,10 @@ class WassersteinLaw:
         simulated = bridges @ steps.T
         self._scores = special.ndtri(1 - self._LEVELS)
         self._quantiles = np.quantile(simulated, 1 - self._LEVELS, axis=0).T
+        # How far one event can lie from the mean, in deviations.
+        self._reach = [
+            float(max(r.points[-1] - r.mean, r.mean - r.points[0]) / r.sd) if r.sd > 0 else 0.0 for r in references
+        ]
 
     def p_value(self, feature: int, distance: float, size: float) -> float:
         """P(W1 ≥ distance) for an effective `pair_size`; at most ½, which is all that a verdict needs."""
@@ -158,7 +162,10 @@ class WassersteinLaw:
         known = self._quantiles[feature]
         if z <= known[-1]:
             return float(special.ndtr(-np.interp(z, known, self._scores, left=0.0)))
-        return float(special.ndtr(-(self._scores[-1] + (z - known[-1]))))
+        # Bernstein's correction: where few events carry most of the variance, sums of n are not yet normal.
+        excess = z - known[-1]
+        excess /= np.sqrt(1 + self._reach[feature] * excess / (3 * np.sqrt(size)))
+        return float(special.ndtr(-(self._scores[-1] + excess)))
 
 
 @lru_cache(maxsize=1)
@@ -178,7 +185,7 @@ def _quantile_steps(r: NumericReference, grid: int) -> FloatArray:
     ends = np.cumsum(r.weights) / r.weights.sum()
     # The rise between two points happens where the distribution function has the value between them.
     where = np.minimum((ends[:-1] * grid).astype(np.int64), grid - 1)
-    return np.bincount(where, np.diff(r.points / r.sd), minlength=grid).astype(np.float64)
+    return np.bincount(where, np.diff(r.points / 2) / r.sd * 2, minlength=grid).astype(np.float64)
 
 
 @dataclass(frozen=True, slots=True)

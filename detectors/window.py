@@ -105,14 +105,6 @@ class Window:
         """Sum of a vector over the window, None if no pane has it. The caller may not write to it."""
         return self._totals.get(name)
 
-    def sums(self) -> FloatArray:
-        """Sums over the window, added from the earliest pane on, so that equal panes give equal sums."""
-        total = np.zeros_like(self._slices[-1].sums)
-        with np.errstate(over="ignore", invalid="ignore"):
-            for piece in self._slices:
-                total += piece.sums
-        return total
-
     @property
     def events(self) -> int:
         """Accepted predictions in the window."""

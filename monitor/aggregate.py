@@ -120,7 +120,6 @@ class Panes:
     def __init__(self, user_metric: Callable[[str], int | None]) -> None:
         self._open: dict[tuple[int, int], OpenPane] = {}
         self._user_metric = user_metric
-        self.offset: dict[int, float] = {}  # by variant: the first value, so that squares keep their digits
 
     # -- adding ------------------------------------------------------------------------------------------
 
@@ -138,19 +137,11 @@ class Panes:
 
     def add(self, answers: Answers, place: Callable[[int, IntArray], Mapping[str, Counts]]) -> None:
         """Count answers into their panes. `place` gives what is compared of a variant's rows of `answers`."""
-        self._meet_versions(answers)
         for variant, pane, rows in self.groups(answers.variant, answers.pane):
             held = self._pane(variant, pane, answers.time[rows])
-            self._tally(held, answers, rows, variant)
+            self._tally(held, answers, rows)
             for name, counts in place(variant, rows).items():
                 held.add(name, counts)
-
-    def _meet_versions(self, answers: Answers) -> None:
-        """The first value of a variant is the first of the stream, whatever pane it belongs to."""
-        known = np.flatnonzero(~np.isnan(answers.measured))
-        variants, first = np.unique(answers.variant[known], return_index=True)
-        for variant, value in zip(variants.tolist(), answers.measured[known[first]].tolist(), strict=True):
-            self.offset.setdefault(variant, value)
 
     def _pane(self, variant: int, pane: int, times: IntArray) -> OpenPane:
         first, last = int(times.min()), int(times.max())
@@ -160,7 +151,7 @@ class Panes:
         held.first_time, held.last_time = min(held.first_time, first), max(held.last_time, last)
         return held
 
-    def _tally(self, pane: OpenPane, answers: Answers, rows: IntArray, variant: int) -> None:
+    def _tally(self, pane: OpenPane, answers: Answers, rows: IntArray) -> None:
         tally = np.zeros(TALLY_SIZE, np.int64)
         tally[TALLY_AT[Tally.PREDICTIONS]] = len(rows)
         pane.events += len(rows)
@@ -173,8 +164,11 @@ class Panes:
         measured = answers.measured[rows]
         measured = measured[~np.isnan(measured)]
         if len(measured):
+            if not pane.sums[SUM_AT[Sum.VALUES]]:
+                pane.sums[SUM_AT[Sum.ORIGIN]] = measured[0]
+            pane.sums[SUM_AT[Sum.VALUES]] += len(measured)
             with np.errstate(over="ignore"):
-                measured = measured - self.offset[variant]
+                measured = measured - pane.sums[SUM_AT[Sum.ORIGIN]]
             self._sum(pane, tally, Tally.VALUES, Sum.VALUE, Sum.VALUE_SQUARED, measured)
         batch_ms = answers.batch_ms[rows]
         batch_ms = batch_ms[~np.isnan(batch_ms)]

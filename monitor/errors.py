@@ -94,6 +94,14 @@ class TopicsMissing(StreamError):
         super().__init__(f"missing topics: {', '.join(topics)}; `driftd topics --create` makes them", retryable=True)
 
 
+class MessageTooLarge(StreamError):
+    """A message, or several of them in one batch, is more than its topic takes."""
+
+    def __init__(self, topic: str, detail: str) -> None:
+        self.topic = topic
+        super().__init__(f"cannot publish to {topic}: {detail}; raise its max.message.bytes", retryable=False)
+
+
 class StoreError(DriftdError):
     """The database failed."""
 

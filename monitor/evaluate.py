@@ -48,18 +48,17 @@ class HistoryRow:
 
 
 class Evaluator:
-    """Judges the windows of one model. `watches` and the offsets belong to the model and are read here."""
+    """Judges the windows of one model. `watches` belongs to the model and is read here."""
 
     def __init__(
         self,
         spec: ModelSpec,
         watches: Mapping[int, VersionWatch],
-        offsets: Mapping[int, float],
         normal: Normal,
         steering: Steering,
         records: Records,
     ) -> None:
-        self._spec, self._watches, self._offsets = spec, watches, offsets
+        self._spec, self._watches = spec, watches
         self._normal, self._steering, self._records = normal, steering, records
         self.rate: float | None = None  # events per ms, where a budget in time meets windows in events
         self._history: list[HistoryRow] = []
@@ -71,7 +70,7 @@ class Evaluator:
     ) -> None:
         """Judge the window of a version as it is now. `users` are the names of the user's own metrics."""
         window = AlertWindow(watch.window.start, watch.window.end, watch.window.events)
-        sums, estimates = watch.measured(self._offsets.get(watch.code, 0.0), users)
+        sums, estimates = watch.measured(users)
         watch.served_by = sums.served_by()
         if watch.outcomes is not None and outcome_panes is not None:
             agreement = watch.outcomes.agreement(*outcome_panes)
@@ -217,7 +216,7 @@ class Evaluator:
         def measured(rule: RuleSpec) -> Measured | None:
             champion = self._champion_for(watch)
             if champion is not None:
-                sums, estimates = champion.measured(self._offsets.get(champion.code, 0.0), users)
+                sums, estimates = champion.measured(users)
                 estimate = (
                     champion.metrics.get(rule.metric) if rule.metric == "agreement" else estimates.get(rule.metric)
                 )
@@ -225,7 +224,7 @@ class Evaluator:
                     return Measured(estimate, _counter(sums.latency) if rule.metric in QUANTILES else None)
             if not watch.baseline.complete:
                 return None
-            first, estimates = watch.baseline.metrics(self._offsets.get(watch.code, 0.0), users)
+            first, estimates = watch.baseline.metrics(users)
             found = estimates.get(rule.metric)
             return Measured(found, _counter(first.latency)) if found is not None else None
 
@@ -295,6 +294,7 @@ class Evaluator:
         coverage = estimates.get("coverage")
         if coverage is None or not (final or "label_delay_s" in estimates):
             return None
+        joined = int(coverage.hits or 0)
         named = list(estimates.items())
         return HistoryRow(
             watch.version,
@@ -303,7 +303,7 @@ class Evaluator:
             window.end,
             tuple(("", name) for name, _ in named),
             tuple(e.value for _, e in named),
-            tuple(e.n for _, e in named),
+            tuple(joined if (m := METRICS.get(name)) is not None and m.of_quality else e.n for name, e in named),
             coverage.value,
         )
 

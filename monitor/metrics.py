@@ -119,17 +119,19 @@ class Estimate:
         return Estimate(hits / n, n, hits=hits)
 
     @staticmethod
-    def mean(total: float, squares: float, n: int, offset: float = 0.0) -> Estimate:
-        """From the sum and the sum of squares of values less `offset`."""
+    def mean(total: float, squares: float, n: int, origin: float = 0.0) -> Estimate:
+        """From the sum and the sum of squares of values less `origin`."""
         total, squares = float(total), float(squares)  # numpy's own floats warn where these overflow
         mean = total / n
-        spread = max(squares - total * mean, 0.0) / (n - 1) if n > 1 else float("nan")
-        return Estimate(mean + offset, n, spread / n)
+        # What is left of two large numbers is no less than their rounding: no certainty comes of it.
+        spread = max(squares - total * mean, _EPSILON * squares) / (n - 1) if n > 1 else float("nan")
+        return Estimate(mean + origin, n, spread / n)
 
 
 # -- latency: a histogram with cells of equal ratio -----------------------------------------------------
 
 LATENCY_ERROR: Final = 0.01
+_EPSILON: Final = 4 * float(np.finfo(np.float64).eps)
 _RATIO: Final = (1 + LATENCY_ERROR) / (1 - LATENCY_ERROR)
 _SHORTEST_MS, _LONGEST_MS = 1e-3, 1e8
 LATENCY_CELLS: Final = int(np.ceil(np.log(_LONGEST_MS / _SHORTEST_MS) / np.log(_RATIO))) + 2
@@ -185,8 +187,14 @@ USER_METRICS: Final = 16  # places for the user's own; also the default of the l
 
 
 class Sum(StrEnum):
-    """Floating-point sums of a pane, in order. Values are taken less the variant's offset."""
+    """Floating-point sums of a pane, in order.
 
+    Values are taken less the first one of the pane (`ORIGIN`), so that squares keep their digits whatever came
+    before; how many there are (`VALUES`) stands here too, because panes are weighted by it.
+    """
+
+    ORIGIN = "origin"
+    VALUES = "values"
     VALUE = "value"
     VALUE_SQUARED = "value_squared"
     BATCH_MS = "batch_ms"
@@ -201,6 +209,8 @@ class Sum(StrEnum):
 
 SUMS: Final = tuple(Sum)
 SUM_AT: Final[Mapping[Sum, int]] = MappingProxyType({name: i for i, name in enumerate(SUMS)})
+_OF_VALUES: Final = tuple(SUM_AT[name] for name in (Sum.ORIGIN, Sum.VALUES, Sum.VALUE, Sum.VALUE_SQUARED))
+_AT_VALUES: Final = SUM_AT[Sum.VALUES]
 SUMS_SIZE: Final = len(SUMS) + 2 * USER_METRICS  # then the sum and the squares of each user metric
 TALLY_SIZE: Final = len(TALLY) + USER_METRICS + len(SERVED_BY)  # then their numbers, then who served
 
@@ -212,7 +222,6 @@ class AnswerSums:
     tally: IntArray
     sums: FloatArray
     latency: IntArray
-    offset: float
 
     def count(self, name: Tally) -> int:
         """One of the counts."""
@@ -222,8 +231,25 @@ class AnswerSums:
         """Answers by the level that gave them."""
         return dict(zip(SERVED_BY, self.tally[-len(SERVED_BY) :].tolist(), strict=True))
 
-    def _mean(self, n: int, total: Sum, squares: Sum, offset: float = 0.0) -> Estimate:
-        return Estimate.mean(float(self.sums[SUM_AT[total]]), float(self.sums[SUM_AT[squares]]), n, offset)
+    def _mean(self, n: int, total: Sum, squares: Sum, origin: float = 0.0) -> Estimate:
+        return Estimate.mean(float(self.sums[SUM_AT[total]]), float(self.sums[SUM_AT[squares]]), n, origin)
+
+
+def joined_sums(pieces: Sequence[FloatArray]) -> FloatArray:
+    """The sums of several panes as those of one whose origin is the mean (Chan, Golub & LeVeque, 1983).
+
+    Added from the earliest on, so that equal panes give equal sums.
+    """
+    stacked = np.array(pieces, np.float64).reshape(-1, SUMS_SIZE)
+    with np.errstate(over="ignore", invalid="ignore"):
+        total: FloatArray = stacked.cumsum(axis=0)[-1]
+        origin, n, value, squares = (stacked[stacked[:, _AT_VALUES] > 0][:, at] for at in _OF_VALUES)
+        if len(n):
+            away = origin - origin[0] + value / n
+            mean = float(n @ away) / float(n.sum())
+            within = np.maximum(squares - value * value / n, 0.0)
+            total[list(_OF_VALUES)] = origin[0] + mean, n.sum(), 0.0, within.sum() + n @ (away - mean) ** 2
+    return total
 
 
 def answer_metrics(window: AnswerSums, user_metrics: Sequence[str]) -> dict[str, Estimate]:
@@ -243,7 +269,7 @@ def answer_metrics(window: AnswerSums, user_metrics: Sequence[str]) -> dict[str,
         if count := window.count(tally):
             found[name] = window._mean(count, total, squares)
     if count := window.count(Tally.VALUES):
-        mean = window._mean(count, Sum.VALUE, Sum.VALUE_SQUARED, window.offset)
+        mean = window._mean(count, Sum.VALUE, Sum.VALUE_SQUARED, float(window.sums[SUM_AT[Sum.ORIGIN]]))
         found["prediction_mean"] = mean
         if count > 1:
             found["prediction_sd"] = Estimate(float(np.sqrt(mean.variance * count)), count)

@@ -169,7 +169,7 @@ class ModelMonitor:
         self.normal = Normal(spec, limits, labels)
         self.records = Records()
         self.steering = Steering(spec.name, spec.serving, f"{spec.name}/0", self.records)
-        self.evaluator = Evaluator(spec, self.watches, self.panes.offset, self.normal, self.steering, self.records)
+        self.evaluator = Evaluator(spec, self.watches, self.normal, self.steering, self.records)
         self._no_data = SimpleEpisode(Subject(spec.name, "", AlertKind.NO_DATA))
         self.configured_reference: str | None = None  # hash of the file that was last put in force
         self.last_event: int | None = None
@@ -519,7 +519,7 @@ class ModelMonitor:
             if not held.events:
                 continue
             whole_window = watch.window.with_partial(slice_of(pane, held, 0))
-            _, estimates = watch.measured(self.panes.offset.get(variant, 0.0), self._user_names(), whole_window)
+            _, estimates = watch.measured(self._user_names(), whole_window)
             seen = AlertWindow(whole_window.start, whole_window.end, whole_window.events)
             self.evaluator.partial_row(watch, seen, estimates)
             if watch.outcomes is not None and self.spec.outcomes is not None:
@@ -609,7 +609,6 @@ class ModelMonitor:
             "records": self.records.state(),
             "steering": self.steering.state(),
             "versions": {str(variant): watch.state() for variant, watch in self.watches.items()},
-            "offsets": {str(variant): offset for variant, offset in self.panes.offset.items()},
         }
 
     def restore(self, stored: StoredModel) -> None:
@@ -626,7 +625,6 @@ class ModelMonitor:
         self._no_data.restore(state["no_data"])
         self.records.restore(state["records"])
         self._configured = self.steering.restore(state["steering"])
-        self.panes.offset.update({int(variant): offset for variant, offset in state["offsets"].items()})
         for code, saved in state["versions"].items():
             watch = self.watch(int(code))
             watch.restore(saved)
@@ -660,7 +658,6 @@ class ModelMonitor:
         if not same_answers:
             detail = "task or positive class changed: windows begin anew, and so do baselines of answers and quality"
             self.normal.forget_answers()
-            self.panes.offset.clear()
         for watch in self.watches.values():
             watch.counted = watch.landed = 0
             if not same_answers:

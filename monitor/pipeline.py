@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detectors.saved import DamagedError
-from detectors.types import BoolArray, IntArray
+from detectors.types import BoolArray, FloatArray, IntArray
 from fallback.types import Decision
 from monitor.alerting.daemon import DaemonAlerts
 from monitor.alerting.records import AlertRecord, AlertStatus
@@ -369,7 +369,7 @@ class Pipeline:
             variant=variant[mine],
             pane=column["pane"][slot].astype(np.int64),
             predicted=column["value"][slot],
-            score=column["score"][slot].astype(np.float64),
+            score=_shortest(column["score"][slot]),
             actual=pairs.actual[mine],
             time=pairs.outcome_time[mine],
             delay=(pairs.outcome_time[mine] - column["time"][slot]) / 1000,
@@ -586,3 +586,11 @@ def _is_prediction(raw: bytes | None, model: str) -> bool:
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, MemoryError):
         return False
     return seen.type == "prediction" and seen.model == model
+
+
+def _shortest(score: NDArray[np.float32]) -> FloatArray:
+    """Scores that waited as 32-bit floats: 0.7 is 0.7 again, and not 0.69999999, in another bin of calibration."""
+    exact = score.astype(np.float64)
+    rounded = np.round(exact, 7)
+    result: FloatArray = np.where(rounded.astype(np.float32) == score, rounded, exact)
+    return result

@@ -55,7 +55,7 @@ class Total(IntEnum):
     FOURTH = 2
     RELATIVE = 3
     RELATIVE_SQUARE = 4
-    ACTUAL = 5  # less the variant's offset
+    ACTUAL = 5  # less the pane's origin
     ACTUAL_SQUARE = 6
     LOG_LOSS = 7
     LOG_LOSS_SQUARE = 8
@@ -63,6 +63,7 @@ class Total(IntEnum):
     BRIER_SQUARE = 10
     DELAY = 11  # seconds
     DELAY_SQUARE = 12
+    ORIGIN = 13  # the first actual value of the pane, which its own are taken less of
 
 
 _BIN_EVENTS: Final = len(Count)
@@ -104,7 +105,6 @@ class OutcomeTable:
         self._baseline_n = baseline_n
         self.listed = listed
         self._unlisted = _unlisted(listed)
-        self.offset: float | None = None  # the first actual value: sums of squares keep their digits
         self._row: dict[int, int] = {}
         self._pane = np.zeros(16, np.int64)
         self._count = np.zeros((16, COUNTS), np.int64)
@@ -160,6 +160,9 @@ class OutcomeTable:
         self._sum(rows, Total.DELAY, pairs.delay)
         self._sum(rows, Total.DELAY_SQUARE, pairs.delay**2)
         scored = ~np.isnan(pairs.predicted)
+        fresh, first = np.unique(rows[scored], return_index=True)
+        new = self._count[fresh, Count.SCORED] == 0
+        self._total[fresh[new], Total.ORIGIN] = pairs.actual[scored][first[new]]
         self._bump(rows[scored], Count.SCORED)
         at, predicted, actual = rows[scored], pairs.predicted[scored], pairs.actual[scored]
         if self.task is Task.REGRESSION:
@@ -176,14 +179,12 @@ class OutcomeTable:
         np.add.at(self._total.reshape(-1), rows * TOTALS + column, values)
 
     def _add_errors(self, rows: IntArray, predicted: FloatArray, actual: FloatArray) -> None:
-        if self.offset is None and len(actual):
-            self.offset = float(actual[0])
         with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
             square = (predicted - actual) ** 2
             self._sum(rows, Total.ABSOLUTE, np.abs(predicted - actual))
             self._sum(rows, Total.SQUARE, square)
             self._sum(rows, Total.FOURTH, square**2)
-            level = actual - (self.offset or 0.0)
+            level = actual - self._total[rows, Total.ORIGIN]
             self._sum(rows, Total.ACTUAL, level)
             self._sum(rows, Total.ACTUAL_SQUARE, level**2)
             relative = actual != 0
@@ -294,7 +295,8 @@ class OutcomeTable:
             found["label_delay_s"] = Estimate.mean(total[Total.DELAY], total[Total.DELAY_SQUARE], joined)
         if count[Count.SCORED]:
             if self.task is Task.REGRESSION:
-                found |= _regression_metrics(count, total)
+                spread = _spread(self._count[mine, Count.SCORED], self._total[mine])
+                found |= _regression_metrics(count, total, spread)
             else:
                 found |= self._label_metrics(count, total, first, last)
         found = {name: estimate for name, estimate in found.items() if name not in self._unlisted}
@@ -440,7 +442,19 @@ def _unlisted(listed: Collection[str] | None) -> frozenset[str]:
 # -- formulas --------------------------------------------------------------------------------------------
 
 
-def _regression_metrics(count: IntArray, total: FloatArray) -> dict[str, Estimate]:
+def _spread(n: IntArray, total: FloatArray) -> float:
+    """Variance of the actual values of some panes: within them, and between (Chan, Golub & LeVeque, 1983)."""
+    used = n > 0
+    n, total = n[used], total[used]
+    with np.errstate(over="ignore", invalid="ignore"):
+        mean = total[:, Total.ACTUAL] / n
+        within = np.maximum(total[:, Total.ACTUAL_SQUARE] - total[:, Total.ACTUAL] * mean, 0.0).sum()
+        mean = total[:, Total.ORIGIN] - total[0, Total.ORIGIN] + mean
+        between = n @ (mean - n @ mean / n.sum()) ** 2
+    return float(within + between) / int(n.sum())
+
+
+def _regression_metrics(count: IntArray, total: FloatArray, spread: float) -> dict[str, Estimate]:
     n = int(count[Count.SCORED])
     square = Estimate.mean(total[Total.SQUARE], total[Total.FOURTH], n)
     root = float(np.sqrt(square.value))
@@ -449,8 +463,6 @@ def _regression_metrics(count: IntArray, total: FloatArray) -> dict[str, Estimat
         "mse": square,
         "rmse": Estimate(root, n, square.variance / (4 * square.value) if root > 0 else 0.0),
     }
-    mean = float(total[Total.ACTUAL]) / n
-    spread = float(total[Total.ACTUAL_SQUARE]) / n - mean * mean
     if n > 1 and spread > 0:
         # The variance of the actual values is taken as known: the errors are what varies.
         found["r2"] = Estimate(1 - square.value / spread, n, square.variance / spread / spread)
@@ -519,11 +531,23 @@ def _roc_auc(
     return Estimate(auc, int(m + n), variance)
 
 
+_SEVEN_DIGITS: Final = np.uint32(0xFFFE0000)  # of a 32-bit float: sign, exponent, the first and six more
+
+
 def _binned_bits(bits: NDArray[np.uint32]) -> NDArray[np.uint32]:
     """The same of scores as the bits of 32-bit floats."""
     return _binned(bits.view(np.float32).astype(np.float64)).astype(np.float32).view(np.uint32)
 
 
 def _binned(score: FloatArray) -> FloatArray:
-    """Middles of AUC_SCORES bins of equal width: the AUC moves by at most half the share of pairs in one bin."""
-    return (np.minimum(np.floor(score * AUC_SCORES), AUC_SCORES - 1) + 0.5) / AUC_SCORES
+    """Scores whose distance from the nearer end, 0 or 1, is cut to 7 binary digits: near an end bins are narrow.
+
+    At most AUC_SCORES of them. The AUC moves by at most half the share of pairs of a positive and a negative in one
+    bin, whose odds differ by less than a sixty-fourth part.
+    """
+    score = score.astype(np.float32).astype(np.float64)
+    near = np.minimum(score, 1 - score).astype(np.float32)  # exact: from 1/2 on scores are multiples of 2**-24
+    near = (near.view(np.uint32) & _SEVEN_DIGITS).view(np.float32).astype(np.float64)
+    near[near < 2.0**-30] = 0.0
+    result: FloatArray = np.where(score < 0.5, near, 1 - near)
+    return result

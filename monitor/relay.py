@@ -12,14 +12,14 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import structlog
 from sqlalchemy.engine import Engine
 
 from monitor.clock import wall_ms
-from monitor.errors import DriftdError, StoreError, StreamError
+from monitor.errors import DriftdError, MessageTooLarge, StoreError, StreamError
 from monitor.store import reader
 from monitor.store.outbox import Outbox, Outgoing
 from monitor.stream.types import Message, Sink
@@ -44,6 +44,19 @@ class RelaySpec:
 def stamped(value: bytes, now: int) -> bytes:
     """A record with the time at which it is published: the only field in which two copies may differ."""
     return value[:-1] + b',"published_at":"' + format_time(now).encode() + b'"}'
+
+
+def cut(message: Outgoing) -> Outgoing | None:
+    """A message without what can be missed: a dead letter's bytes, an alert's distributions. None: there is nothing."""
+    document = json.loads(message.value)
+    if document.get("raw"):
+        document |= {"raw": "", "truncated": True}
+    elif any(feature["reference"]["counts"] for feature in document.get("features", ())):
+        none: dict[str, list[object]] = {"edges": [], "counts": []}
+        document["features"] = [{**feature, "reference": none, "current": none} for feature in document["features"]]
+    else:
+        return None
+    return replace(message, value=json.dumps(document, separators=(",", ":")).encode())
 
 
 class Relay:
@@ -148,11 +161,31 @@ class Relay:
         if not waiting:
             return False
         now = wall_ms()
-        self._send([self._message(m, now) for m in waiting])
-        self._outbox.remove(waiting, epoch)
-        self.published += len(waiting)
-        self._found -= len(waiting)
+        try:
+            self._send([self._message(m, now) for m in waiting])
+        except MessageTooLarge:
+            self._publish_apart(waiting, now, epoch)
+        else:
+            self._cross_off(waiting, epoch)
         return True
+
+    def _publish_apart(self, waiting: Sequence[Outgoing], now: int, epoch: int | None) -> None:
+        """One by one: what together is too large for a topic may go apart, and what is so alone is cut."""
+        for m in waiting:
+            try:
+                self._send([self._message(m, now)])
+            except MessageTooLarge as error:
+                shorter = cut(m)
+                if shorter is None:
+                    raise
+                log.warning("relay.cut", kind=m.kind, key=m.key.decode(), bytes=len(m.value), error=str(error))
+                self._send([self._message(shorter, now)])
+            self._cross_off([m], epoch)
+
+    def _cross_off(self, sent: Sequence[Outgoing], epoch: int | None) -> None:
+        self._outbox.remove(sent, epoch)
+        self.published += len(sent)
+        self._found -= len(sent)
 
     def _message(self, m: Outgoing, now: int) -> Message:
         value = m.value if m.kind == "dead_letter" else stamped(m.value, now)

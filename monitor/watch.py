@@ -22,7 +22,7 @@ from monitor.alerting.episodes import DriftEpisode, SimpleEpisode
 from monitor.alerting.records import AlertKind, Subject
 from monitor.catalog import LEVELS, OTHER
 from monitor.concept import ConceptWatch
-from monitor.metrics import LATENCY_CELLS, SUMS_SIZE, TALLY_SIZE, AnswerSums, Estimate, answer_metrics
+from monitor.metrics import LATENCY_CELLS, SUMS_SIZE, TALLY_SIZE, AnswerSums, Estimate, answer_metrics, joined_sums
 from monitor.outcome_windows import OutcomeWindows
 from monitor.quality import OutcomeTable
 from monitor.rules import RuleState, Verdict
@@ -57,14 +57,14 @@ class AnswerBaseline:
         if self.complete:
             return
         self._events += piece.events
-        self._sums = self._sums + piece.sums
+        self._sums = joined_sums([self._sums, piece.sums])
         for name, total in (("tally", self._tally), ("latency", self._latency)):
             if name in piece.counts:
                 piece.counts[name].add_to(total)
 
-    def metrics(self, offset: float, user_metrics: Sequence[str]) -> tuple[AnswerSums, dict[str, Estimate]]:
+    def metrics(self, user_metrics: Sequence[str]) -> tuple[AnswerSums, dict[str, Estimate]]:
         """(sums, metrics) of these answers."""
-        sums = AnswerSums(self._tally, self._sums, self._latency, offset)
+        sums = AnswerSums(self._tally, self._sums, self._latency)
         return sums, answer_metrics(sums, user_metrics)
 
     def state(self) -> str:
@@ -128,11 +128,12 @@ class VersionWatch:
             self.outcomes = OutcomeTable(self.outcomes.task, self._baseline_n, self.outcomes.listed)
 
     def measured(
-        self, offset: float, user_metrics: Sequence[str], window: Window | None = None
+        self, user_metrics: Sequence[str], window: Window | None = None
     ) -> tuple[AnswerSums, dict[str, Estimate]]:
         """(sums, metrics) of the version's window, or of another one of it."""
         w = self.window if window is None else window
-        sums = AnswerSums(_total(w, "tally", TALLY_SIZE), w.sums(), _total(w, "latency", LATENCY_CELLS), offset)
+        pieces = joined_sums([piece.sums for piece in w])
+        sums = AnswerSums(_total(w, "tally", TALLY_SIZE), pieces, _total(w, "latency", LATENCY_CELLS))
         return sums, answer_metrics(sums, user_metrics)
 
     def count_check(self, said: str) -> None:
@@ -166,7 +167,6 @@ class VersionWatch:
             "health": asdict(self.health),
             "judged": self.windows.judged,
             "landed": self.landed,
-            "outcome_offset": self.outcomes.offset if self.outcomes else None,
             "metrics": {name: asdict(e) for name, e in self.metrics.items()},
             "outcome_metrics": {name: asdict(e) for name, e in self.outcome_metrics.items()},
             "served_by": self.served_by,
@@ -190,8 +190,6 @@ class VersionWatch:
             self.concept.restore(state["concept"])
         self.health = HealthState(Health(state["health"]["health"]), state["health"]["better_since"])
         self.landed = state["landed"]
-        if self.outcomes is not None:
-            self.outcomes.offset = state["outcome_offset"]
         self.metrics = {name: Estimate(**e) for name, e in state["metrics"].items()}
         self.outcome_metrics = {name: Estimate(**e) for name, e in state["outcome_metrics"].items()}
         self.served_by, self.skipped, self.checks = state["served_by"], state["skipped"], state["checks"]

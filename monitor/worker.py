@@ -38,7 +38,8 @@ log = structlog.get_logger(__name__)
 BATCH: Final = 5_000  # records polled and processed at a time
 _RECORDS_PER_COMMIT: Final = 60_000
 _POLL_S: Final = 0.1
-_REFRESH_S: Final = 30.0  # new partitions, recreated topics
+_REFRESH_S: Final = 3.0  # less than a usual lateness: new partitions, recreated topics
+_ASLEEP_S: Final = 2.0  # a loop that stood still for so long knows nothing of the ends of partitions
 _ASK_S: Final = 2.0  # ends of partitions, where records do not tell them
 _BACKOFF_S: Final = (0.1, 0.2, 0.5, 1.0, 2.0, 3.0)
 _SLOW_S: Final = 2.0  # a database that takes longer to answer is told of
@@ -73,7 +74,7 @@ class Watchdog(Protocol):
 
 def owner_name() -> str:
     """This process, told apart from any other on any host: host, process id, and when it was started."""
-    return f"{socket.gethostname()}/{os.getpid()}/{_started(os.getpid())}"
+    return f"{_place()}/{os.getpid()}/{_started(os.getpid())}"
 
 
 def is_gone(owner: str) -> bool:
@@ -83,9 +84,17 @@ def is_gone(owner: str) -> bool:
     """
     host, _, rest = owner.partition("/")
     pid, _, started = rest.partition("/")
-    if host != socket.gethostname() or not pid.isdigit():
+    if host != _place() or not pid.isdigit():
         return False
     return _started(int(pid)) != started
+
+
+def _place() -> str:
+    """Where process ids mean the same: two containers may share the name of a host and not see each other."""
+    try:
+        return f"{socket.gethostname()}@{Path('/proc/self/ns/pid').readlink()}"
+    except OSError:
+        return socket.gethostname()
 
 
 def _started(pid: int) -> str:
@@ -115,6 +124,7 @@ class _Running:
     refreshed_at: float = 0.0
     asked_at: float = 0.0
     heard_at: float = 0.0
+    read_at: float = 0.0
     reachable: bool = True
     gaps: list[Gap] = field(default_factory=list)  # not committed yet
 
@@ -246,7 +256,7 @@ class Worker:
         pipeline.daemon.resolve_all("the daemon began anew; what lasts is told again", pipeline.time or wall_ms())
         adopt(pipeline, self._spec.references, now if now >= 0 else wall_ms())
         started = time.monotonic()
-        running.committed_at = running.refreshed_at = running.heard_at = started
+        running.committed_at = running.refreshed_at = running.heard_at = running.read_at = started
         self._telemetry.committed_at = started
         if loaded is not None:  # else time begins with the first event, if there is one
             pipeline.process(Batch.empty(), wall_ms())
@@ -328,23 +338,37 @@ class Worker:
             self._reachable(running)
         started = time.perf_counter()
         before = len(running.pipeline.pending_dead_letters)
-        running.pipeline.process(batch, wall_ms(), self._idle(running, now))
+        running.pipeline.process(batch, wall_ms(), self._idle(running, batch))
         self._values["driftd_batch_seconds_total"] += time.perf_counter() - started
         self._values["driftd_batches_total"] += 1
         self._limit_refusals(running, before, now)
 
-    def _idle(self, running: _Running, now: float) -> set[Partition]:
-        """Partitions at whose end nothing has come for `idle_after`."""
-        running.ends |= running.source.ends()
+    def _idle(self, running: _Running, batch: Batch) -> set[Partition]:
+        """Partitions at whose end nothing has come for `idle_after`, or that could not be read for so long."""
+        now = time.monotonic()
+        if now - running.read_at > _ASLEEP_S:  # frozen, or without a database: what came meanwhile was not seen
+            running.quiet_since.clear()
+            self._ask_ends(running)
+        running.read_at = time.monotonic()
+        self._hear_ends(running)
+        here = {batch.partitions[i] for i in set(batch.source.tolist())}
         idle = set()
-        for partition, position in running.pipeline.positions.items():
+        for partition, position in running.source.positions().items():
             end = running.ends.get(partition)
-            if end is None or position < end or not running.reachable:
+            # One that cannot be read holds the others up no longer than one at whose end nothing comes.
+            stuck = partition in running.faulty and partition not in here
+            if not stuck and (partition in here or end is None or position < end or not running.reachable):
                 running.quiet_since.pop(partition, None)
                 continue
             if now - running.quiet_since.setdefault(partition, now) >= self._spec.idle_after_s:
                 idle.add(partition)
         return idle
+
+    @staticmethod
+    def _hear_ends(running: _Running) -> None:
+        """What came with records may be older than what was asked for: an end does not go back by it."""
+        for partition, end in running.source.ends().items():
+            running.ends[partition] = max(end, running.ends.get(partition, 0))
 
     def _limit_refusals(self, running: _Running, before: int, now: float) -> None:
         """A partition full of rubbish waits for the next minute rather than filling the dead-letter topic."""
@@ -357,6 +381,7 @@ class Worker:
                     name = _named(partition)
                     running.pipeline.daemon.resolve(f"refused {name}", f"{name} is read again", running.pipeline.time)
                 running.parked.clear()
+                self._free("refused")
         for letter in running.pipeline.pending_dead_letters[before:]:
             count = running.refused[letter.partition] = running.refused.get(letter.partition, 0) + 1
             if count > self._spec.dead_letters_per_minute and letter.partition not in running.parked:
@@ -366,23 +391,28 @@ class Worker:
                 log.error("worker.partition_parked", partition=name, refused=count, last_reason=letter.reason.value)
                 summary = f"{name} waits: {count} records refused in a minute, the last one {letter.reason.value}"
                 running.pipeline.daemon.fire(f"refused {name}", summary, running.pipeline.time)
+                self._hold("refused", f"{summary}; it holds stream time until it is read again")
 
     def _look_around(self, running: _Running) -> None:
         """What has to be asked for: the ends of quiet partitions, new partitions, commands."""
         now = time.monotonic()
         if now - running.heard_at > _ASK_S and now - running.asked_at > _ASK_S:
-            running.asked_at = now
-            try:
-                bounds = running.source.bounds(list(running.pipeline.positions))
-                running.ends |= {partition: end for partition, (_, end) in bounds.items()}
-                self._reachable(running)
-            except StreamError as error:
-                if not error.retryable:
-                    raise
-                self._unreachable(running, error)
+            self._ask_ends(running)
         if now - running.refreshed_at > _REFRESH_S and running.reachable:
             running.refreshed_at = now
             self._refresh(running)
+
+    def _ask_ends(self, running: _Running) -> None:
+        running.asked_at = time.monotonic()
+        try:
+            bounds = running.source.bounds(list(running.source.positions()))
+        except StreamError as error:
+            if not error.retryable:
+                raise
+            self._unreachable(running, error)
+            return
+        running.ends |= {partition: end for partition, (_, end) in bounds.items()}
+        self._reachable(running)
 
     def _refresh(self, running: _Running) -> None:
         """New partitions are read from their beginning; a topic made anew is refused."""
@@ -423,9 +453,13 @@ class Worker:
         running.gaps.append(Gap(partition, error.position, target))
         self._values["driftd_gap_records_total"] += max(target - error.position, 0)
         running.pipeline.positions[partition] = target
+        running.ends.pop(partition, None)
         running.source.seek(partition, target)
         name, now = f"gap {_named(partition)}", running.pipeline.time
-        running.pipeline.daemon.fire(name, f"{_named(partition)}: offsets {error.position} to {target} were lost", now)
+        lost = f"offsets {error.position} to {target} were lost"
+        if target <= error.position:
+            lost = f"offset {error.position} is not there any more, reading goes on at {target}"
+        running.pipeline.daemon.fire(name, f"{_named(partition)}: {lost}", now)
         running.pipeline.daemon.resolve(name, f"{_named(partition)} is read from offset {target} on", now)
 
     def _park_fault(self, running: _Running, error: PartitionFault) -> None:
@@ -514,7 +548,7 @@ class Worker:
                 float(max(running.ends[p] - at, 0)) if p in running.ends else None,
                 p in running.parked or p in running.faulty,
             )
-            for p, at in pipeline.positions.items()
+            for p, at in running.source.positions().items()
         }
         mistyped = {m.spec.name: m.normal.mistyped for m in pipeline.models}
         self._telemetry.publish(Snapshot(pipeline.status(), values, lags, mistyped))

@@ -18,6 +18,7 @@ from detectors.comparison import Evidence
 from monitor.spec import Severity
 from monitor.times import format_time
 
+_LARGEST: Final = 900_000  # bytes of an alert's features
 SCHEMA: Final = 1
 
 
@@ -124,6 +125,19 @@ class MetricEvidence:
         }
 
 
+def _fitting(features: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Brokers take a mebibyte: of hundreds of features only the most important ones show their distributions."""
+    none: dict[str, Any] = {"edges": [], "counts": []}
+    room = _LARGEST - sum(len(json.dumps({**f, "reference": none, "current": none})) for f in features)
+    fitted = []
+    for feature in features:
+        size = len(json.dumps([feature["reference"], feature["current"]]))
+        fits = size <= room
+        room -= size if fits else 0
+        fitted.append(feature if fits else {**feature, "reference": none, "current": none})
+    return fitted
+
+
 def _finite(value: float | None) -> float | None:
     """JSON has no infinity, and the square of a large error may be one."""
     return None if value is None or not math.isfinite(value) else value
@@ -177,7 +191,7 @@ class AlertRecord:
             "ends_at": None if self.ends_at is None else format_time(self.ends_at),
             "issued_at": format_time(self.issued_at),
             "window": window,
-            "features": [feature.document() for feature in self.features],
+            "features": _fitting([feature.document() for feature in self.features]),
             "metric": self.metric.document() if self.metric else None,
             "rule": self.subject.name or None,
         }

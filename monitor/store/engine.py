@@ -96,7 +96,7 @@ def connect(url: str, *, read_only: bool = False) -> Engine:
     """
     try:
         parsed = sa.make_url(url)
-    except SQLAlchemyError:
+    except (SQLAlchemyError, ValueError):
         raise ConfigError("store.url", None, "is not a database URL, such as sqlite:///driftd.db") from None
     match parsed.get_backend_name():
         case "sqlite":

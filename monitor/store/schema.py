@@ -51,7 +51,11 @@ def upgrade(engine: Engine) -> str:
 
 
 def is_current(engine: Engine) -> bool:
-    """Whether the tables are there as this release needs them."""
-    head = ScriptDirectory.from_config(alembic_config()).get_current_head()
+    """Whether the tables are there as this release needs them. Raises `SchemaTooNew`."""
+    script = ScriptDirectory.from_config(alembic_config())
+    head = script.get_current_head() or ""
     with translated(), engine.begin() as connection:
-        return MigrationContext.configure(connection).get_current_revision() == head
+        present = MigrationContext.configure(connection).get_current_revision()
+    if present is not None and present not in {s.revision for s in script.walk_revisions()}:
+        raise SchemaTooNew("the database", present, head)
+    return present == head

@@ -7,8 +7,9 @@ Shell. Called by `kafka` alone.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from operator import attrgetter
 from typing import Any, Final, NamedTuple
 
@@ -19,7 +20,7 @@ from kafka.admin import ConfigResource, ConfigResourceType
 from kafka.protocol.metadata import MetadataRequest
 from kafka.structs import OffsetAndMetadata
 
-from monitor.errors import DriftdError, OffsetGone, PartitionFault, StreamError, TopicsMissing
+from monitor.errors import DriftdError, MessageTooLarge, OffsetGone, PartitionFault, StreamError, TopicsMissing
 from monitor.stream.kafka_repairs import DataFault, RepairedConsumer, RepairedProducer, construct
 from monitor.stream.kafka_spec import KafkaSpec
 from monitor.stream.types import Message, Partition, Run, TopicSpec
@@ -35,9 +36,7 @@ _HOPELESS: Final = (
     kafka_errors.InvalidReplicationFactorError,
     kafka_errors.InvalidTopicError,
     kafka_errors.KafkaConfigurationError,
-    kafka_errors.MessageSizeTooLargeError,
     kafka_errors.PolicyViolationError,
-    kafka_errors.RecordListTooLargeError,
     kafka_errors.SaslAuthenticationFailedError,
     kafka_errors.SecurityDisabledError,
     kafka_errors.UnsupportedSaslMechanismError,
@@ -57,6 +56,9 @@ def _ours(doing: str) -> Iterator[None]:
     except Exception as error:
         # Also what is no KafkaError: a bug in the client is an outage to us, and a new client may cure it.
         raise StreamError(f"{doing}: {error}", retryable=not isinstance(error, _HOPELESS)) from error
+
+
+_TOO_LARGE: Final = (kafka_errors.MessageSizeTooLargeError, kafka_errors.RecordListTooLargeError)
 
 
 class Topic(NamedTuple):
@@ -212,10 +214,14 @@ class ProducerClient:
 
     def _send(self, messages: Sequence[Message]) -> None:
         results = [self._enqueue(message) for message in messages]
-        self._producer.flush(self._patience_s)
+        deadline = time.monotonic() + self._patience_s
+        with suppress(kafka_errors.UnknownError):  # of a batch that was too large and was split: its parts go on
+            self._producer.flush(self._patience_s)
         for message, result in zip(messages, results, strict=True):
-            if result.failed():
-                raise self._failure(message, result.exception)
+            try:
+                result.get(max(deadline - time.monotonic(), 0))
+            except kafka_errors.KafkaError as error:
+                raise self._failure(message, error) from error
 
     def _enqueue(self, message: Message) -> Any:
         try:
@@ -226,6 +232,8 @@ class ProducerClient:
     def _failure(self, message: Message, error: Exception) -> StreamError:
         if self._producer.misses(message.topic):
             return TopicsMissing((message.topic,))
+        if isinstance(error, _TOO_LARGE):
+            return MessageTooLarge(message.topic, str(error))
         return StreamError(f"cannot publish to {message.topic}: {error}", retryable=not isinstance(error, _HOPELESS))
 
 

@@ -130,6 +130,8 @@ class LineReader:
             raise file_error(f"read {self.path}", error) from error
         if (found.st_dev, found.st_ino) == self._identity and found.st_size >= (self._at or 0):
             return _State(found.st_size, found.st_mtime_ns)
+        if self.position and (found.st_dev, found.st_ino) != self._identity:
+            raise OffsetGone(*self.partition, self.position, 0, 0)  # another file: none of its lines were read
         if self.position:
             with contextlib.closing(LineReader(self.partition, self.path)) as successor:
                 raise OffsetGone(*self.partition, self.position, 0, successor.count())

@@ -6,9 +6,11 @@ touches the core. Probes are named as Prometheus names its own.
 
 from __future__ import annotations
 
+import errno
 import socket
 import threading
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import Any, Final
 
 import structlog
@@ -23,6 +25,7 @@ from monitor.web.page import render
 log = structlog.get_logger(__name__)
 
 STALE_S: Final = 60.0  # a loop that has not turned for so long is not alive
+_TAKEN_S: Final = 1.0  # between two tries to listen where another process does
 _CONTENT: Final = "text/plain; version=0.0.4; charset=utf-8"
 _HEADERS: Final = {
     "Cache-Control": "no-store",
@@ -73,29 +76,48 @@ def application(telemetry: Telemetry, status: Callable[[], Mapping[str, Any]]) -
 
 
 class HttpServer:
-    """Serves until `stop`. The port is known once `start` has returned."""
+    """Serves until `stop`. The port is known once `start` has returned, unless another process has it.
+
+    A second daemon on one host, which waits for the first to end, waits for its port as well.
+    """
 
     def __init__(self, app: FastAPI, host: str, port: int) -> None:
         config = uvicorn.Config(app, host=host, port=port, log_level="warning", access_log=False, lifespan="off")
         self._server = uvicorn.Server(config)
-        self._thread = threading.Thread(target=self._server.run, name="http", daemon=True)
+        self._thread = threading.Thread(target=self._run, name="http", daemon=True)
+        self._stopping = threading.Event()
         self._host = host
         self.port = port
 
     def start(self) -> None:
-        """Listen. Raises `ConfigError` where the address cannot be had."""
+        """Listen. Raises `ConfigError` where the address cannot be had, now or later."""
+        self._listening: socket.socket | None = None
         try:
-            found = socket.getaddrinfo(self._host, self.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-            listening = socket.create_server(found[0][4][:2], family=found[0][0])
+            self._listening = self._listen()
         except OSError as error:
-            why = f"cannot listen there: {error.strerror}; choose another port"
-            raise ConfigError("http.port", f"{self._host}:{self.port}", why) from error
-        self.port = listening.getsockname()[1]
-        self._thread = threading.Thread(target=self._server.run, args=([listening],), name="http", daemon=True)
+            if error.errno != errno.EADDRINUSE:
+                why = f"cannot listen there: {error.strerror}; choose another address"
+                raise ConfigError("http", f"{self._host}:{self.port}", why) from error
+            log.warning("http.port_is_taken", host=self._host, port=self.port, detail="waiting until it is free")
         self._thread.start()
+
+    def _listen(self) -> socket.socket:
+        found = socket.getaddrinfo(self._host, self.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        listening = socket.create_server(found[0][4][:2], family=found[0][0])
+        self.port = listening.getsockname()[1]
         log.info("http.listening", host=self._host, port=self.port)
+        return listening
+
+    def _run(self) -> None:
+        while self._listening is None:
+            if self._stopping.wait(_TAKEN_S):
+                return
+            with suppress(OSError):
+                self._listening = self._listen()
+        self._server.run([self._listening])
 
     def stop(self) -> None:
         """Close; open requests get a moment."""
+        self._stopping.set()
         self._server.should_exit = True
         self._thread.join(5)

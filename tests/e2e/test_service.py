@@ -8,6 +8,7 @@ import signal
 import socket
 import sqlite3
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -228,13 +229,11 @@ def test_the_watchdog_is_fed_while_the_database_is_locked(place: FilePlace, mana
 # -- configuration -----------------------------------------------------------------------------------------
 
 
-def test_a_port_that_is_taken_is_named(place: FilePlace) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port = taken.getsockname()[1]
-        place.configure(http={"port": port})
-        with place.daemon() as daemon:
-            assert daemon.ended() == CONFIGURATION
-    assert f"http.port: '127.0.0.1:{port}'" in daemon.log_path.read_text()
+def test_an_address_of_another_host_is_named(place: FilePlace) -> None:
+    place.configure(http={"host": "203.0.113.1"})
+    with place.daemon() as daemon:
+        assert daemon.ended() == CONFIGURATION
+    assert "http: '203.0.113.1:0': cannot listen there" in daemon.log_path.read_text()
 
 
 def test_a_bad_configuration_is_told_whole(place: FilePlace) -> None:
@@ -294,3 +293,56 @@ def test_a_reference_that_cannot_be_read_is_named(place: FilePlace) -> None:
         assert daemon.ended() == 65
 
     assert "reference.csv" in daemon.log_path.read_text()
+
+
+# -- beside each other ---------------------------------------------------------------------------------------
+
+
+def test_a_daemon_whose_port_is_taken_waits_for_it(file_place: FilePlace) -> None:
+    """As a second one does that was started from the same configuration."""
+    with closing(socket.create_server(("127.0.0.1", 0))) as other:
+        file_place.configure(workload.models(drift=False), http={"port": other.getsockname()[1]})
+        with file_place.daemon() as daemon:
+            daemon.until(lambda: len(daemon.logged("worker.began")) == 1, "it works")
+            assert len(daemon.logged("http.port_is_taken")) == 1
+            other.close()
+            daemon.until(lambda: daemon.is_ready, "it listens")
+            assert daemon.stop() == 0
+
+
+def test_a_daemon_that_was_frozen_takes_nothing_for_late_that_came_meanwhile(file_place: FilePlace) -> None:
+    """Partitions at whose end it stood are not idle: it has not looked for a long time."""
+    lines = workload.Workload(seed=9, seconds=60).lines()
+    half = len(lines) // 2
+    file_place.configure(workload.models(drift=False), stream={"idle_after": "5s"}, store={"lease": "1m"})
+    file_place.produce(lines[:half])
+    with file_place.daemon() as daemon:
+        daemon.until_read(half)
+        daemon.freeze()
+        file_place.produce(lines[half:])
+        time.sleep(6)
+        daemon.thaw()
+
+        daemon.until_read(len(lines))
+        assert daemon.metric("driftd_late_predictions_total") == 0
+        assert daemon.stop() == 0
+
+
+def test_a_topic_that_is_not_configured_any_more_is_not_asked_for(file_place: FilePlace) -> None:
+    lines = workload.Workload(seed=9, seconds=30).lines()
+    file_place.configure(workload.models(drift=False))
+    file_place.produce(lines)
+    with file_place.daemon() as daemon:
+        daemon.until_read(len(lines))
+        assert daemon.stop() == 0
+    gone, kept = file_place.events
+    (file_place.stream / f"{gone}.jsonl").unlink()
+    file_place.configure(workload.models(drift=False), stream={"events": [kept]})
+
+    with file_place.daemon() as daemon:
+        daemon.until_ready()
+        ready_until = time.monotonic() + 4  # longer than it takes to ask where partitions end
+        while time.monotonic() < ready_until:
+            assert daemon.is_ready, daemon.why_not_ready
+            time.sleep(0.2)
+        assert daemon.stop() == 0

@@ -238,3 +238,25 @@ def test_an_event_of_the_far_future_closes_no_window(place: KafkaPlace) -> None:
     (letter,) = place.dead_letters()
     assert (letter["reason"], letter["offset"]) == ("time_in_future", 100)
     assert versions(place) == {"v2": 309}
+
+
+# -- small -------------------------------------------------------------------------------------------------
+
+
+def test_a_topic_that_takes_little_gets_messages_one_by_one_and_cut(tmp_path: Path, topics: Topics) -> None:
+    """Nothing else waits for the one that is too large, and nothing is sent again and again."""
+    place = KafkaPlace(tmp_path, topics)
+    small = topics.make(1, {"max.message.bytes": "4000"})
+    place.outputs = {**place.outputs, "dead-letters": small}
+    place.configure(workload.models(drift=False))
+    refused = [b"{" + b"x" * 1_000] * 20 + [b"{" + b"y" * 40_000] + [b"{"] * 5
+    place.append(place.events[0], [*refused, *predictions(0, 10)])
+    with place.daemon() as daemon:
+        daemon.until_read(len(refused) + 10).until_published()
+        assert daemon.stop() == 0
+
+    letters = place.dead_letters()
+    assert {letter["offset"] for letter in letters} == set(range(len(refused)))
+    assert {letter["offset"] for letter in letters if letter["truncated"]} == {20}
+    assert len(letters) < 2 * len(refused)
+    assert {d["model"] for d in place.decisions()} == {"prices", "clicks"}

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -14,7 +15,7 @@ from detectors.pane import Counts
 from detectors.types import IntArray
 from detectors.window import Slice
 from monitor.aggregate import Answers, OpenPane, Panes, slice_of, whole
-from monitor.metrics import LATENCY_CELLS, SUM_AT, SUMS, TALLY, TALLY_AT, Sum, Tally, latency_cells
+from monitor.metrics import LATENCY_CELLS, SUM_AT, SUMS, TALLY, TALLY_AT, Sum, Tally, joined_sums, latency_cells
 from monitor.refusals import SERVED_BY
 from tests.monitor.kit import (
     SECOND,
@@ -70,6 +71,11 @@ answers = st.builds(
 )
 streams = st.lists(answers, max_size=40)
 cuts = st.lists(st.integers(0, 40), max_size=5)
+
+
+def measuring(time: int, value: float) -> Answer:
+    """An answer of which only the prediction matters."""
+    return Answer(1, time, True, 0, False, False, NAN, value, (NAN, NAN), None)
 
 
 def columns(part: Sequence[Answer]) -> Answers:
@@ -131,7 +137,6 @@ def closed(panes: Panes) -> dict[tuple[int, int], dict[str, object]]:
 def test_a_pane_is_a_recount_of_its_answers(stream: list[Answer], at: list[int]) -> None:
     """Counts exactly; sums as adding one by one in the order of the stream gives them."""
     panes, _ = filled(stream, at)
-    offset = {a.variant: a.measured for a in reversed(stream) if not math.isnan(a.measured)}
 
     assert panes.open() == sorted({(a.time // WIDTH, a.variant) for a in stream})
     for pane, variant in panes.open():
@@ -145,7 +150,10 @@ def test_a_pane_is_a_recount_of_its_answers(stream: list[Answer], at: list[int])
         ):  # fmt: skip
             assert tally[TALLY_AT[told_as]] == sum(getattr(a, of) for a in mine)
         assert tally[-len(SERVED_BY) :].tolist() == [sum(a.served_by == i for a in mine) for i in range(len(SERVED_BY))]
-        measured = [a.measured - offset[variant] for a in mine if not math.isnan(a.measured)]
+        values = [a.measured for a in mine if not math.isnan(a.measured)]
+        measured = [v - values[0] for v in values]
+        assert piece.sums[SUM_AT[Sum.VALUES]] == len(values)
+        assert piece.sums[SUM_AT[Sum.ORIGIN]] == (values[0] if values else 0)
         timed_batches = [a.batch[1] for a in mine if not math.isnan(a.batch[1])]
         assert_sums(piece, Tally.VALUES, Sum.VALUE, Sum.VALUE_SQUARED, measured)
         assert_sums(piece, Tally.BATCHES, Sum.BATCH_MS, Sum.BATCH_MS_SQUARED, timed_batches)
@@ -181,7 +189,32 @@ def test_panes_do_not_depend_on_how_the_stream_was_cut(stream: list[Answer], at:
     at_once, in_parts = filled(stream)[0], filled(stream, at)[0]
 
     assert repr(closed(in_parts)) == repr(closed(at_once))
-    assert in_parts.offset == at_once.offset
+
+
+odd_numbers = st.floats(-1e6, 1e6) | st.floats(1.7e9, 1.7e9 + 10) | st.just(-999_999_999.0)
+
+
+@given(st.lists(st.lists(odd_numbers, max_size=20), min_size=1, max_size=6))
+def test_panes_together_have_the_mean_and_variance_of_all_their_values(panes: list[list[float]]) -> None:
+    """Whatever the first value was, and those of panes that have left the window."""
+    stream = [measuring(i * WIDTH, value) for i, values in enumerate(panes) for value in values]
+    filled_panes, _ = filled(stream)
+    pieces = [filled_panes.close(variant, pane, WIDTH)[0].sums for pane, variant in filled_panes.open()]
+    values = np.array([v for part in panes for v in part])
+    if not len(values):
+        return
+
+    sums = joined_sums(pieces)
+    again = joined_sums([joined_sums(pieces[:1]), *pieces[1:]])
+
+    assert sums[SUM_AT[Sum.VALUES]] == len(values)
+    for found in (sums, again):
+        assert found[SUM_AT[Sum.ORIGIN]] == pytest.approx(values.mean(), rel=1e-12, abs=1e-12 * np.abs(values).max())
+        spread = float(np.abs(values - values.mean()).max())
+        assert found[SUM_AT[Sum.VALUE]] == 0
+        assert found[SUM_AT[Sum.VALUE_SQUARED]] == pytest.approx(
+            ((values - values.mean()) ** 2).sum(), rel=1e-9, abs=1e-9 * spread**2 + 1e-12
+        )
 
 
 @given(streams, cuts)
@@ -193,7 +226,6 @@ def test_a_pane_is_the_sum_of_its_fragments(stream: list[Answer], at: list[int])
     restored = Panes(PLACES.get)
     for (variant, pane), bodies in fragments.items():
         restored.restore(variant, pane, whole(bodies))
-    restored.offset.update(panes.offset)
     for it in (panes, restored):
         it.add(columns(stream), lambda variant, rows: {})
 

@@ -181,7 +181,7 @@ def test_where_answers_are_of_another_kind_their_baselines_begin_anew_too(
     assert said(run) == [("m", "windows_dropped")]
     (watch,) = run.model.watches.values()
     assert watch.outcomes is not None
-    assert (watch.outcomes.baseline_pairs, watch.outcomes.offset) == (0, None)
+    assert watch.outcomes.baseline_pairs == 0
     assert run.model.normal.answers == {}
     assert [learner.missing for learner in run.model.normal.answer_learners.values()] == [30]
     run.events(*events_of(300, 500))

@@ -12,7 +12,15 @@ import pytest
 
 from detectors.comparison import CheckResult, Evidence, Family, Finding, Value
 from monitor.alerting.episodes import DriftEpisode, Records, Silence, SimpleEpisode
-from monitor.alerting.records import AlertKind, AlertRecord, AlertStatus, AlertWindow, MetricEvidence, Subject
+from monitor.alerting.records import (
+    AlertKind,
+    AlertRecord,
+    AlertStatus,
+    AlertWindow,
+    DriftedFeature,
+    MetricEvidence,
+    Subject,
+)
 from monitor.commands import CommandName
 from monitor.spec import ModelSpec, Severity
 from monitor.stream.types import Batch
@@ -455,3 +463,21 @@ def test_the_end_of_a_silence_is_at_the_event_that_passes_it() -> None:
 
     alerts = [w for d in run.told_so_far for w in d.published if isinstance(w, AlertRecord)]
     assert [(a.silenced, a.issued_at) for a in alerts] == [(True, T0 + 9 * SECOND), (False, T0 + MINUTE)]
+
+
+def test_a_record_of_many_features_fits_into_a_message() -> None:
+    """All are named; the most important ones show how they are distributed."""
+    levels = tuple(f"{'x' * 200}{i}" for i in range(40))
+    evidence = Evidence(levels, (1,) * 40, (2,) * 40)
+    features = [DriftedFeature(f"f{i}", "chi_square", 0.5, 0.5, 1e-9, 1e-6, 5.0, evidence) for i in range(500)]
+    subject = Subject("m", "v1", AlertKind.DRIFT)
+
+    document = AlertRecord(
+        subject, 1, AlertStatus.FIRING, Severity.CRITICAL, "", T0, None, T0, features=features
+    ).document()
+
+    shown = [bool(feature["reference"]["counts"]) for feature in document["features"]]
+    assert len(json.dumps(document)) < 1 << 20
+    assert [feature["name"] for feature in document["features"]] == [f.name for f in features]
+    assert shown == sorted(shown, reverse=True)
+    assert 10 < sum(shown) < 500

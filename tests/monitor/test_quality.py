@@ -265,13 +265,11 @@ def test_a_restored_table_goes_on_exactly(task: Task) -> None:
     ]
     lived = table_of(task, pairs[:200], cuts=range(1, 20), baseline_n=50)
     restored = OutcomeTable(task, 50)
-    restored.offset = lived.offset
     restored.restore(lived.snapshot(lived.take_touched()))
 
     for table in (lived, restored):
         table.add(scored(pairs[200:]), no_metric)
     again = OutcomeTable(task, 50)
-    again.offset = lived.offset
     for row in (lived.snapshot(), restored.snapshot(restored.take_touched())):
         again.restore(row)
 

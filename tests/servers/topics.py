@@ -37,7 +37,14 @@ class Topics:
         """A new topic, ready for use."""
         topic = self.name()
         wanted = {"num_partitions": partitions, "replication_factor": 1, "configs": dict(configs or {})}
-        self.admin.create_topics({topic: wanted}, wait_for_metadata=True)
+        for attempt in range(ATTEMPTS):
+            try:
+                self.admin.create_topics({topic: wanted}, wait_for_metadata=True)
+                break
+            except NodeNotReadyError:  # a broker that is just coming back
+                if attempt == ATTEMPTS - 1:
+                    raise
+                time.sleep(0.2)
         return topic
 
     def write(

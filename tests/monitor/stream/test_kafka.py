@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 from kafka import KafkaProducer, TopicPartition
-from kafka.errors import CoordinatorNotAvailableError, TopicAlreadyExistsError
+from kafka.errors import CoordinatorLoadInProgressError, CoordinatorNotAvailableError, TopicAlreadyExistsError
 from kafka.structs import OffsetAndMetadata
 from structlog.testing import capture_logs
 
@@ -368,7 +368,7 @@ def is_made(topics: Topics, topic: str) -> bool:
 def committed(topics: Topics, group: str) -> dict[TopicPartition, int]:
     try:
         offsets = topics.admin.list_group_offsets([group])[group]
-    except CoordinatorNotAvailableError:
+    except (CoordinatorNotAvailableError, CoordinatorLoadInProgressError):
         return {}
     return {partition: found.offset for partition, found in offsets.items()}
 
