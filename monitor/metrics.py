@@ -65,14 +65,20 @@ METRICS: Final[Mapping[str, MetricInfo]] = MappingProxyType(
         "f1_macro": MetricInfo(_H, True, "mean of the F1 of all classes"),
         "log_loss": MetricInfo(_L, True, "mean of -ln P(actual class), P clipped to 1e-7"),
         "brier": MetricInfo(_L, True, "mean squared error of P(positive)"),
-        "roc_auc": MetricInfo(_H, True, "P(a positive is scored above a negative)"),
+        "roc_auc": MetricInfo(
+            _H,
+            True,
+            "P(a positive is scored above a negative); beyond 4 096 scores in a pane, of 7 binary digits",
+        ),
         "ece": MetricInfo(_L, True, "expected calibration error, ten bins of equal width"),
         "mae": MetricInfo(_L, True, "mean absolute error"),
         "mse": MetricInfo(_L, True, "mean squared error"),
         "rmse": MetricInfo(_L, True, "root of the mean squared error"),
         "r2": MetricInfo(_H, True, "explained share of the variance"),
         "mape": MetricInfo(_L, True, "mean absolute error relative to the actual value, actual zeros left out"),
-        "agreement": MetricInfo(_H, False, "share of requests on which a shadow agrees with the served answer"),
+        "agreement": MetricInfo(
+            _H, False, "share of requests on which a shadow agrees with the served answer; needs `outcomes:`"
+        ),
         "coverage": MetricInfo(_H, True, "share of answers whose outcome has arrived", always=True),
         "label_delay_s": MetricInfo(_L, True, "mean time from prediction to outcome", always=True),
     }

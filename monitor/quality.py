@@ -472,7 +472,7 @@ def _regression_metrics(count: IntArray, total: FloatArray, spread: float) -> di
 
 
 def _confusion_metrics(count: IntArray) -> dict[str, Estimate]:
-    """Of a binary task; empty where no positive was predicted or seen."""
+    """Of a binary task; those of the positive class only where one was predicted or seen."""
     tp, fp, fn, tn = (
         float(count[c]) for c in (Count.TRUE_POSITIVE, Count.FALSE_POSITIVE, Count.FALSE_NEGATIVE, Count.TRUE_NEGATIVE)
     )
@@ -489,6 +489,8 @@ def _confusion_metrics(count: IntArray) -> dict[str, Estimate]:
             other, reverse = _f1(tn, fn, fp)
             both = np.array([gradient[0], gradient[1] + reverse[2], gradient[2] + reverse[1], reverse[0]]) / 2
             found["f1_macro"] = Estimate((f1 + other) / 2, n, _delta_variance(both, (tp, fp, fn, tn)))
+    if n and "f1_macro" not in found:
+        found["f1_macro"] = Estimate(1.0, n, 0.0)  # of the one class that there is, and all is right
     return found
 
 

@@ -43,7 +43,7 @@ from monitor.spec import FeatureKind, Task
 from monitor.times import parse_time
 
 _ROWS: Final = 1 << 16  # in a batch
-_NULLS: Final = ["", "NA", "N/A", "NaN", "nan", "null", "NULL", "None"]
+_NULLS: Final = ["", "NA", "N/A", "NaN", "nan", "null", "NULL", "None"]  # among numbers; a region may well be NA
 _ANSWERS: Final = ("prediction", "score")
 _ID_LIKE: Final = 0.9
 _ID_ROWS: Final = 100
@@ -294,7 +294,11 @@ class _Table(Protocol):
     """A file that can be read in batches, as often as needed. `columns`: name → numeric, None for neither."""
 
     columns: Mapping[str, bool | None]
-    notices: Sequence[str]
+
+    @property
+    def notices(self) -> Sequence[str]:
+        """What was ignored, or is doubtful; complete once all rows were read."""
+        ...
 
     def batches(self) -> Iterator[Batch]:
         """All rows, in order."""
@@ -384,8 +388,9 @@ class _CsvTable:
         texts = [name for name, kind in kinds.items() if kind is FeatureKind.CATEGORICAL]
         self._types: dict[str, Any] = {name: _arrow().string() for name in texts}
         self._read_as_numbers: set[str] = set()
+        self._doubtful: dict[str, str] = {}  # texts that may have been meant as gaps, by column
         self.columns: Mapping[str, bool | None] = {}
-        self.notices: Sequence[str] = ()
+        self._notices: Sequence[str] = ()
         with self._reader() as reader:
             schema = reader.schema
         _refuse_twins(path, self._names(schema))
@@ -399,7 +404,16 @@ class _CsvTable:
                 raise InputFileError(str(path), f"column {field.name} is not UTF-8: save the file as UTF-8")
             if _arrow().types.is_string(field.type) and field.name in numbers:
                 self._read_as_numbers.add(field.name)
-        self.columns, self.notices = _columns_of(schema, self._types)
+        self.columns, self._notices = _columns_of(schema, self._types)
+
+    @property
+    def notices(self) -> Sequence[str]:
+        """What was ignored, or may not be what it was meant to be."""
+        doubts = [
+            f"{name}: {text!r} is taken for a text like others; leave the field empty where a value is missing"
+            for name, text in self._doubtful.items()
+        ]
+        return [*self._notices, *doubts]
 
     def _names(self, schema: Any) -> list[str]:
         try:
@@ -415,7 +429,7 @@ class _CsvTable:
                 read_options=self._csv.ReadOptions(block_size=8 << 20),
                 parse_options=self._csv.ParseOptions(delimiter=delimiter, newlines_in_values=True),
                 convert_options=self._csv.ConvertOptions(
-                    column_types=self._types, null_values=_NULLS, strings_can_be_null=True
+                    column_types=self._types, null_values=_NULLS, strings_can_be_null=False
                 ),
             )
         except (OSError, ValueError) as error:
@@ -427,14 +441,22 @@ class _CsvTable:
             try:
                 for batch in reader:
                     columns, rows = _plain(batch)
-                    for name in self._types:
-                        if not self.columns.get(name, True):
-                            columns[name] = [_without_zero(v) for v in columns[name]]
+                    for name, numeric in self.columns.items():
+                        if numeric is False and name not in self._read_as_numbers:
+                            columns[name] = self._texts(name, cast("Sequence[Scalar]", columns[name]))
                     for name in self._read_as_numbers:
                         columns[name] = np.array([_number_in(v) for v in columns[name]])
                     yield columns, rows
             except (OSError, ValueError) as error:
                 raise self._told(error) from error
+
+    def _texts(self, name: str, column: Sequence[Scalar]) -> Sequence[Scalar]:
+        """An empty field is a gap."""
+        for text in _NULLS[1:]:
+            if name not in self._doubtful and text in column:
+                self._doubtful[name] = text
+        declared = name in self._types
+        return [None if v == "" else _without_zero(v) if declared else v for v in column]
 
     def _told(self, error: Exception) -> InputFileError:
         """What arrow says, with what would do."""

@@ -127,11 +127,14 @@ def _show(title: str, profile: Profile, *, as_json: bool) -> None:
 
 
 def _about(f: NumericReference | CategoricalReference) -> dict[str, Any]:
-    missing = f.missing / f.rows if f.rows else 0.0
+    missing = f.missing / (f.rows + f.missing) if f.rows + f.missing else 0.0
     if isinstance(f, NumericReference):
         low, high = (float(f.points[0]), float(f.points[-1])) if len(f.points) else (None, None)
         shown = "no values" if low is None else f"{low:.6g} to {high:.6g}"
-        return {"name": f.name, "kind": "numeric", "missing_rate": missing, "range": shown, "low": low, "high": high}
+        return {
+            "name": f.name, "kind": "numeric", "missing_rate": missing, "range": shown, "low": low, "high": high,
+            "sd": f.sd, "ks_error": f.ks_error, "wasserstein_error": f.w1_error / f.sd if f.sd > 0 else None,
+        }  # fmt: skip
     shown = f"{len(f.levels)} values: {', '.join(f.levels[:5])}{', …' if len(f.levels) > 5 else ''}"
     return {"name": f.name, "kind": "categorical", "missing_rate": missing, "range": shown, "levels": list(f.levels)}
 

@@ -6,7 +6,7 @@ Shell.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 import typer
 from rich.markup import escape
@@ -28,6 +28,9 @@ def register(app: typer.Typer) -> None:
     """Add the commands."""
     app.command("check-config")(check_config)
     app.command("topics")(topics)
+
+
+_UNMEASURED: Final = "agreement with shadows is not measured without outcomes, such as `outcomes: {within: 10m}`"
 
 
 def check_config(
@@ -74,6 +77,8 @@ def check_config(
             out.print(f"  reference: learned from the first {about['learn']} predictions")
         for rule in about["rules"]:
             out.print(f"  rule {escape(rule)}")
+        for note in about["notes"]:
+            out.print(f"  note: {escape(note)}")
     out.print(
         f"memory at {rate:g} predictions a second: up to {need.pending // _MIB} MB wait for outcomes, "
         f"{need.seen // _MIB} MB to know repeats, {need.windows // _MIB} MB of windows"
@@ -95,6 +100,7 @@ def _about(m: ModelSpec) -> dict[str, Any]:
         "false_alarms": None if m.drift is None else _budget(m.drift.budget),
         "learn": m.reference.learn,
         "rules": [_rule(r) for r in m.rules],
+        "notes": [_UNMEASURED] if m.serving.shadows and m.outcomes is None else [],
     }
 
 

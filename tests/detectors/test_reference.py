@@ -28,7 +28,7 @@ from detectors.reference import (
     build_features,
 )
 from detectors.saved import DamagedError, pack
-from tests.detectors.samples import NAN, a_category, a_number
+from tests.detectors.samples import NAN, a_category, a_number, placed
 
 KINDS = {"x": True, "y": True, "c": False, "absent": True}
 
@@ -250,3 +250,36 @@ def test_a_profile_of_a_newer_release_is_refused() -> None:
     """Rather than misread."""
     with pytest.raises(DamagedError, match=f"schema {SCHEMA + 1}, this release knows {SCHEMA}"):
         Profile.from_bytes(pack(MAGIC, {"schema": SCHEMA + 1}, {}))
+
+
+# -- scale -----------------------------------------------------------------------------------------------
+
+
+def test_the_scale_of_a_feature_is_that_of_all_its_rows() -> None:
+    """Not of the points that are kept of them: a heavy tail is in the rows between."""
+    rows = np.random.default_rng(2).lognormal(0, 2, 150_000)
+    summary = a_number(rows)
+
+    assert len(summary.points) < len(rows) / 10
+    assert summary.sd == pytest.approx(rows.std(), rel=1e-12)
+    (again,) = Profile.from_bytes(Profile((summary,), len(rows), ordered=True).to_bytes()).features
+    assert isinstance(again, NumericReference)
+    assert again.sd == summary.sd
+
+
+@pytest.mark.parametrize("far", [1e10, 1.7e12, 2.0**53 - 2_000])
+def test_a_feature_far_from_zero_has_a_scale(far: float) -> None:
+    """Times in milliseconds, large counters: their digits are there."""
+    rows = (far + np.arange(1_000)).astype(np.float64)
+    summary = a_number(rows)
+
+    assert not summary.constant
+    assert summary.sd == pytest.approx(np.arange(1_000).std(), rel=1e-5)
+    value, error = placed(summary, rows + 500).wasserstein()
+    assert abs(value - 500) <= error + 1
+
+
+def test_noise_of_arithmetic_is_no_scale() -> None:
+    rows = np.tile([0.1 + 0.2, 0.3], 500)
+
+    assert a_number(rows).constant

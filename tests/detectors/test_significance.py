@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
+from detectors.comparison import Comparison
 from detectors.significance import (
     Budget,
     WassersteinLaw,
@@ -217,6 +218,27 @@ def test_the_p_value_of_wasserstein_keeps_its_level(law: str) -> None:
     assert np.mean(np.array(p) <= 0.05) <= 0.08
     assert np.mean(np.array(p) <= 0.01) <= 0.025
     assert np.mean(np.array(p) <= 0.2) >= 0.1  # and is no mere bound
+
+
+@pytest.mark.parametrize("law", ["lognormal", "pareto", "t3"])
+def test_a_heavy_tail_is_no_drift(law: str) -> None:
+    """One event may lie anywhere beyond the reference: 600 windows at one in a hundred thousand, far in the tail."""
+    rng = np.random.default_rng(13)
+    laws: dict[str, Callable[[int], FloatArray]] = {
+        "lognormal": lambda size: rng.lognormal(0, 2, size),
+        "pareto": lambda size: rng.pareto(1.5, size),
+        "t3": lambda size: rng.standard_t(3, size),
+    }
+    draw = laws[law]
+    alarms = 0
+    for _ in range(6):
+        reference = a_number(draw(10_000))
+        comparison = Comparison("x", [reference], [], ["wasserstein"], {"wasserstein": 0.0, "missing_rate": 1.0})
+        for _ in range(100):
+            counts = {name: c.dense() for name, c in comparison.place(draw(1_000)[:, None], []).items()}
+            alarms += len(comparison.check(counts.get, 1e-5).findings)
+
+    assert alarms <= 1
 
 
 def test_the_p_value_of_wasserstein_falls_with_the_distance() -> None:

@@ -95,15 +95,13 @@ def recount_labels(pairs: Sequence[Pair]) -> dict[str, float | None]:
 def recount_binary(pairs: Sequence[Pair]) -> dict[str, float | None]:
     known = [p for p in pairs if not math.isnan(p.predicted)]
     table = {(a, b): sum((p.predicted, p.actual) == (a, b) for p in known) for a, b in product((0, 1), repeat=2)}
-    hit, false_alarm, miss, rest = table[1, 1], table[1, 0], table[0, 1], table[0, 0]
+    hit, false_alarm, miss = table[1, 1], table[1, 0], table[0, 1]
     found: dict[str, float | None] = {
         **recount_labels(pairs),
         "precision": divided(hit, hit + false_alarm),
         "recall": divided(hit, hit + miss),
         "f1": divided(2 * hit, 2 * hit + false_alarm + miss),
     }
-    if not hit + false_alarm + miss or not rest + false_alarm + miss:
-        found["f1_macro"] = None  # one class only: there is nothing to take the mean of
     probable = [(float(np.float32(p.score)), int(p.actual == 1)) for p in known if not math.isnan(p.score)]
     losses = [-math.log(min(max(s if y else 1 - s, 1e-7), 1)) for s, y in probable]
     found["log_loss"] = divided(math.fsum(losses), len(losses))
@@ -352,6 +350,39 @@ def exact_auc(pairs: Sequence[Pair]) -> float:
     return float(below.sum() / 2 / len(positives) / len(negatives))
 
 
+def seven_digits(score: float) -> float:
+    """The distance from the nearer end, cut to seven binary digits; negative from the upper end."""
+    kept = float(np.float32(score))
+    mantissa, exponent = math.frexp(min(kept, 1 - kept))
+    near = math.ldexp(math.floor(mantissa * 128) / 128, exponent)
+    return near if kept < 0.5 else 1 - near
+
+
+@pytest.mark.parametrize("scale", [1e-3, 1 - 1e-3])
+def test_the_auc_of_scores_near_an_end_is_nearly_that_of_all_of_them(scale: float) -> None:
+    """Fraud is rare: all scores are small, and their order is what counts."""
+    r = np.random.default_rng(5)
+    truth = r.random(20_000) < 0.1
+    small = np.clip(np.exp(r.normal(-8, 1, 20_000) + 0.7 * truth), 0, 0.5)
+    scores = small if scale < 0.5 else 1 - small
+    pairs = [Pair(0, 0, float(y), float(s)) for y, s in zip(truth, scores, strict=True)]
+
+    assert measured(Task.BINARY, pairs)["roc_auc"] == pytest.approx(exact_auc(pairs), abs=2e-3)
+
+
+def test_r2_does_not_depend_on_values_that_have_left_the_window() -> None:
+    """Nor on how far from zero all of them are."""
+    r = np.random.default_rng(6)
+    actual = r.normal(20, 3, 500)
+    pairs = [Pair(1, a + e, a) for a, e in zip(actual.tolist(), r.normal(0, 1, 500).tolist(), strict=True)]
+    odd = Pair(0, 5.0, -999_999_999.0)
+    far = [Pair(1, p.predicted + 1.7e9, p.actual + 1.7e9) for p in pairs]
+
+    expected = table_of(Task.REGRESSION, pairs).metrics(1, 1, ())["r2"].value
+    assert table_of(Task.REGRESSION, [odd, *pairs]).metrics(1, 1, ())["r2"].value == expected
+    assert table_of(Task.REGRESSION, [odd, *far]).metrics(1, 1, ())["r2"].value == pytest.approx(expected, abs=1e-6)
+
+
 def test_the_auc_is_exact_up_to_4096_distinct_scores() -> None:
     pairs = crowded(AUC_SCORES)
 
@@ -362,7 +393,7 @@ def test_the_auc_is_exact_up_to_4096_distinct_scores() -> None:
 def test_beyond_that_its_error_is_at_most_half_the_share_of_pairs_in_one_bin(panes: int) -> None:
     """Also where only some panes of the window have so many."""
     pairs = [*crowded(20_000, panes=panes), *(Pair(5, p.predicted, p.actual, p.score) for p in crowded(500))]
-    bins = np.array([min(int(np.float32(p.score) * AUC_SCORES), AUC_SCORES - 1) for p in pairs])
+    _, bins = np.unique([seven_digits(p.score) for p in pairs], return_inverse=True)
     truth = np.array([p.actual for p in pairs]) == 1
     positives, negatives = (np.bincount(bins[mask], minlength=AUC_SCORES) for mask in (truth, ~truth))
     bound = (positives * negatives).sum() / positives.sum() / negatives.sum() / 2

@@ -173,11 +173,12 @@ def test_a_constant_column_one_row_and_a_column_of_gaps(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("gap", ["", "NA", "N/A", "NaN", "nan", "null", "NULL", "None"])
 def test_what_stands_for_a_gap_in_csv(tmp_path: Path, gap: str) -> None:
-    """In columns of numbers and of texts."""
+    """Among numbers. Among texts only an empty field is one: a region may be NA, a cladding None."""
     (tmp_path / "t.csv").write_text(f"x,t\n1,a\n{gap},{gap}\n2,b\n", encoding="utf-8")
     profile = load(tmp_path / "t.csv", PLAIN)
 
-    assert [(f.rows, f.missing) for f in profile.features] == [(2, 1), (2, 1)]
+    assert [(f.rows, f.missing) for f in profile.features] == [(2, 1), (2, 1) if not gap else (3, 0)]
+    assert any(f"t: '{gap}' is taken for a text" in notice for notice in profile.notices) == bool(gap)
 
 
 def test_infinite_values_are_missing(tmp_path: Path) -> None:

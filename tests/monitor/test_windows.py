@@ -396,3 +396,59 @@ def test_every_window_of_a_rule_with_a_baseline_waits_for_the_baseline() -> None
 
     (alert,) = run.told().alerts()
     assert alert["metric"]["baseline"] == 0.1
+
+
+# -- odd values ------------------------------------------------------------------------------------------
+
+
+def test_what_came_first_does_not_spoil_later_windows() -> None:
+    """A placeholder among the predictions and among the outcomes, once: only the window that holds it shows it."""
+    r = random.Random(7)
+    events: list[Event] = []
+    for i in range(300):
+        value = -999_999_999.0 if i == 0 else r.gauss(20, 3)
+        events += [prediction(f"r{i}", T0 + i, value), outcome(f"r{i}", T0 + i, value if i == 0 else value + 1.0)]
+    run = Run(a_core(a_model(window=counted(100, 100), outcomes=some_outcomes())))
+    run.events(*events)
+    told = run.finish()
+
+    sd = [row[2] for row in told.values("prediction_sd")]
+    assert sd[0] > 1e7
+    assert all(2.5 < value < 3.5 for value in sd[1:])
+    assert all(0.8 < row[2] < 0.95 for row in told.values("r2")[1:])
+
+
+def test_metrics_of_outcomes_say_how_many_outcomes_they_rest_on() -> None:
+    """Precision of a hundred pairs has n = 100, however few positives were predicted."""
+    r = random.Random(3)
+    events: list[Event] = []
+    for i in range(100):
+        events.append(prediction(f"r{i}", T0 + i, int(r.random() < 0.3)))
+        events.append(outcome(f"r{i}", T0 + i, int(r.random() < 0.3)))
+    run = Run(a_core(a_model(task=Task.BINARY, window=counted(100, 100), outcomes=some_outcomes())))
+    run.events(*events)
+    told = run.finish()
+
+    for metric in ("accuracy", "precision", "recall", "f1", "f1_macro"):
+        assert [row[3] for row in told.values(metric)] == [100]
+
+
+def test_scores_are_calibrated_as_they_were_sent() -> None:
+    """0.7 lies in the bin that begins there, and not in the one below."""
+    run = Run(a_core(a_model(task=Task.BINARY, window=counted(10, 10), outcomes=some_outcomes())))
+    for i, actual in enumerate([1, 1, 1, 1, 1, 1, 1, 0, 0, 0]):
+        score = 0.7 if i % 2 else 0.75
+        run.events(prediction(f"r{i}", T0 + i, score), outcome(f"r{i}", T0 + i, actual))
+
+    assert [row[2] for row in run.finish().values("ece")] == [pytest.approx(0.025, abs=1e-12)]
+
+
+def test_a_metric_of_ones_own_that_is_far_from_zero_is_not_certain_to_the_last_digit() -> None:
+    """The squares of a time in seconds have lost the digits in which it varies: nothing may be read from those."""
+    r = random.Random(4)
+    rule = a_rule("ts", "ts", above=1.0, of=Reference.SHARE, min_n=5)
+    run = Run(a_core(a_model(window=counted(50, 50), outcomes=some_outcomes(baseline_n=50), rules=(rule,))))
+    for i in range(1_000):
+        run.events(prediction(f"r{i}", T0 + i, 1.0, metrics={"ts": 1.7e9 + r.gauss(0, 1)}))
+
+    assert run.finish().alerts("metric") == []
