@@ -6,9 +6,12 @@ Shell only in that it reads secrets from files; otherwise pure.
 from __future__ import annotations
 
 import math
+import stat
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
+
+import structlog
 
 from fallback.types import BusinessRule, Condition, Level, Route, ServingSpec
 from monitor.config.rules import default_rules
@@ -40,6 +43,8 @@ from monitor.spec import (
 )
 from monitor.stream.kafka_spec import KafkaSecurity
 from monitor.stream.types import TopicSpec
+
+log = structlog.get_logger(__name__)
 
 _MONTH: Final = 30 * 86_400_000
 _MOST_OUTCOME_PANES: Final = 10_000  # of a version: outcomes come late, and their panes live as long
@@ -100,12 +105,15 @@ def _secret(path: str | None, where: str) -> str | None:
         return None
     try:
         found = Path(path).read_text(encoding="utf-8").strip()
+        open_to_all = Path(path).stat().st_mode & stat.S_IROTH
     except OSError as error:
         raise ConfigError(where, path, f"cannot be read: {error.strerror}") from error
     except UnicodeDecodeError:
         raise ConfigError(where, path, "is not UTF-8") from None  # the error has the bytes in it
     if not found:
         raise ConfigError(where, path, "is empty")
+    if open_to_all:  # not refused: so are the secrets that container platforms mount
+        log.warning("config.secret_is_readable_by_everyone", field=where, path=path, fix="chmod o-r")
     return found
 
 

@@ -15,6 +15,7 @@ from monitor.spec import BudgetSpec, Reference
 Scalar = bool | int | float | str | None
 
 _UNITS: Final = {"ms": 1, "s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000, "w": 604_800_000}
+_LARGEST: Final = 1_000_000_000_000  # nothing is counted so far
 _LONGEST_MS: Final = 36_500 * _UNITS["d"]
 _DURATION: Final = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d|w)", re.ASCII)
 _PERCENT: Final = re.compile(r"([+-]?\d+(?:\.\d+)?)\s*%", re.ASCII)
@@ -132,9 +133,12 @@ def whole(value: object) -> object:
     if isinstance(value, bool) or not isinstance(value, int | str):
         raise ValueError("a whole number is needed")
     try:
-        return int(value)
+        found = int(value)
     except ValueError:
         raise ValueError("a whole number is needed") from None
+    if abs(found) > _LARGEST:
+        raise ValueError(f"at most {_LARGEST}")
+    return found
 
 
 def number(value: object) -> float:

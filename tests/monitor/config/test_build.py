@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from structlog.testing import capture_logs
 
 from fallback.types import BusinessRule, Condition, Level, Route
 from monitor.config import build, schema
@@ -237,6 +238,19 @@ def with_files(**files: Path) -> Configuration:
     if "url_file" in files:
         text = text.replace('url: "sqlite:///driftd.db"', f"url_file: {files['url_file']}")
     return parse(text, {})
+
+
+@pytest.mark.parametrize(("mode", "told"), [(0o600, []), (0o640, []), (0o644, ["store.url_file"])])
+def test_a_secret_that_everyone_can_read_is_told_of(tmp_path: Path, mode: int, told: list[str]) -> None:
+    """And used: container platforms mount secrets like that."""
+    path = tmp_path / "url"
+    path.write_text(SECRET)
+    path.chmod(mode)
+    with capture_logs() as logs:
+        assert build.store_url(with_files(url_file=path)) == SECRET
+
+    assert [line["field"] for line in logs] == told
+    assert SECRET not in str(logs)
 
 
 def test_secrets_are_read_from_their_files(tmp_path: Path) -> None:

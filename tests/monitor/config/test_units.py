@@ -191,6 +191,12 @@ def test_what_is_no_whole_number_says_so(value: object) -> None:
         units.whole(value)
 
 
+@pytest.mark.parametrize("value", [10**24, -(10**24)])
+def test_a_whole_number_that_nothing_is_counted_to_is_refused(value: int) -> None:
+    with pytest.raises(ValueError, match="at most 1000000000000"):
+        units.whole(value)
+
+
 @given(st.one_of(st.none(), st.booleans(), st.integers(), st.floats(), st.text(), st.lists(st.integers())))
 def test_nothing_but_a_value_error_is_ever_raised(value: object) -> None:
     """It is what the loader knows how to tell."""
