@@ -277,21 +277,28 @@ class Comparison:
                     skipped[r.name] = Skipped.BLIND
                 yield _ks_test(r.name, d, n, size, least, float(ks.error[f]))
             if w1 is not None and self.cells.sd[f] > 0:
-                yield self._wasserstein(f, w1, n, size, least)
+                yield self._wasserstein(f, w1, n, phi, least)
             if psi is not None and bins is not None:
                 yield _psi_test(r, float(psi.value[f]), int(bins[f]), n, phi)
             if f in tied:
                 yield from self._levels(r.name, *tied[f].counts(cells), n, phi)
 
-    def _wasserstein(self, feature: int, found: Transport, n: int, size: float, least: float) -> _Test:
-        # The reference says nothing of the law beyond its last point: of a heavy tail one event may lie anywhere.
-        inner = float(found.inner[feature])
+    def _wasserstein(self, feature: int, found: Transport, n: int, phi: float, least: float) -> _Test:
+        """The law of the distance holds between the outermost points of the reference.
+
+        Beyond them one event of a heavy tail may lie anywhere: there it counts how many do, not how far. The two
+        p-values share the level.
+        """
+        r = self.cells.references[feature]
+        inner, beyond = float(found.inner[feature]), int(found.beyond[feature])
         distance, error = float(found.value[feature]), float(found.error[feature])
 
         def p_value() -> float:
-            return max(self._law.p_value(feature, inner, size), least)
+            within = self._law.p_value(feature, inner, pair_size(n, r.rows, phi))
+            outside = rate_p_value(beyond, n, r.outside, r.rows, phi) if beyond else 1.0
+            return max(min(2 * min(within, outside), 1.0), least)
 
-        name = self.cells.references[feature].name
+        name = r.name
         return _Test(
             Family.DRIFT, name, "wasserstein", distance, distance, n, error, lambda level: p_value() <= level, p_value
         )

@@ -33,9 +33,10 @@ class Distance:
 
 @dataclass(frozen=True, slots=True)
 class Transport(Distance):
-    """A Wasserstein distance. `inner` is the part of it between the outermost points of the reference."""
+    """A Wasserstein distance: the part of it between the reference's outermost points, and events beyond them."""
 
     inner: FloatArray
+    beyond: IntArray
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,11 +98,12 @@ class NumericDistances:
         inner = _sums(area, gaps.starts)
         area[gaps.tails] = at[gaps.tails] / (TAIL_STEPS * n[gaps.tails])
         value = _sums(area, gaps.starts)
+        beyond = _sums(np.where(gaps.tail, held, 0), gaps.starts)
         error = np.bincount(gaps.feature[crossed], slack * gaps.width[crossed], minlength=len(value))
         usable = np.where(self._cells.sd > 0, value, np.nan)
         rounding = 1 / TAIL_STEPS
         stated = error + gaps.reference_error + rounding
-        return Transport(self._defined(usable, window.events), stated, inner)
+        return Transport(self._defined(usable, window.events), stated, inner, beyond)
 
     def psi(self, window: Window) -> tuple[Distance, IntArray]:
         """(population stability index in nats, number of bins) per feature.

@@ -9,6 +9,7 @@ Pure. Built by `monitor.references`, used by everything that compares a window w
 from __future__ import annotations
 
 import hashlib
+import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -61,6 +62,11 @@ class NumericReference:
     def sd(self) -> float:
         """Of the rows; 0 where they differ by no more than rounding."""
         return _mean_and_sd(self.points, self.weights)[1] if self.spread is None else self.spread
+
+    @property
+    def outside(self) -> int:
+        """At most so many rows lie beyond the outermost points: none where all values are kept."""
+        return math.ceil(2 * self.ks_error * self.rows)
 
     @property
     def constant(self) -> bool:

@@ -149,7 +149,7 @@ class WassersteinLaw:
         simulated = bridges @ steps.T
         self._scores = special.ndtri(1 - self._LEVELS)
         self._quantiles = np.quantile(simulated, 1 - self._LEVELS, axis=0).T
-        # How far one event can lie from the mean, in deviations.
+        # How far one event between the outermost points can lie from the mean, in deviations.
         self._reach = [
             float(max(r.points[-1] - r.mean, r.mean - r.points[0]) / r.sd) if r.sd > 0 else 0.0 for r in references
         ]

@@ -68,8 +68,9 @@ class Story:
         self._told.add(key)
         kind, firing = record["kind"], record["status"] == "firing"
         if kind == "drift" and firing:
-            names = ", ".join(feature["name"] for feature in record["features"])
-            self._keep(Promise.DRIFT, f"{names}, seen by {record['version']}")
+            named = [feature["name"] for feature in record["features"] if feature["name"] not in _ANSWERS]
+            if named:
+                self._keep(Promise.DRIFT, f"{', '.join(named)}, seen by {record['version']}")
         if kind in _SAID_BY_DECISIONS:
             return None
         version = f"{record['version']}: " if record["version"] else ""
@@ -115,6 +116,7 @@ def _shares(document: Mapping[str, Any]) -> dict[str, int]:
     return {route["version"]: route["weight"] for route in document["routes"]}
 
 
+_ANSWERS: Final = ("prediction", "score")  # what a model says drifts after what it is told
 _BEHIND: Final = {"rules": "business rules", "ensemble": "an ensemble", "default": "a fixed value"}
 
 

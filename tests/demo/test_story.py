@@ -41,6 +41,16 @@ def test_drift_is_told_with_the_feature_and_keeps_its_promise() -> None:
     assert story.kept == {Promise.DRIFT: "hum, seen by v1.1.0"}
 
 
+def test_drift_of_what_the_model_answers_is_no_feature_yet() -> None:
+    story = Story()
+    answers = [{"name": "prediction", "statistic": "wasserstein", "value": 0.4}]
+
+    assert story.alert(an_alert("drift", features=answers)) is not None
+    assert not story.kept
+    story.alert(an_alert("drift", features=[*HUM, *answers]) | {"seq": 2})
+    assert story.kept == {Promise.DRIFT: "hum, seen by v1.1.0"}
+
+
 def test_a_repeated_record_is_told_once() -> None:
     story = Story()
     story.alert(an_alert("drift", features=HUM))
