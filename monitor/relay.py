@@ -172,15 +172,18 @@ class Relay:
     def _publish_apart(self, waiting: Sequence[Outgoing], now: int, epoch: int | None) -> None:
         """One by one: what together is too large for a topic may go apart, and what is so alone is cut."""
         for m in waiting:
-            try:
-                self._send([self._message(m, now)])
-            except MessageTooLarge as error:
-                shorter = cut(m)
-                if shorter is None:
-                    raise
-                log.warning("relay.cut", kind=m.kind, key=m.key.decode(), bytes=len(m.value), error=str(error))
-                self._send([self._message(shorter, now)])
+            self._send_or_cut(m, now)
             self._cross_off([m], epoch)
+
+    def _send_or_cut(self, m: Outgoing, now: int) -> None:
+        try:
+            self._send([self._message(m, now)])
+        except MessageTooLarge as error:
+            shorter = cut(m)
+            if shorter is None:
+                raise
+            log.warning("relay.cut", kind=m.kind, key=m.key.decode(), bytes=len(m.value), error=str(error))
+            self._send([self._message(shorter, now)])
 
     def _cross_off(self, sent: Sequence[Outgoing], epoch: int | None) -> None:
         self._outbox.remove(sent, epoch)
@@ -202,11 +205,15 @@ class Relay:
         if not self._outbox.is_owned(epoch):
             return
         now = wall_ms()
-        messages = []
+        firing = []
         for fingerprint, body, event_id in reader.firing(self._engine):
-            headers = {"schema": b"1", "event_id": event_id.encode(), "seq": str(json.loads(body)["seq"]).encode()}
-            messages.append(Message(self._spec.topics["alert"], fingerprint.encode(), stamped(body, now), headers))
-        self._send(messages)
+            headers = {"schema": "1", "event_id": event_id, "seq": str(json.loads(body)["seq"])}
+            firing.append(Outgoing(0, "alert", fingerprint.encode(), body, headers))
+        try:
+            self._send([self._message(m, now) for m in firing])
+        except MessageTooLarge:
+            for m in firing:
+                self._send_or_cut(m, now)
 
     def _send(self, messages: Sequence[Message]) -> None:
         if not messages:
