@@ -348,7 +348,7 @@ class Worker:
         now = time.monotonic()
         if now - running.read_at > _ASLEEP_S:  # frozen, or without a database: what came meanwhile was not seen
             running.quiet_since.clear()
-            self._ask_ends(running)
+            running.heard_at = running.asked_at = 0.0  # asked for at once
         running.read_at = time.monotonic()
         self._hear_ends(running)
         here = {batch.partitions[i] for i in set(batch.source.tolist())}
@@ -396,6 +396,8 @@ class Worker:
     def _look_around(self, running: _Running) -> None:
         """What has to be asked for: the ends of quiet partitions, new partitions, commands."""
         now = time.monotonic()
+        if self._stopping:
+            return
         if now - running.heard_at > _ASK_S and now - running.asked_at > _ASK_S:
             self._ask_ends(running)
         if now - running.refreshed_at > _REFRESH_S and running.reachable:
