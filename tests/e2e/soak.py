@@ -22,7 +22,8 @@ import time
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, closing, contextmanager
+from concurrent.futures import Executor, ThreadPoolExecutor
+from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +39,7 @@ DAEMONS = 2
 PARTITIONS = 2
 STREAM_SECONDS_PER_SECOND = 5
 PORTION_S = 0.25
-HEAL_S = 180.0
+HEAL_S = 120.0
 
 
 class Producer(threading.Thread):
@@ -120,16 +121,19 @@ Trouble = Callable[[random.Random], None]
 
 def of_daemons(daemons: Daemons) -> dict[str, Trouble]:
     def kill(chance: random.Random) -> None:
-        daemons.any(chance).signal(signal.SIGKILL)
+        with suppress(ProcessLookupError):
+            daemons.any(chance).signal(signal.SIGKILL)
 
     def freeze(chance: random.Random) -> None:
         daemon = daemons.any(chance)
-        daemon.freeze()
-        time.sleep(chance.uniform(1, 8))
-        daemon.thaw()
+        with suppress(ProcessLookupError):  # the other trouble may have killed it
+            daemon.freeze()
+            time.sleep(chance.uniform(1, 8))
+            daemon.thaw()
 
     def end(chance: random.Random) -> None:
-        daemons.any(chance).signal(signal.SIGTERM)
+        with suppress(ProcessLookupError):
+            daemons.any(chance).signal(signal.SIGTERM)
 
     return {"kill a daemon": kill, "freeze a daemon": freeze, "end a daemon": end}
 
@@ -245,7 +249,9 @@ def soak(minutes: float, seed: int, *, files: bool, directory: Path) -> list[str
         daemons = stack.enter_context(Daemons(place))
         trouble |= of_daemons(daemons)
         producer.start()
-        done = make_trouble(trouble, daemons, producer, chance)
+        # Threads that last as long as the run: a server ends with the thread that started it.
+        with ThreadPoolExecutor(2) as pool:
+            done = make_trouble(trouble, daemons, producer, chance, pool)
         say(f"trouble made: {', '.join(f'{name} {n}' for name, n in sorted(done.items()))}")
         say(f"daemons that ended, by exit code: {dict(daemons.ends)}")
         if producer.error is not None:
@@ -254,18 +260,17 @@ def soak(minutes: float, seed: int, *, files: bool, directory: Path) -> list[str
 
 
 def make_trouble(
-    trouble: Mapping[str, Trouble], daemons: Daemons, producer: Producer, chance: random.Random
+    trouble: Mapping[str, Trouble], daemons: Daemons, producer: Producer, chance: random.Random, pool: Executor
 ) -> Counter[str]:
-    """Something every few seconds until the producer is done; sometimes two things at once."""
+    """Something every few seconds until the producer is done; sometimes two things at once, of different kinds."""
     done: Counter[str] = Counter()
     told_at = 0.0
     while producer.is_alive():
         names = chance.sample(sorted(trouble), chance.choice([1, 1, 1, 2]))
-        threads = [threading.Thread(target=trouble[name], args=(random.Random(chance.random()),)) for name in names]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
+        if len({name.split()[-1] for name in names}) == 1:
+            names = names[:1]
+        for made in [pool.submit(trouble[name], random.Random(chance.random())) for name in names]:
+            made.result()
         done.update(names)
         daemons.tend()
         rest = time.monotonic() + chance.uniform(0.5, 6)
@@ -289,6 +294,15 @@ def _progress(daemons: Daemons) -> str:
         return "the owner does not answer"
 
 
+def _position(daemons: Daemons) -> str:
+    """What the owner says of itself."""
+    owner = daemons.owner()
+    if owner is None:
+        return "nobody owns the store"
+    lags = {name: value for name, value in owner.metrics().items() if name.startswith("driftd_lag")}
+    return f"{owner.why_not_ready or 'ready'}, {lags}\n{owner.told()}"
+
+
 def heal(place: Place, daemons: Daemons, producer: Producer) -> list[str]:
     """Everything is back: the daemons catch up and end; then they are audited."""
     deadline = time.monotonic() + HEAL_S
@@ -303,7 +317,9 @@ def heal(place: Place, daemons: Daemons, producer: Producer) -> list[str]:
             pass
         time.sleep(0.2)
     else:
-        return [f"not everything was read {HEAL_S:.0f} s after the last trouble: {_progress(daemons)}"]
+        written = sum(len(place.values(topic, number)) for topic, number in place.inputs)
+        why = f"{written} are there, {_progress(daemons)}: {_position(daemons)}"
+        return [f"not everything was read {HEAL_S:.0f} s after the last trouble: {why}"]
     codes = daemons.stop()
     say(f"caught up; the daemons ended with {codes}")
     expected = auditor.recount(inputs_of(place, producer.lines), place.inputs)
