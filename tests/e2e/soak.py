@@ -99,7 +99,9 @@ class Daemons:
         """The one that works, if it can be asked."""
         for daemon in self._running:
             try:
-                if daemon.logged("http.listening") and daemon.status():
+                known = daemon.logged("http.listening") and daemon.status()
+                # One that lost the store shows what it knew last.
+                if known and "another daemon owns" not in (daemon.why_not_ready or ""):
                     return daemon
             except OSError:
                 continue
@@ -252,11 +254,11 @@ def soak(minutes: float, seed: int, *, files: bool, directory: Path) -> list[str
         # Threads that last as long as the run: a server ends with the thread that started it.
         with ThreadPoolExecutor(2) as pool:
             done = make_trouble(trouble, daemons, producer, chance, pool)
-        say(f"trouble made: {', '.join(f'{name} {n}' for name, n in sorted(done.items()))}")
-        say(f"daemons that ended, by exit code: {dict(daemons.ends)}")
-        if producer.error is not None:
-            raise producer.error
-        return heal(place, daemons, producer)
+            say(f"trouble made: {', '.join(f'{name} {n}' for name, n in sorted(done.items()))}")
+            say(f"daemons that ended, by exit code: {dict(daemons.ends)}")
+            if producer.error is not None:
+                raise producer.error
+            return heal(place, daemons, producer)
 
 
 def make_trouble(
