@@ -131,9 +131,10 @@ class Relay:
                 if failures:
                     log.info("relay.recovered", waiting=self.depth)
                 failures, self.failing, self.last_error = 0, False, None
-            except DriftdError as error:
+            except Exception as error:
                 if not failures:
-                    log.warning("relay.failing", error=str(error))
+                    unexpected = not isinstance(error, DriftdError)
+                    log.warning("relay.failing", error=str(error) or repr(error), exc_info=unexpected)
                 self.failing, self.last_error = True, str(error)
                 busy = False
                 self._close_sink()

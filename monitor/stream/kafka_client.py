@@ -220,7 +220,7 @@ class ProducerClient:
         for message, result in zip(messages, results, strict=True):
             try:
                 result.get(max(deadline - time.monotonic(), 0))
-            except kafka_errors.KafkaError as error:
+            except Exception as error:
                 raise self._failure(message, error) from error
 
     def _enqueue(self, message: Message) -> Any:

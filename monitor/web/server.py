@@ -86,12 +86,12 @@ class HttpServer:
         self._server = uvicorn.Server(config)
         self._thread = threading.Thread(target=self._run, name="http", daemon=True)
         self._stopping = threading.Event()
+        self._listening: socket.socket | None = None
         self._host = host
         self.port = port
 
     def start(self) -> None:
         """Listen. Raises `ConfigError` where the address cannot be had, now or later."""
-        self._listening: socket.socket | None = None
         try:
             self._listening = self._listen()
         except OSError as error:
