@@ -3,7 +3,7 @@
 A `Profile` is built once from a table or from early traffic, in batches that are read twice: first the
 distributions, then (now that they are known) how much windows vary around them. It is saved without
 pickle, identified by the hash of its content, and never holds raw rows, so it can be shown and shared.
-Pure. Built by `monitor.references`, used by everything that compares a window with "normal".
+Pure. Built by `monitor.reference.tables`, used by everything that compares a window with "normal".
 """
 
 from __future__ import annotations

@@ -16,12 +16,12 @@ from pydantic import BaseModel, BeforeValidator
 from pydantic.fields import FieldInfo
 
 from fallback.types import Reason
+from monitor.aggregation.metrics import METRICS
 from monitor.alerting.records import AlertKind
 from monitor.config import units
 from monitor.config.schema import Configuration
-from monitor.metrics import METRICS
-from monitor.refusals import Refusal
-from monitor.telemetry import DECLARED
+from monitor.events.refusals import Refusal
+from monitor.web.metrics import DECLARED
 
 HERE: Final = Path(__file__).parent
 _UNITS: Final[Mapping[Any, str]] = {
@@ -63,7 +63,7 @@ Keys without a default are **needed**. `NAME` stands for a name of your own, `[]
 METRICS_PAGE: Final = """\
 # Metrics
 
-<!-- Made by `python docs/build.py` from monitor/telemetry.py and monitor/metrics.py. -->
+<!-- Made by `python docs/build.py` from monitor/web/metrics.py and monitor/aggregation/metrics.py. -->
 
 `/metrics` shows what is committed: it never counts what a crash would take back. Series are bounded by the models of
 the configuration and the limits on versions.

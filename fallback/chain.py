@@ -7,45 +7,45 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from fallback.types import BusinessRule, Condition, Level, Scalar, Serving
+from fallback.types import BusinessRule, Condition, Scalar, Serving, Tier
 
 
-def available(serving: Serving, level: Level) -> bool:
+def available(serving: Serving, tier: Tier) -> bool:
     """Whether something stands behind a level."""
-    match level:
-        case Level.PRIMARY:
+    match tier:
+        case Tier.PRIMARY:
             return True
-        case Level.PREVIOUS:
+        case Tier.PREVIOUS:
             return serving.previous is not None
-        case Level.RULES:
+        case Tier.RULES:
             return bool(serving.rules)
-        case Level.ENSEMBLE:
+        case Tier.ENSEMBLE:
             return bool(serving.ensemble)
-        case Level.DEFAULT:
+        case Tier.DEFAULT:
             return serving.has_default
 
 
-def levels(serving: Serving) -> tuple[Level, ...]:
+def tiers(serving: Serving) -> tuple[Tier, ...]:
     """The primary and those levels of the chain that are there."""
-    return (Level.PRIMARY, *(level for level in serving.chain if available(serving, level)))
+    return (Tier.PRIMARY, *(tier for tier in serving.chain if available(serving, tier)))
 
 
-def below(serving: Serving, level: Level) -> tuple[Level, ...]:
-    """Available levels after `level`, in order."""
-    everything = (Level.PRIMARY, *serving.chain)
-    after = everything[everything.index(level) + 1 :] if level in everything else ()
+def below(serving: Serving, tier: Tier) -> tuple[Tier, ...]:
+    """Available levels after `tier`, in order."""
+    everything = (Tier.PRIMARY, *serving.chain)
+    after = everything[everything.index(tier) + 1 :] if tier in everything else ()
     return tuple(lower for lower in after if available(serving, lower))
 
 
-def answering(serving: Serving, level: Level) -> str:
+def answering(serving: Serving, tier: Tier) -> str:
     """The name under which a level's answers are measured: a version, or the level's own."""
-    match level:
-        case Level.PRIMARY:
+    match tier:
+        case Tier.PRIMARY:
             return serving.champion
-        case Level.PREVIOUS if serving.previous is not None:
+        case Tier.PREVIOUS if serving.previous is not None:
             return serving.previous
         case _:
-            return level.value
+            return tier.value
 
 
 def apply_rules(rules: Sequence[BusinessRule], features: Mapping[str, Scalar]) -> Scalar:

@@ -10,9 +10,9 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from fallback.chain import answering, below, levels
+from fallback.chain import answering, below, tiers
 from fallback.routing import weights
-from fallback.types import SCHEMA, Decision, Level, Route, Serving, ServingSpec
+from fallback.types import SCHEMA, Decision, Route, Serving, ServingSpec, Tier
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -50,8 +50,8 @@ def reconfigured(serving: Serving, before: ServingSpec, after: ServingSpec) -> S
     result = replace(serving, **changed)
     result = replace(result, challengers=_without(result.challengers, result.champion))
     weights(result.champion, result.challengers)
-    if result.active not in levels(result):
-        result = replace(result, active=Level.PRIMARY, failed=())
+    if result.active not in tiers(result):
+        result = replace(result, active=Tier.PRIMARY, failed=())
     return result if result != serving else None
 
 
@@ -79,27 +79,27 @@ def make_champion(serving: Serving, version: str) -> Serving | None:
         previous=None if version == serving.previous else serving.previous,
         challengers=_without(serving.challengers, version),
         shadows=tuple(s for s in serving.shadows if s != version),
-        active=Level.PRIMARY,
+        active=Tier.PRIMARY,
         failed=(),
     )
     return result if result != serving else None
 
 
-def step_down(serving: Serving, level: Level) -> Serving | None:
-    """Leave `level`, which failed, for the next one that is there; None if it does not serve or is the last."""
-    if level is not serving.active:
+def step_down(serving: Serving, tier: Tier) -> Serving | None:
+    """Leave `tier`, which failed, for the next one that is there; None if it does not serve or is the last."""
+    if tier is not serving.active:
         return None
-    lower = below(serving, level)
-    return replace(serving, active=lower[0], failed=(*serving.failed, level)) if lower else None
+    lower = below(serving, tier)
+    return replace(serving, active=lower[0], failed=(*serving.failed, tier)) if lower else None
 
 
-def recover(serving: Serving, level: Level) -> Serving | None:
-    """Go back up to `level`; None if something as good serves already."""
-    order = levels(serving)
-    if level not in order or order.index(level) >= order.index(serving.active):
+def recover(serving: Serving, tier: Tier) -> Serving | None:
+    """Go back up to `tier`; None if something as good serves already."""
+    order = tiers(serving)
+    if tier not in order or order.index(tier) >= order.index(serving.active):
         return None
-    kept = tuple(f for f in serving.failed if f in order and order.index(f) < order.index(level))
-    return replace(serving, active=level, failed=kept)
+    kept = tuple(f for f in serving.failed if f in order and order.index(f) < order.index(tier))
+    return replace(serving, active=tier, failed=kept)
 
 
 def shadows(serving: Serving) -> tuple[str, ...]:
@@ -107,7 +107,7 @@ def shadows(serving: Serving) -> tuple[str, ...]:
 
     A failed version is watched while another serves: that is where the evidence of its recovery comes from.
     """
-    failed = [answering(serving, level) for level in serving.failed if level in (Level.PRIMARY, Level.PREVIOUS)]
+    failed = [answering(serving, tier) for tier in serving.failed if tier in (Tier.PRIMARY, Tier.PREVIOUS)]
     serving_now = answering(serving, serving.active)
     return tuple(dict.fromkeys(v for v in (*serving.shadows, *failed) if v != serving_now))
 
@@ -127,7 +127,7 @@ def document(decision: Decision) -> dict[str, Any]:
         "routes": [{"version": r.version, "weight": r.weight} for r in weights(serving.champion, serving.challengers)],
         "shadows": list(shadows(serving)),
         "cohorts": dict(serving.cohorts),
-        "chain": [level.value for level in serving.chain],
+        "chain": [tier.value for tier in serving.chain],
         "levels": {
             "previous": serving.previous,
             "ensemble": list(serving.ensemble),

@@ -16,7 +16,7 @@ from typing import Any
 
 from fallback.chain import apply_rules, available, below
 from fallback.routing import choose, weights
-from fallback.types import SCHEMA, BusinessRule, Condition, Level, Route, Scalar, Serving
+from fallback.types import SCHEMA, BusinessRule, Condition, Route, Scalar, Serving, Tier
 
 Features = Mapping[str, Scalar]
 
@@ -61,7 +61,7 @@ class Served:
 
     answer: Answer
     version: str  # that answered; the level's name where no version did
-    served_by: Level
+    served_by: Tier
     assigned: str  # the version that routing chose
     events: tuple[dict[str, Any], ...]
 
@@ -136,27 +136,27 @@ class Router:
         key = request.request_id if request.key is None else request.key
         assigned = choose(serving, following.salt, key, cohort=request.cohort, override=request.override)
         attempts = _Attempts(self._models, request.features, self._timer)
-        for level in _order(serving):
-            version = _version(serving, level, assigned)
-            said = self._ask(attempts, serving, level, version)
+        for tier in _order(serving):
+            version = _version(serving, tier, assigned)
+            said = self._ask(attempts, serving, tier, version)
             if said is not None:
-                attempts.note(version, said, served_by=level, served=True)
+                attempts.note(version, said, served_by=tier, served=True)
                 for shadow in serving.shadows:
                     attempts.shadow(shadow)
-                return Served(said.answer, version, level, assigned, self._events(attempts, request, assigned))
+                return Served(said.answer, version, tier, assigned, self._events(attempts, request, assigned))
         raise NoAnswerError(self.model, self._events(attempts, request, assigned))
 
-    def _ask(self, attempts: _Attempts, serving: Serving, level: Level, version: str) -> _Said | None:
+    def _ask(self, attempts: _Attempts, serving: Serving, tier: Tier, version: str) -> _Said | None:
         """The answer of a level; None where it fails or has nothing to say."""
-        match level:
-            case Level.RULES:
+        match tier:
+            case Tier.RULES:
                 return attempts.rules(serving.rules)
-            case Level.ENSEMBLE:
+            case Tier.ENSEMBLE:
                 return attempts.ensemble(serving.ensemble, self._combine)
-            case Level.DEFAULT:
+            case Tier.DEFAULT:
                 return _Said(Answer(serving.default), None)
             case _:
-                return attempts.call(version, level)
+                return attempts.call(version, tier)
 
     def _events(self, attempts: _Attempts, request: Request, assigned: str) -> tuple[dict[str, Any], ...]:
         common = {
@@ -186,7 +186,7 @@ class _Note:
     answer: Answer | None
     error: str | None
     seconds: float | None
-    served_by: Level | None
+    served_by: Tier | None
     served: bool
 
     def fields(self, assigned: str) -> dict[str, Any]:
@@ -196,7 +196,7 @@ class _Note:
             # A shadow was not meant to answer, so it did not answer in the place of another either.
             "assigned": assigned if self.served_by is not None else None,
             "served": self.served,
-            "served_by": (self.served_by or Level.PRIMARY).value,
+            "served_by": (self.served_by or Tier.PRIMARY).value,
             "prediction": None if answer is None else answer.prediction,
             "scores": None if answer is None or answer.scores is None else dict(answer.scores),
             "latency_ms": None if self.seconds is None else self.seconds * 1000,
@@ -213,14 +213,14 @@ class _Attempts:
         self._said: dict[str, _Said | None] = {}
         self.notes: list[_Note] = []
 
-    def note(self, version: str, said: _Said, *, served_by: Level | None, served: bool) -> None:
+    def note(self, version: str, said: _Said, *, served_by: Tier | None, served: bool) -> None:
         """There is an answer to tell of."""
         self.notes.append(_Note(version, said.answer, None, said.seconds, served_by, served))
 
-    def call(self, version: str, level: Level | None) -> _Said | None:
+    def call(self, version: str, tier: Tier | None) -> _Said | None:
         """The answer of a version; None where it failed, now or before. A failure is noted."""
         if version not in self._said:
-            self._said[version] = self._guarded(version, lambda: self._model(version)(self._features), level)
+            self._said[version] = self._guarded(version, lambda: self._model(version)(self._features), tier)
         return self._said[version]
 
     def rules(self, rules: Sequence[BusinessRule]) -> _Said | None:
@@ -234,13 +234,13 @@ class _Attempts:
         """What those of the versions that answer say together."""
 
         def together() -> Answer:
-            said = [self.call(version, Level.ENSEMBLE) for version in versions]
+            said = [self.call(version, Tier.ENSEMBLE) for version in versions]
             answers = [s.answer for s in said if s is not None]
             if not answers:
                 raise NobodyAnsweredError(", ".join(versions))
             return combine(answers)
 
-        return self._guarded(Level.ENSEMBLE.value, together, Level.ENSEMBLE)
+        return self._guarded(Tier.ENSEMBLE.value, together, Tier.ENSEMBLE)
 
     def shadow(self, version: str) -> None:
         """Call a shadow, unless its answer was told or the application does not have it."""
@@ -255,7 +255,7 @@ class _Attempts:
             raise NotDeployedError(version)
         return model
 
-    def _guarded(self, version: str, call: Callable[[], Answer | Scalar], level: Level | None) -> _Said | None:
+    def _guarded(self, version: str, call: Callable[[], Answer | Scalar], tier: Tier | None) -> _Said | None:
         began = self._timer() if self._timer is not None else None
         try:
             answer, error = _checked(call()), None
@@ -263,7 +263,7 @@ class _Attempts:
             answer, error = None, type(fault).__name__
         seconds = self._timer() - began if self._timer is not None and began is not None else None
         if answer is None:
-            self.notes.append(_Note(version, None, error, seconds, level, served=False))
+            self.notes.append(_Note(version, None, error, seconds, tier, served=False))
             return None
         return _Said(answer, seconds)
 
@@ -294,21 +294,21 @@ def _checked(said: Answer | Scalar) -> Answer:
     return answer
 
 
-def _order(serving: Serving) -> Iterator[Level]:
+def _order(serving: Serving) -> Iterator[Tier]:
     """The active level, and those after it that are there."""
     if available(serving, serving.active):
         yield serving.active
     yield from below(serving, serving.active)
 
 
-def _version(serving: Serving, level: Level, assigned: str) -> str:
-    match level:
-        case Level.PRIMARY:
+def _version(serving: Serving, tier: Tier, assigned: str) -> str:
+    match tier:
+        case Tier.PRIMARY:
             return assigned
-        case Level.PREVIOUS:
-            return serving.previous or level.value
+        case Tier.PREVIOUS:
+            return serving.previous or tier.value
         case _:
-            return level.value
+            return tier.value
 
 
 def _followed(decision: Mapping[str, Any]) -> _Following:
@@ -327,27 +327,27 @@ def _followed(decision: Mapping[str, Any]) -> _Following:
 
 
 def _serving(decision: Mapping[str, Any]) -> Serving:
-    champion, levels = decision["champion"], decision["levels"]
+    champion, tiers = decision["champion"], decision["levels"]
     routes = tuple(Route(route["version"], route["weight"]) for route in decision["routes"])
     challengers = tuple(route for route in routes if route.version != champion)
     if set(weights(champion, challengers)) != set(routes):
         raise ValueError("the shares do not sum to 10 000, the champion's included")
-    chain = tuple(map(Level, decision["chain"]))
-    if Level.PRIMARY in chain:
+    chain = tuple(map(Tier, decision["chain"]))
+    if Tier.PRIMARY in chain:
         raise ValueError("a chain begins after the primary level")
-    default = levels.get("default")
+    default = tiers.get("default")
     return Serving(
         champion=champion,
-        previous=levels.get("previous"),
+        previous=tiers.get("previous"),
         challengers=challengers,
         shadows=tuple(decision["shadows"]),
         cohorts=dict(decision["cohorts"]),
         chain=chain,
-        ensemble=tuple(levels.get("ensemble") or ()),
-        rules=tuple(map(_rule, levels.get("rules") or ())),
+        ensemble=tuple(tiers.get("ensemble") or ()),
+        rules=tuple(map(_rule, tiers.get("rules") or ())),
         default=None if default is None else default["value"],
         has_default=default is not None,
-        active=Level(decision["active_level"]),
+        active=Tier(decision["active_level"]),
     )
 
 

@@ -13,7 +13,7 @@ SCHEMA: Final = 1
 Scalar = str | int | float | bool | None
 
 
-class Level(StrEnum):
+class Tier(StrEnum):
     """Who answers, best first. The last of a chain should be one that cannot fail."""
 
     PRIMARY = "primary"
@@ -83,7 +83,7 @@ class ServingSpec:
     routes: tuple[Route, ...] = ()
     shadows: tuple[str, ...] = ()
     cohorts: Mapping[str, str] = field(default_factory=dict)
-    chain: tuple[Level, ...] = (Level.PREVIOUS, Level.RULES, Level.ENSEMBLE, Level.DEFAULT)
+    chain: tuple[Tier, ...] = (Tier.PREVIOUS, Tier.RULES, Tier.ENSEMBLE, Tier.DEFAULT)
     ensemble: tuple[str, ...] = ()
     rules: tuple[BusinessRule, ...] = ()
     default: Scalar = None
@@ -102,13 +102,13 @@ class Serving:
     challengers: tuple[Route, ...]
     shadows: tuple[str, ...]
     cohorts: Mapping[str, str]
-    chain: tuple[Level, ...]
+    chain: tuple[Tier, ...]
     ensemble: tuple[str, ...]
     rules: tuple[BusinessRule, ...]
     default: Scalar
     has_default: bool
-    active: Level = Level.PRIMARY
-    failed: tuple[Level, ...] = ()
+    active: Tier = Tier.PRIMARY
+    failed: tuple[Tier, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -101,7 +101,7 @@ class Bound(StrEnum):
     BELOW = "below"
 
 
-class Reference(StrEnum):
+class LimitBasis(StrEnum):
     """What a rule's limit is measured from."""
 
     NOTHING = "nothing"  # the limit is the number itself
@@ -121,7 +121,7 @@ class RuleSpec:
     metric: str
     bound: Bound
     limit: float
-    reference: Reference
+    reference: LimitBasis
     severity: Severity
     checks: int
     dwell: int

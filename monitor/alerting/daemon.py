@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from fallback.types import Decision
-from monitor.alerting.episodes import Records
+from monitor.alerting.episodes import AlertPublisher
 from monitor.alerting.records import AlertKind, AlertRecord, AlertStatus, Subject
 from monitor.spec import Severity
 
@@ -18,7 +18,7 @@ class DaemonAlerts:
     """What fires, by name: the trouble and where it is."""
 
     def __init__(self) -> None:
-        self._records = Records()
+        self._records = AlertPublisher()
         self._firing: dict[str, int] = {}  # name → since when
 
     def fire(self, name: str, summary: str, now: int) -> None:

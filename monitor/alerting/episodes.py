@@ -44,7 +44,7 @@ class Silence:
         return now < self.until and self.version in (None, subject.version) and self.kind in (None, subject.kind.value)
 
 
-class Records:
+class AlertPublisher:
     """What a model tells the world, in order: numbered alert records, and decisions. One per model."""
 
     def __init__(self) -> None:

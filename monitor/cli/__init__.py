@@ -14,9 +14,9 @@ from typing import Final
 
 import typer
 
-from monitor import logs
 from monitor.cli import operate, reference, service, setup
 from monitor.errors import ConfigError, ConfigErrors, DriftdError, InputFileError, StoreError, StreamError
+from monitor.service import logs
 
 USAGE, BAD_INPUT, FAULT, AWAY, CONFIGURATION, INTERRUPTED = 64, 65, 70, 75, 78, 130
 _HELP: Final = """Watches machine-learning models in production.

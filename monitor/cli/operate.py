@@ -24,7 +24,6 @@ from sqlalchemy.engine import Engine
 
 from detectors.reference import Profile
 from monitor.alerting.records import AlertKind
-from monitor.app import Parts, parts
 from monitor.cli.options import (
     CONFIG,
     ConfigOption,
@@ -37,11 +36,12 @@ from monitor.cli.options import (
     show_json,
 )
 from monitor.cli.show import show_status
-from monitor.commands import CommandName
 from monitor.config.units import duration_ms
-from monitor.lookup import look_up
-from monitor.pipeline import Pipeline
-from monitor.status import Totals, document
+from monitor.pipeline.commands import CommandName
+from monitor.pipeline.inspection import look_up
+from monitor.pipeline.pipeline import Pipeline
+from monitor.pipeline.status import Totals, document
+from monitor.service.app import Components, parts
 from monitor.store import reader, schema
 from monitor.store.commands import ask, wait_for
 from monitor.store.reader import HistoryValue
@@ -64,7 +64,7 @@ def register(app: typer.Typer) -> None:
 
 
 @contextmanager
-def store_of(path: Path, *, read_only: bool = True) -> Iterator[Parts]:
+def store_of(path: Path, *, read_only: bool = True) -> Iterator[Components]:
     """The parts of a configuration, to look into its store."""
     p = parts(configuration(path), read_only=read_only)
     try:

@@ -13,7 +13,6 @@ from rich.markup import escape
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from detectors.reference import CategoricalReference, NumericReference, Profile
-from monitor.accept import profile_of_last_window
 from monitor.cli.operate import KeyOption, ReasonOption, WaitOption, has_tables, order, store_of
 from monitor.cli.options import (
     CONFIG,
@@ -26,10 +25,11 @@ from monitor.cli.options import (
     out,
     show_json,
 )
-from monitor.commands import CommandName
 from monitor.config import build as build_config
-from monitor.configured import table_spec
-from monitor.references import TableSpec, load
+from monitor.pipeline.commands import CommandName
+from monitor.reference.file import table_spec
+from monitor.reference.tables import TableSpec, load
+from monitor.service.rebaseline import profile_of_last_window
 from monitor.spec import FeatureKind, Task
 from monitor.store import reader
 from monitor.times import format_time

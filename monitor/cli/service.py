@@ -44,7 +44,7 @@ def run(
     SIGTERM or Ctrl-C finish the batch in hand, commit, publish what waits and exit 0; a second one ends at once. While
     Kafka or the database is away the daemon waits, says so at /-/ready, and loses nothing.
     """
-    from monitor import app, logs
+    from monitor.service import app, logs
 
     logs.set_up(_level(log_level), _format(log_format))
     return app.run(configuration(config), startup_timeout_s=startup_timeout)
@@ -70,10 +70,10 @@ def replay(
     The way to try thresholds on last month's traffic. The store must be empty: give another one with --store, or use
     --fresh.
     """
-    from monitor import logs
-    from monitor.app import parts
-    from monitor.replay import replay as run_replay
-    from monitor.replay import temporary_store
+    from monitor.service import logs
+    from monitor.service.app import parts
+    from monitor.service.replay import replay as run_replay
+    from monitor.service.replay import temporary_store
 
     if store is not None and fresh:
         raise typer.BadParameter("give either --store or --fresh")

@@ -11,15 +11,15 @@ from typing import Annotated, Any, Final
 import typer
 from rich.markup import escape
 
-from monitor.app import open_stream, parts
 from monitor.cli.options import CONFIG, ConfigOption, JsonOption, configuration, err, known, out, show_json
 from monitor.config import build
 from monitor.config.schema import Configuration
-from monitor.spec import Bound, BudgetSpec, Consequence, ModelSpec, Reference, RuleSpec
+from monitor.service.app import open_stream, parts
+from monitor.spec import Bound, BudgetSpec, Consequence, LimitBasis, ModelSpec, RuleSpec
 from monitor.store import schema
+from monitor.store.owner import is_gone
 from monitor.store.progress import adopt_topic, move_to
 from monitor.stream.types import TopicState
-from monitor.worker import is_gone
 
 _MIB = 1 << 20
 
@@ -113,9 +113,9 @@ def _budget(budget: BudgetSpec) -> str:
 def _rule(rule: RuleSpec) -> str:
     sign = "above" if rule.bound is Bound.ABOVE else "below"
     limit = {
-        Reference.NOTHING: f"{rule.limit:g}",
-        Reference.SHARE: f"{rule.limit:.0%} of baseline",
-        Reference.POINTS: f"baseline {rule.limit:+g}",
+        LimitBasis.NOTHING: f"{rule.limit:g}",
+        LimitBasis.SHARE: f"{rule.limit:.0%} of baseline",
+        LimitBasis.POINTS: f"baseline {rule.limit:+g}",
     }[rule.reference]
     dwell = f" for {rule.dwell / 60_000:g} min" if rule.dwell else f" for {rule.checks} checks"
     then = "" if rule.then is Consequence.NONE else f", then {rule.then.value}"

@@ -13,7 +13,7 @@ from typing import Final
 
 import structlog
 
-from fallback.types import BusinessRule, Condition, Level, Route, ServingSpec
+from fallback.types import BusinessRule, Condition, Route, ServingSpec, Tier
 from monitor.config.rules import default_rules
 from monitor.config.schema import (
     DEFAULT_MIN_EVENTS,
@@ -250,7 +250,7 @@ def _serving(section: ModelSection) -> ServingSpec:
         routes=tuple(Route(version, round(share * WHOLE)) for version, share in section.routes.items()),
         shadows=tuple(dict.fromkeys(section.shadows)),
         cohorts=section.cohorts,
-        chain=tuple(map(Level, fallback.chain)),
+        chain=tuple(map(Tier, fallback.chain)),
         ensemble=tuple(fallback.ensemble),
         rules=tuple(rules),
         default=fallback.default.value if fallback.default else None,

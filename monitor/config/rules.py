@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import Final
 
-from monitor.spec import Bound, Consequence, Reference, RuleSpec, Severity, Task
+from monitor.spec import Bound, Consequence, LimitBasis, RuleSpec, Severity, Task
 
 _CHECKS: Final = 3  # in a row: one bad window is not an incident
 _MIN_N: Final = 30
@@ -26,7 +26,7 @@ def default_rules(task: Task, *, outcomes: bool, listed: Collection[str] | None 
         _absolute("errors_rollback", "error_rate", Bound.ABOVE, 0.01, Severity.CRITICAL, Consequence.ROLLBACK),
         _relative("memory_rollback", "memory_mb", 1.5, min_n=3),
         RuleSpec(
-            "agreement_warning", "agreement", Bound.BELOW, 0.75, Reference.NOTHING, Severity.WARNING,
+            "agreement_warning", "agreement", Bound.BELOW, 0.75, LimitBasis.NOTHING, Severity.WARNING,
             checks=1, dwell=30 * _MINUTE, then=Consequence.NONE, hard=False, min_n=_MIN_N,
         ),
     ]  # fmt: skip
@@ -52,22 +52,22 @@ def _on_quality(task: Task) -> list[RuleSpec]:
 def _absolute(
     name: str, metric: str, bound: Bound, limit: float, severity: Severity, then: Consequence = Consequence.NONE
 ) -> RuleSpec:
-    return RuleSpec(name, metric, bound, limit, Reference.NOTHING, severity, _CHECKS, 0, then, False, _MIN_N)
+    return RuleSpec(name, metric, bound, limit, LimitBasis.NOTHING, severity, _CHECKS, 0, then, False, _MIN_N)
 
 
 def _relative(name: str, metric: str, ratio: float, min_n: int = _MIN_N) -> RuleSpec:
     """Beyond a multiple of the baseline, traffic is taken away."""
     return RuleSpec(
-        name, metric, Bound.ABOVE, ratio, Reference.SHARE, Severity.CRITICAL, _CHECKS, 0, Consequence.ROLLBACK, False,
+        name, metric, Bound.ABOVE, ratio, LimitBasis.SHARE, Severity.CRITICAL, _CHECKS, 0, Consequence.ROLLBACK, False,
         min_n,
     )  # fmt: skip
 
 
 def _drop(name: str, by: float, severity: Severity, then: Consequence) -> RuleSpec:
     return RuleSpec(
-        name, "accuracy", Bound.BELOW, -by, Reference.POINTS, severity, _CHECKS, 0, then, False, _MIN_N
+        name, "accuracy", Bound.BELOW, -by, LimitBasis.POINTS, severity, _CHECKS, 0, then, False, _MIN_N
     )  # fmt: skip
 
 
 def _error(name: str, ratio: float, severity: Severity, then: Consequence) -> RuleSpec:
-    return RuleSpec(name, "mae", Bound.ABOVE, ratio, Reference.SHARE, severity, _CHECKS, 0, then, False, _MIN_N)
+    return RuleSpec(name, "mae", Bound.ABOVE, ratio, LimitBasis.SHARE, severity, _CHECKS, 0, then, False, _MIN_N)

@@ -16,10 +16,10 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_valida
 
 from detectors.categorical import text_of
 from detectors.registry import CATEGORICAL, CONCEPT, MIN_EFFECT, NUMERIC
-from fallback.types import WHOLE, Level
-from monitor.catalog import OTHER
+from fallback.types import WHOLE, Tier
+from monitor.aggregation.metrics import METRICS, OF_TASK, SHARES, USER_METRICS
 from monitor.config import units
-from monitor.metrics import METRICS, OF_TASK, SHARES, USER_METRICS
+from monitor.events.codes import OTHER
 from monitor.spec import BudgetSpec, Consequence, FeatureKind, Severity, Task
 
 Duration = Annotated[int, BeforeValidator(units.duration_ms)]
@@ -46,7 +46,7 @@ _METRIC: Final = re.compile(r"[a-zA-Z_][a-zA-Z0-9_.]{0,63}")
 
 
 @dataclass(frozen=True, slots=True)
-class Misfit:
+class ConfigIssue:
     """What a check of several keys found: where (within the section that was checked), what, and what would do."""
 
     path: str
@@ -57,12 +57,12 @@ class Misfit:
 class Misfits(ValueError):
     """All that such a check found."""
 
-    def __init__(self, found: list[Misfit]) -> None:
+    def __init__(self, found: list[ConfigIssue]) -> None:
         self.found = found
         super().__init__("; ".join(f"{misfit.path}: {misfit.hint}" for misfit in found))
 
 
-def _raise_if_any(found: Iterable[Misfit]) -> None:
+def _raise_if_any(found: Iterable[ConfigIssue]) -> None:
     misfits = list(found)
     if misfits:
         raise Misfits(misfits)
@@ -103,7 +103,7 @@ class SecuritySection(Section):
     @model_validator(mode="after")
     def _one_of_each(self) -> SecuritySection:
         _raise_if_any(
-            Misfit(f"{name}_file", None, f"give either {name} or {name}_file")
+            ConfigIssue(f"{name}_file", None, f"give either {name} or {name}_file")
             for name in ("key_password", "password")
             if getattr(self, name) is not None and getattr(self, f"{name}_file") is not None
         )
@@ -144,11 +144,13 @@ class StreamSection(Section):
         taken = set(self.events)
         found = []
         if len(taken) < len(self.events):
-            found.append(Misfit("events", None, "a topic stands twice"))
+            found.append(ConfigIssue("events", None, "a topic stands twice"))
         for name in ("alerts", "decisions", "dead_letters"):
             topic = getattr(self, name)
             if topic in taken:
-                found.append(Misfit(name, topic, "events, alerts, decisions and dead_letters must be different topics"))
+                found.append(
+                    ConfigIssue(name, topic, "events, alerts, decisions and dead_letters must be different topics")
+                )
             taken.add(topic)
         _raise_if_any(found)
         return self
@@ -174,10 +176,10 @@ class StoreSection(Section):
     def _fits(self) -> StoreSection:
         found = []
         if (self.url is None) == (self.url_file is None):
-            found.append(Misfit("url", None, "give either url or url_file"))
+            found.append(ConfigIssue("url", None, "give either url or url_file"))
         if self.commit_every * 3 > self.lease:
             hint = "at least three times commit_every is needed, or a live daemon looks dead"
-            found.append(Misfit("lease", units.in_words(self.lease), hint))
+            found.append(ConfigIssue("lease", units.in_words(self.lease), hint))
         _raise_if_any(found)
         return self
 
@@ -221,9 +223,9 @@ class ReferenceSection(Section):
     def _one_source(self) -> ReferenceSection:
         found = []
         if (self.path is None) == (self.learn == 0):
-            found.append(Misfit("path", None, "give either path or learn"))
+            found.append(ConfigIssue("path", None, "give either path or learn"))
         if self.learn and self.learn < 100:
-            found.append(Misfit("learn", self.learn, "at least 100 predictions are needed"))
+            found.append(ConfigIssue("learn", self.learn, "at least 100 predictions are needed"))
         _raise_if_any(found)
         return self
 
@@ -245,31 +247,31 @@ class WindowSection(Section):
         _raise_if_any(self._misfits() if self.events is None else self._counted_misfits(self.events))
         return self
 
-    def _counted_misfits(self, events: int) -> Iterator[Misfit]:
+    def _counted_misfits(self, events: int) -> Iterator[ConfigIssue]:
         for name in ("span", "min_events", "pane", "max_span"):
             if getattr(self, name) is not None:
-                yield Misfit(name, None, "a counted window (events) has none")
+                yield ConfigIssue(name, None, "a counted window (events) has none")
         every = self.every or events
         if events % every:
-            yield Misfit("events", events, f"must be a multiple of every ({every})")
+            yield ConfigIssue("events", events, f"must be a multiple of every ({every})")
         elif events // every > MOST_PANES:
-            yield Misfit(
+            yield ConfigIssue(
                 "every", every, f"at most {MOST_PANES} checks fit into a window: at least {events // MOST_PANES}"
             )
 
-    def _misfits(self) -> Iterator[Misfit]:
+    def _misfits(self) -> Iterator[ConfigIssue]:
         if self.every is not None:
-            yield Misfit("every", self.every, "needs events: it belongs to a counted window")
+            yield ConfigIssue("every", self.every, "needs events: it belongs to a counted window")
         span, pane, words = self.span or DEFAULT_SPAN, self.pane or DEFAULT_PANE, units.in_words
         if pane < 1_000:
-            yield Misfit("pane", words(pane), "at least 1s")
+            yield ConfigIssue("pane", words(pane), "at least 1s")
         elif span % pane:
             where, got = ("span", words(span)) if self.span is not None else ("pane", words(pane))
-            yield Misfit(where, got, f"span ({words(span)}) must be a multiple of pane ({words(pane)})")
+            yield ConfigIssue(where, got, f"span ({words(span)}) must be a multiple of pane ({words(pane)})")
         elif span // pane > MOST_PANES:
-            yield Misfit("pane", words(pane), f"at most {MOST_PANES} panes fit into a window: raise pane")
+            yield ConfigIssue("pane", words(pane), f"at most {MOST_PANES} panes fit into a window: raise pane")
         if self.max_span is not None and (self.max_span < span or self.max_span // pane > 10 * MOST_PANES):
-            yield Misfit(
+            yield ConfigIssue(
                 "max_span", words(self.max_span), f"lies between span ({words(span)}) and {10 * MOST_PANES} panes"
             )
 
@@ -299,9 +301,9 @@ class DriftSection(Section):
     @classmethod
     def _known_detectors(cls, value: dict[str, float]) -> dict[str, float]:
         _raise_if_any(
-            Misfit(name, None, f"unknown detector; {_among(name, MIN_EFFECT)}")
+            ConfigIssue(name, None, f"unknown detector; {_among(name, MIN_EFFECT)}")
             if name not in MIN_EFFECT
-            else Misfit(name, effect, "must be above zero")
+            else ConfigIssue(name, effect, "must be above zero")
             for name, effect in value.items()
             if name not in MIN_EFFECT or effect <= 0
         )
@@ -378,7 +380,7 @@ class ConditionSection(Section):
     @model_validator(mode="after")
     def _list_for_in(self) -> ConditionSection:
         if isinstance(self.value, list) != (self.op == "in"):
-            raise Misfits([Misfit("value", None, "`in` needs a list, and only `in`")])
+            raise Misfits([ConfigIssue("value", None, "`in` needs a list, and only `in`")])
         return self
 
 
@@ -466,7 +468,7 @@ class ModelSection(Section):
     def _not_yet(cls, value: Any) -> Any:
         if isinstance(value, dict) and "rollout" in value:
             hint = "staged rollouts are not part of this release; use routes, and rules that roll back"
-            raise Misfits([Misfit("rollout", None, hint)])
+            raise Misfits([ConfigIssue("rollout", None, hint)])
         return value
 
     @model_validator(mode="after")
@@ -477,8 +479,8 @@ class ModelSection(Section):
         )
         return self
 
-    def _versions(self) -> Iterator[Misfit]:
-        reserved = {*(level.value for level in Level), OTHER}
+    def _versions(self) -> Iterator[ConfigIssue]:
+        reserved = {*(level.value for level in Tier), OTHER}
         named = [("champion", self.champion), ("previous", self.previous)]
         named += [(f"routes.{name}", name) for name in self.routes]
         named += [(f"shadows[{i}]", name) for i, name in enumerate(self.shadows)]
@@ -486,35 +488,35 @@ class ModelSection(Section):
         named += [(f"fallback.ensemble[{i}]", name) for i, name in enumerate(self.fallback.ensemble)]
         for path, name in named:
             if name in reserved:
-                yield Misfit(path, name, "is the name of a fallback level and cannot be a version")
+                yield ConfigIssue(path, name, "is the name of a fallback level and cannot be a version")
         if self.previous == self.champion:
-            yield Misfit("previous", self.previous, "is the champion itself")
+            yield ConfigIssue("previous", self.previous, "is the champion itself")
         if self.champion in self.shadows:
-            yield Misfit("shadows", self.champion, "is the champion: it answers anyway")
+            yield ConfigIssue("shadows", self.champion, "is the champion: it answers anyway")
 
-    def _routes(self) -> Iterator[Misfit]:
+    def _routes(self) -> Iterator[ConfigIssue]:
         weights = {version: round(share * WHOLE) for version, share in self.routes.items()}
         if self.champion in weights:
             hint = "the champion has what the challengers leave; list challengers only"
-            yield Misfit(f"routes.{self.champion}", None, hint)
+            yield ConfigIssue(f"routes.{self.champion}", None, hint)
         for version, weight in weights.items():
             if self.routes[version] and not weight:
-                yield Misfit(f"routes.{version}", self.routes[version], "shares are counted in steps of 0.01%")
+                yield ConfigIssue(f"routes.{version}", self.routes[version], "shares are counted in steps of 0.01%")
         if sum(weights.values()) > WHOLE:
-            yield Misfit("routes", None, f"the shares sum to {sum(weights.values()) / WHOLE:.2%}, at most 100%")
+            yield ConfigIssue("routes", None, f"the shares sum to {sum(weights.values()) / WHOLE:.2%}, at most 100%")
 
-    def _rules(self) -> Iterator[Misfit]:
+    def _rules(self) -> Iterator[ConfigIssue]:
         names = [rule.name for rule in self.rules or ()]
         for i, rule in enumerate(self.rules or ()):
             if rule.name in names[:i]:
-                yield Misfit(f"rules[{i}].name", rule.name, "another rule has this name")
+                yield ConfigIssue(f"rules[{i}].name", rule.name, "another rule has this name")
             hint = self._why_not_judged(rule.metric)
             if hint is not None:
-                yield Misfit(f"rules[{i}].metric", rule.metric, hint)
+                yield ConfigIssue(f"rules[{i}].metric", rule.metric, hint)
             key, limit = rule.limit
             if limit.percent and rule.metric in METRICS and rule.metric not in SHARES:
                 hint = f"{rule.metric} is no share: a number in its own unit is needed, or `105% of baseline`"
-                yield Misfit(f"rules[{i}].{key}", None, hint)
+                yield ConfigIssue(f"rules[{i}].{key}", None, hint)
 
     def _why_not_judged(self, metric: str) -> str | None:
         """Why a rule on this metric could never fire."""
@@ -532,34 +534,34 @@ class ModelSection(Section):
             return "not listed in outcomes.metrics"
         return None
 
-    def _outcomes(self) -> Iterator[Misfit]:
+    def _outcomes(self) -> Iterator[ConfigIssue]:
         if self.outcomes is None:
             return
         kept = [*(name for name in METRICS if name in OF_TASK[self.task]), *self.metrics]
         always = {name for name, info in METRICS.items() if info.always}
         for i, name in enumerate(self.outcomes.metrics or ()):
             if name not in kept and name not in always:
-                yield Misfit(f"outcomes.metrics[{i}]", name, f"no metric of a {self.task}; {_among(name, kept)}")
+                yield ConfigIssue(f"outcomes.metrics[{i}]", name, f"no metric of a {self.task}; {_among(name, kept)}")
         if self.outcomes.pane is None:
             return
         pane = self.window.pane or DEFAULT_PANE
         got = units.in_words(self.outcomes.pane)
         if self.window.events is not None:
-            yield Misfit("outcomes.pane", got, "a counted window keeps quality by its own panes")
+            yield ConfigIssue("outcomes.pane", got, "a counted window keeps quality by its own panes")
         elif self.outcomes.pane % pane:
-            yield Misfit("outcomes.pane", got, f"must be a multiple of window.pane ({units.in_words(pane)})")
+            yield ConfigIssue("outcomes.pane", got, f"must be a multiple of window.pane ({units.in_words(pane)})")
 
-    def _own_metrics(self) -> Iterator[Misfit]:
+    def _own_metrics(self) -> Iterator[ConfigIssue]:
         for name in self.metrics:
             if name in METRICS:
-                yield Misfit(f"metrics.{name}", None, "is the name of a built-in metric")
+                yield ConfigIssue(f"metrics.{name}", None, "is the name of a built-in metric")
             elif not _METRIC.fullmatch(name):
-                yield Misfit(f"metrics.{name}", None, "a name of letters, digits, _ and ., at most 64, is needed")
+                yield ConfigIssue(f"metrics.{name}", None, "a name of letters, digits, _ and ., at most 64, is needed")
         if len(self.metrics) > USER_METRICS:
-            yield Misfit("metrics", None, f"{len(self.metrics)} of them, at most {USER_METRICS}")
+            yield ConfigIssue("metrics", None, f"{len(self.metrics)} of them, at most {USER_METRICS}")
 
 
-_NOT_BINARY: Final = Misfit("positive", None, "only a binary task has a positive class")
+_NOT_BINARY: Final = ConfigIssue("positive", None, "only a binary task has a positive class")
 
 
 class Configuration(Section):
@@ -576,5 +578,5 @@ class Configuration(Section):
         if len(self.models) * (self.limits.versions + _OF_ITS_OWN) >= _MOST_VARIANTS:
             most = _MOST_VARIANTS // len(self.models) - _OF_ITS_OWN - 1
             hint = f"with {len(self.models)} models at most {most} versions of each"
-            raise Misfits([Misfit("limits.versions", self.limits.versions, hint)])
+            raise Misfits([ConfigIssue("limits.versions", self.limits.versions, hint)])
         return self

@@ -10,7 +10,7 @@ import re
 from dataclasses import dataclass
 from typing import Final
 
-from monitor.spec import BudgetSpec, Reference
+from monitor.spec import BudgetSpec, LimitBasis
 
 Scalar = bool | int | float | str | None
 
@@ -83,7 +83,7 @@ class Limit:
     """What a metric is held to. `percent`: it was written as a share, which not every metric is."""
 
     value: float
-    reference: Reference
+    reference: LimitBasis
     percent: bool = False
 
 
@@ -91,13 +91,13 @@ def limit(value: object) -> Limit:
     """750, 1%, or 105% of baseline."""
     bare = _number(value)
     if bare is not None:
-        return Limit(bare, Reference.NOTHING)
+        return Limit(bare, LimitBasis.NOTHING)
     if (found := _match(_BASELINE, value)) is not None and math.isfinite(float(found[1])):
-        return Limit(float(found[1]) / 100, Reference.SHARE)
+        return Limit(float(found[1]) / 100, LimitBasis.SHARE)
     if (found := _match(_PERCENT, value)) is not None:
         if not -100 <= float(found[1]) <= 100:
             raise ValueError("no share is above 100%; relative to the baseline it is `105% of baseline`")
-        return Limit(float(found[1]) / 100, Reference.NOTHING, percent=True)
+        return Limit(float(found[1]) / 100, LimitBasis.NOTHING, percent=True)
     raise ValueError("a limit is a number, a share like 1%, or `105% of baseline`")
 
 
@@ -108,11 +108,11 @@ def points(value: object) -> Limit:
     if bare is not None:
         if bare < 0:
             raise ValueError(f"{wanted}, not below zero")
-        return Limit(bare, Reference.POINTS)
+        return Limit(bare, LimitBasis.POINTS)
     found = _match(_POINTS, value)
     if found is None or not math.isfinite(float(found[1])):
         raise ValueError(wanted)
-    return Limit(float(found[1]) / 100, Reference.POINTS, percent=True)
+    return Limit(float(found[1]) / 100, LimitBasis.POINTS, percent=True)
 
 
 def dwell(value: object) -> tuple[int, int]:

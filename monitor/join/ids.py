@@ -29,7 +29,7 @@ def hash_ids(request_ids: Sequence[str], seeds: Iterable[int]) -> tuple[U64, U64
     return low, halves[:, 1].copy()
 
 
-def lane_keys(low: U64, variants: NDArray[np.integer]) -> U64:
+def shadow_keys(low: U64, variants: NDArray[np.integer]) -> U64:
     """Key of an answer that was not served: the request's own, told apart by the variant that gave it."""
     lanes = low ^ (variants.astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15) | np.uint64(1))
     lanes[lanes == 0] = 1

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from monitor.join.ids import U64
 
-VACANT = -1  # the key is there, but nothing is known of it: its next event takes the cell over
+EMPTY = -1  # the key is there, but nothing is known of it: its next event takes the cell over
 REGION = 1 << 12  # probing stays inside a region, so a region can be rebuilt alone
 GENERATIONS = (1 << 14) - 1  # closed keys are forgotten a generation at a time; the numbers go round
 NOTE_BITS = 17
@@ -37,7 +37,7 @@ def closed_value(generation: int, note: I64) -> I32:
     return (-2 - ((generation << NOTE_BITS) | note)).astype(np.int32)
 
 
-def note_of(values: I32) -> I64:
+def closed_tag_of(values: I32) -> I64:
     """The note of closed values."""
     return (-2 - values.astype(np.int64)) & ((1 << NOTE_BITS) - 1)
 
@@ -102,9 +102,9 @@ class KeyIndex:
     def look_up(self, keys: U64) -> I32:
         """Value of each key: a slot, how it was closed, or VACANT where it is unknown or forgotten."""
         cell = self.find(keys)
-        value = np.where(cell >= 0, self.value[np.maximum(cell, 0)], VACANT)
-        closed = np.flatnonzero(value < VACANT)
-        value[closed[~self._alive[generation_of(value[closed])]]] = VACANT
+        value = np.where(cell >= 0, self.value[np.maximum(cell, 0)], EMPTY)
+        closed = np.flatnonzero(value < EMPTY)
+        value[closed[~self._alive[generation_of(value[closed])]]] = EMPTY
         return value
 
     def find_or_add(self, keys: U64) -> I64:
@@ -136,14 +136,14 @@ class KeyIndex:
         self.value[cell[backwards]] = active[backwards] + _CLAIM
         won = self.value[at] == active[free] + _CLAIM
         self._used += int(np.count_nonzero(won))
-        self.value[at] = VACANT
+        self.value[at] = EMPTY
         return self._key[at]
 
     def _release_forgotten(self, cells: I64) -> None:
         values = self.value[cells]
-        closed = np.flatnonzero(values < VACANT)
+        closed = np.flatnonzero(values < EMPTY)
         dead = closed[~self._alive[generation_of(values[closed])]]
-        self.value[cells[dead]] = VACANT
+        self.value[cells[dead]] = EMPTY
 
     def sweep(self, share: int = 64) -> None:
         """Rebuild the next 1/share of the regions without keys of which nothing is known any more."""
@@ -152,7 +152,7 @@ class KeyIndex:
         self._swept = (start + length) % len(self._key)
         key, value = self._key[start : start + length], self.value[start : start + length]
         held = key != 0
-        closed = value < VACANT
+        closed = value < EMPTY
         known = (value >= 0) | (closed & self._alive[np.where(closed, generation_of(value), 0)])
         live = np.flatnonzero(held & known)
         keys, values = key[live].copy(), value[live].copy()
@@ -175,7 +175,7 @@ class KeyIndex:
     def _rebuild(self, room: int) -> None:
         held = np.flatnonzero(self._key)
         keys, values = self._key[held], self.value[held]
-        closed = values < VACANT
+        closed = values < EMPTY
         known = (values >= 0) | (closed & self._alive[np.where(closed, generation_of(values), 0)])
         keys, values = keys[known], values[known]
         size = len(self._key)

@@ -23,8 +23,8 @@ from numpy.typing import NDArray
 
 from monitor.errors import SchemaTooNew, StoreError
 from monitor.join.index import I64
-from monitor.join.slots import GONE, SAVED
-from monitor.join.table import VACATED, Closed, JoinTable
+from monitor.join.slots import FREE, SAVED
+from monitor.join.table import EMPTIED, Closed, JoinTable
 
 _MAGIC, _SCHEMA = b"DJ", 1
 _HEAD = struct.Struct("<2sBBIIqI")  # magic, schema, flags, rows, raw size, time base, checksum of the rest
@@ -71,7 +71,7 @@ class ClosedRow:
 
 
 @dataclass(frozen=True, slots=True)
-class JoinDelta:
+class JoinCommit:
     """What one commit writes and deletes."""
 
     segment: SegmentRow | None
@@ -99,20 +99,20 @@ class JoinLog:
         """Segments in the database."""
         return len(self._rows)
 
-    def delta(self, seq: int, clock: int, *, rewrite: bool = False) -> JoinDelta:
+    def delta(self, seq: int, clock: int, *, rewrite: bool = False) -> JoinCommit:
         """What commit `seq` has to write. `rewrite`: all segments, so that nothing stale is left behind."""
         table = self._table
         generation, began = table.generation, table.generation_began
         opened, closed = table.take_changes()
         column = table.slots.column
-        gone = table.slots.given_up()
+        gone = table.slots.retired()
         self._retire(column["segment_id"][gone])
         self._retire(column["segment_id"][opened])
         column["segment_id"][gone] = -1
         column["segment_id"][opened] = -1
         merged = list(self._rows) if rewrite else self._to_merge()
         if merged:
-            moved = np.flatnonzero((column["state"] != GONE) & np.isin(column["segment_id"], merged))
+            moved = np.flatnonzero((column["state"] != FREE) & np.isin(column["segment_id"], merged))
             opened = np.concatenate([opened, moved])
         dead = [s for s, live in self._live.items() if not live or s in merged]
         for s in dead:
@@ -121,9 +121,9 @@ class JoinLog:
         forget = table.generations_to_drop(clock)
         alive = self._fold(seq) if forget else ()
         closed_rows, drop_closed = self._close(seq, generation, began, closed, forget)
-        return JoinDelta(segment, closed_rows, alive, tuple(dead), drop_closed, tuple(forget), gone)
+        return JoinCommit(segment, closed_rows, alive, tuple(dead), drop_closed, tuple(forget), gone)
 
-    def committed(self, delta: JoinDelta) -> None:
+    def committed(self, delta: JoinCommit) -> None:
         """The delta is in the database: what it gave up may be used again."""
         self._table.slots.release(delta.release)
         self._table.forget(list(delta.forget))
@@ -165,7 +165,7 @@ class JoinLog:
     def _fold(self, seq: int) -> tuple[AliveRow, ...]:
         """Which rows are open, from memory: the record of closed keys is about to lose entries."""
         column = self._table.slots.column
-        held = np.flatnonzero((column["state"] != GONE) & (column["segment_id"] >= 0))
+        held = np.flatnonzero((column["state"] != FREE) & (column["segment_id"] >= 0))
         ids = np.array(sorted(self._rows), np.int64)
         ends = np.cumsum([self._rows[s] for s in ids.tolist()])
         starts = np.concatenate([[0], ends]).astype(np.int64)
@@ -209,7 +209,7 @@ class JoinLog:
         lo = np.concatenate([part.lo for part in parts])
         note = np.concatenate([part.note for part in parts])
         cell = self._table.index.find(lo)
-        open_again = (note == VACATED) & (cell >= 0) & (self._table.index.value[np.maximum(cell, 0)] >= 0)
+        open_again = (note == EMPTIED) & (cell >= 0) & (self._table.index.value[np.maximum(cell, 0)] >= 0)
         return Closed(lo[~open_again], note[~open_again])
 
     def restore(
@@ -254,7 +254,7 @@ def _survivors(columns: dict[str, NDArray[Any]], keys: list[tuple[ClosedRow, Clo
     if not keys or not len(lo):
         return np.flatnonzero(alive)
     closed = np.concatenate([k.lo for _, k in keys])
-    vacated = np.concatenate([k.note for _, k in keys]) == VACATED
+    vacated = np.concatenate([k.note for _, k in keys]) == EMPTIED
     alive &= ~np.isin(lo, closed[~vacated])
     if vacated.any():
         seq = np.concatenate([np.full(len(k.lo), row.seq) for row, k in keys])[vacated]
@@ -267,7 +267,7 @@ def _survivors(columns: dict[str, NDArray[Any]], keys: list[tuple[ClosedRow, Clo
 
 
 def _really_closed(closed: Closed) -> Closed:
-    kept = closed.note != VACATED
+    kept = closed.note != EMPTIED
     return Closed(closed.lo[kept], closed.note[kept])
 
 

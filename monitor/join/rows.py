@@ -28,7 +28,7 @@ PAYLOAD: dict[str, type[np.generic]] = {
 }
 
 
-class Kind(IntEnum):
+class RowKind(IntEnum):
     """What a row of a batch is."""
 
     SERVED = 0
@@ -36,7 +36,7 @@ class Kind(IntEnum):
     OUTCOME = 2
 
 
-class Verdict(IntEnum):
+class JoinVerdict(IntEnum):
     """What became of a row of a batch."""
 
     ACCEPTED = 0  # an answer that counts

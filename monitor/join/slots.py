@@ -17,8 +17,8 @@ from monitor.join.rows import PAYLOAD
 
 # States, as bits. MET: an outcome that waits for the served answer and has met other answers already.
 # BESIDE: an answer that was not served, under a key of its own.
-ANSWER, OUTCOME, MET, BESIDE = 1, 2, 4, 8
-GONE = 128
+ANSWER, OUTCOME, MATCHED, UNSERVED = 1, 2, 4, 8
+FREE = 128
 
 SAVED: dict[str, type[np.generic]] = {
     "lo": np.uint64,  # the key: of the request, or of an answer that was not served
@@ -36,10 +36,10 @@ class Slots:
 
     def __init__(self, room: int = 1 << 10) -> None:
         self.column: dict[str, NDArray[Any]] = {n: np.zeros(room, t) for n, t in (SAVED | _LOCAL).items()}
-        self.column["state"][:] = GONE
+        self.column["state"][:] = FREE
         self._free = np.arange(room - 1, -1, -1, dtype=np.int64)
         self._free_count = room
-        self._given_up: list[I64] = []
+        self._retired: list[I64] = []
 
     @property
     def used(self) -> int:
@@ -63,21 +63,21 @@ class Slots:
         self.column["segment_id"][taken] = -1
         return taken
 
-    def give_up(self, slots: I64) -> None:
+    def retire(self, slots: I64) -> None:
         """What lies there is over; the slots can be used again after `release`."""
-        self.column["state"][slots] = GONE
-        self._given_up.append(slots)
+        self.column["state"][slots] = FREE
+        self._retired.append(slots)
 
-    def given_up(self) -> I64:
+    def retired(self) -> I64:
         """Slots that wait for `release`."""
-        return np.concatenate(self._given_up) if self._given_up else np.zeros(0, np.int64)
+        return np.concatenate(self._retired) if self._retired else np.zeros(0, np.int64)
 
     def release(self, slots: I64) -> None:
-        """These may be used again. They must be what `given_up` told."""
+        """These may be used again. They must be what `retired` told."""
         self._free[self._free_count : self._free_count + len(slots)] = slots
         self._free_count += len(slots)
-        left = self.given_up()[len(slots) :]
-        self._given_up = [left] if len(left) else []
+        left = self.retired()[len(slots) :]
+        self._retired = [left] if len(left) else []
 
     def _double(self) -> None:
         room = len(self._free)
@@ -85,7 +85,7 @@ class Slots:
             fresh = np.zeros(2 * room, column.dtype)
             fresh[:room] = column
             self.column[name] = fresh
-        self.column["state"][room:] = GONE
+        self.column["state"][room:] = FREE
         free = np.zeros(2 * room, np.int64)
         free[: self._free_count] = self._free[: self._free_count]
         free[self._free_count : self._free_count + room] = np.arange(2 * room - 1, room - 1, -1)

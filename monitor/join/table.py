@@ -19,8 +19,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from monitor.join.ids import U64, lane_keys
-from monitor.join.index import GENERATIONS, I64, MOST_AT_ONCE, VACANT, Bools, KeyIndex, closed_value, note_of
+from monitor.join.ids import U64, shadow_keys
+from monitor.join.index import EMPTY, GENERATIONS, I64, MOST_AT_ONCE, Bools, KeyIndex, closed_tag_of, closed_value
 from monitor.join.rows import (
     F64,
     PAYLOAD,
@@ -29,15 +29,15 @@ from monitor.join.rows import (
     JoinCounts,
     Joined,
     JoinRows,
-    Kind,
+    JoinVerdict,
     Pairs,
-    Verdict,
+    RowKind,
 )
-from monitor.join.slots import ANSWER, BESIDE, GONE, MET, OUTCOME, Slots
+from monitor.join.slots import ANSWER, FREE, MATCHED, OUTCOME, UNSERVED, Slots
 
 # Notes of closed keys: 16 bits that tell actual values apart; met no outcome; or, above that, met it too late.
 NO_OUTCOME = 1 << 16
-VACATED = 1 << 17  # only in the log: the key is unknown again, its next event is the first
+EMPTIED = 1 << 17  # only in the log: the key is unknown again, its next event is the first
 _ROUNDS = 32  # rows of a request beyond so many in one batch are processed one at a time
 _SWEEPS = 16  # calls of `expire` that look at all slots once
 _SWEEP_AT_LEAST = 1 << 16
@@ -71,7 +71,7 @@ class JoinTable:
         self.counts = JoinCounts()
         self.pending_bound, self.seen_bound = pending, seen
         self.waiting = 0  # answers
-        self.sampling = 0  # k: only requests whose key is 0 modulo 2**k wait
+        self.sampling_log2 = 0  # k: only requests whose key is 0 modulo 2**k wait
         self._lane_variants: dict[int, list[int]] = {}
         self._touched: list[I64] = []
         self._closed: list[tuple[U64, NDArray[np.uint32]]] = []
@@ -91,9 +91,9 @@ class JoinTable:
             self.new_generation(int(rows.clock[0]) if count else 0)
         batch = _Batch(np.zeros(count, np.uint8), np.full(count, -1, np.int64))
         sampled = self._sampled(rows.lo)
-        left = np.flatnonzero(sampled | (rows.kind != Kind.OUTCOME))
+        left = np.flatnonzero(sampled | (rows.kind != RowKind.OUTCOME))
         self.index.reserve(2 * count)  # a key for the request, one for the answer beside it
-        batch.verdict[~sampled & (rows.kind == Kind.OUTCOME)] = Verdict.UNSAMPLED
+        batch.verdict[~sampled & (rows.kind == RowKind.OUTCOME)] = JoinVerdict.UNSAMPLED
         cells = np.zeros(count, np.int64)
         cells[left] = self.index.find_or_add(rows.lo[left])
         for _ in range(_ROUNDS):
@@ -114,20 +114,20 @@ class JoinTable:
         return self._result(rows, batch)
 
     def _sampled(self, lo: U64) -> Bools:
-        if not self.sampling:
+        if not self.sampling_log2:
             return np.ones(len(lo), np.bool_)
-        result: Bools = lo & np.uint64((1 << self.sampling) - 1) == 0
+        result: Bools = lo & np.uint64((1 << self.sampling_log2) - 1) == 0
         return result
 
     def _result(self, rows: JoinRows, batch: _Batch) -> Joined:
         verdict = batch.verdict
         counts = self.counts
-        tally = np.bincount(verdict, minlength=len(Verdict))
-        counts.duplicates += int(tally[Verdict.DUPLICATE])
-        counts.late += int(tally[Verdict.LATE])
-        counts.conflicts += int(tally[Verdict.CONFLICT])
-        counts.collisions += int(tally[Verdict.COLLISION])
-        counts.unsampled += int(tally[Verdict.UNSAMPLED])
+        tally = np.bincount(verdict, minlength=len(JoinVerdict))
+        counts.duplicates += int(tally[JoinVerdict.DUPLICATE])
+        counts.late += int(tally[JoinVerdict.LATE])
+        counts.conflicts += int(tally[JoinVerdict.CONFLICT])
+        counts.collisions += int(tally[JoinVerdict.COLLISION])
+        counts.unsampled += int(tally[JoinVerdict.UNSAMPLED])
         pairs = _concatenated(batch.pairs, (np.int64, np.int64, np.float64, np.int64, np.uint64))
         order = np.argsort(pairs[0], kind="stable")
         counts.joined += len(order)
@@ -147,11 +147,11 @@ class JoinTable:
         held = np.flatnonzero(value >= 0)
         foreign = held[self.slots.column["hi"][value[held]] != rows.hi[row[held]]]
         if len(foreign):
-            batch.verdict[row[foreign]] = Verdict.COLLISION
+            batch.verdict[row[foreign]] = JoinVerdict.COLLISION
             mine = np.ones(len(row), np.bool_)
             mine[foreign] = False
             row, cell, sampled, value = row[mine], cell[mine], sampled[mine], value[mine]
-        outcome = rows.kind[row] == Kind.OUTCOME
+        outcome = rows.kind[row] == RowKind.OUTCOME
         if outcome.any():
             self._outcomes(rows, row[outcome], cell[outcome], batch)
             answer = ~outcome
@@ -181,19 +181,19 @@ class JoinTable:
     def _answers(self, rows: JoinRows, row: I64, cell: I64, waits: Bools, batch: _Batch) -> None:
         column = self.slots.column
         value = self.index.value[cell]
-        open_, closed = value >= 0, value < VACANT
+        open_, closed = value >= 0, value < EMPTY
         slot = np.where(open_, value, 0).astype(np.int64)
         variant = rows.payload["variant"][row]
-        served = rows.kind[row] == Kind.SERVED
+        served = rows.kind[row] == RowKind.SERVED
         answered = open_ & (column["state"][slot] & ANSWER != 0)
         repeated = (answered & (column["variant"][slot] == variant)) | (served & closed)
         first = served & ~closed & ~answered
         # The same variant may have answered before without being served.
         marked = np.flatnonzero(first & open_ & (column["lanes"][slot] & _bit(variant) != 0))
         if len(marked):
-            keys = lane_keys(rows.lo[row[marked]], variant[marked])
-            repeated[marked[self.index.look_up(keys) != VACANT]] = True
-        batch.verdict[row[repeated]] = Verdict.DUPLICATE
+            keys = shadow_keys(rows.lo[row[marked]], variant[marked])
+            repeated[marked[self.index.look_up(keys) != EMPTY]] = True
+        batch.verdict[row[repeated]] = JoinVerdict.DUPLICATE
         first &= ~repeated
         other = ~first & ~repeated
         if first.any():
@@ -223,27 +223,27 @@ class JoinTable:
         if early.any():
             batch.pairs.append((row[early], slot[early], actual[early], outcome_time[early], rows.lo[row[early]]))
             self._close(cell[early], rows.lo[row[early]], _tag(actual[early]))
-            self.slots.give_up(slot[early])
+            self.slots.retire(slot[early])
         gone = ~waits & ~early
         if gone.any():
             # It shares the request's entry with other answers, but nothing can score it.
             self._close(cell[gone], rows.lo[row[gone]], np.full(int(gone.sum()), NO_OUTCOME))
             self.waiting -= int(gone.sum())
-            self.slots.give_up(slot[gone])
+            self.slots.retire(slot[gone])
 
     def _unserved(self, rows: JoinRows, row: I64, cell: I64, waits: Bools, batch: _Batch) -> None:
         """Answers beside the served one, each under a key of its own."""
         column, index = self.slots.column, self.index
         variant = rows.payload["variant"][row]
-        keys = lane_keys(rows.lo[row], variant)
+        keys = shadow_keys(rows.lo[row], variant)
         lane = index.find_or_add(keys)
-        repeated = index.value[lane] != VACANT
-        batch.verdict[row[repeated]] = Verdict.DUPLICATE
+        repeated = index.value[lane] != EMPTY
+        batch.verdict[row[repeated]] = JoinVerdict.DUPLICATE
         kept = ~repeated
         row, cell, waits, lane, keys, variant = (x[kept] for x in (row, cell, waits, lane, keys, variant))
         if not len(row):
             return
-        over = index.value[cell] < VACANT  # the request's pair is closed
+        over = index.value[cell] < EMPTY  # the request's pair is closed
         gone = over | ~waits
         self._close(lane[gone], keys[gone], np.full(int(gone.sum()), NO_OUTCOME))
         main = self._mark_lanes(rows, row[~over], cell[~over], variant[~over])
@@ -256,7 +256,7 @@ class JoinTable:
         column = self.slots.column
         index.value[lane] = slot
         batch.slot[row] = slot
-        column["lo"][slot], column["hi"][slot], column["state"][slot] = keys, rows.hi[row], ANSWER | BESIDE
+        column["lo"][slot], column["hi"][slot], column["state"][slot] = keys, rows.hi[row], ANSWER | UNSERVED
         for name in PAYLOAD:
             column[name][slot] = rows.payload[name][row]
         self._touched.append(slot)
@@ -303,10 +303,10 @@ class JoinTable:
         column = self.slots.column
         actual = column["value"][main]
         batch.pairs.append((row, slot, actual, column["time"][main], rows.lo[row]))
-        column["state"][main] |= MET
+        column["state"][main] |= MATCHED
         self._close(lane, column["lo"][slot], _tag(actual))
         self.waiting -= len(slot)
-        self.slots.give_up(slot)
+        self.slots.retire(slot)
 
     # -- outcomes ----------------------------------------------------------------------------------------
 
@@ -314,14 +314,14 @@ class JoinTable:
         column, index = self.slots.column, self.index
         actual = rows.payload["value"][row]
         value = index.value[cell]
-        self._after_the_end(rows, row, cell, value < VACANT, batch)
+        self._after_the_end(rows, row, cell, value < EMPTY, batch)
         open_ = value >= 0
         slot = np.where(open_, value, 0).astype(np.int64)
         state = np.where(open_, column["state"][slot], 0)
         waiting = state & OUTCOME != 0
         same = waiting & (_bits(column["value"][slot]) == _bits(actual))
-        batch.verdict[row[same]] = Verdict.DUPLICATE
-        batch.verdict[row[waiting & ~same]] = Verdict.CONFLICT
+        batch.verdict[row[same]] = JoinVerdict.DUPLICATE
+        batch.verdict[row[waiting & ~same]] = JoinVerdict.CONFLICT
         answered = state & ANSWER != 0
         marked = np.flatnonzero(open_ & ~waiting)
         met, ran_out = self._join_others(rows, row[marked], slot[marked], actual[marked], batch)
@@ -331,29 +331,31 @@ class JoinTable:
         if answered.any():
             at, its = row[answered], slot[answered]
             batch.pairs.append((at, its, actual[answered], rows.payload["time"][at], rows.lo[at]))
-            batch.verdict[at] = Verdict.JOINED
+            batch.verdict[at] = JoinVerdict.JOINED
             self._close(cell[answered], rows.lo[at], _tag(actual[answered]))
             self.waiting -= len(its)
-            self.slots.give_up(its)
+            self.slots.retire(its)
         late = open_ & ~answered & ~waiting & was_lost & ~was_met
         if late.any():
-            batch.verdict[row[late]] = Verdict.LATE
+            batch.verdict[row[late]] = JoinVerdict.LATE
             self._close(cell[late], rows.lo[row[late]], _late(_tag(actual[late])))
-            self.slots.give_up(slot[late])
-        rest = (value == VACANT) | (open_ & ~answered & ~waiting & ~late)
+            self.slots.retire(slot[late])
+        rest = (value == EMPTY) | (open_ & ~answered & ~waiting & ~late)
         if rest.any():
             self._wait(rows, row[rest], cell[rest], was_met[rest])
-            batch.verdict[row[rest]] = np.where(was_met[rest], Verdict.JOINED, Verdict.WAITING)
+            batch.verdict[row[rest]] = np.where(was_met[rest], JoinVerdict.JOINED, JoinVerdict.WAITING)
 
     def _after_the_end(self, rows: JoinRows, row: I64, cell: I64, closed: Bools, batch: _Batch) -> None:
         """Outcomes of requests that are closed: late, the same again, or another value."""
         if not closed.any():
             return
         row, cell = row[closed], cell[closed]
-        note, tag = note_of(self.index.value[cell]), _tag(rows.payload["value"][row])
+        note, tag = closed_tag_of(self.index.value[cell]), _tag(rows.payload["value"][row])
         late = note == NO_OUTCOME
         same = np.where(note > NO_OUTCOME, note == _late(tag), note == tag)
-        batch.verdict[row] = np.where(late, Verdict.LATE, np.where(same, Verdict.DUPLICATE, Verdict.CONFLICT))
+        batch.verdict[row] = np.where(
+            late, JoinVerdict.LATE, np.where(same, JoinVerdict.DUPLICATE, JoinVerdict.CONFLICT)
+        )
         # From now on the request has had its outcome: the next one is a repeat or a conflict.
         self._close(cell[late], rows.lo[row[late]], _late(tag[late]))
 
@@ -364,7 +366,7 @@ class JoinTable:
         column = self.slots.column
         for name in PAYLOAD:
             column[name][slot] = rows.payload[name][row]
-        column["state"][slot] = np.where(met, OUTCOME | MET, OUTCOME)
+        column["state"][slot] = np.where(met, OUTCOME | MATCHED, OUTCOME)
         self._touched.append(slot)
 
     def _join_others(self, rows: JoinRows, row: I64, slot: I64, actual: F64, batch: _Batch) -> tuple[Bools, Bools]:
@@ -380,7 +382,7 @@ class JoinTable:
             batch.pairs.append((row[at], other, actual[at], rows.payload["time"][row[at]], rows.lo[row[at]]))
             self._close(cell, column["lo"][other], _tag(actual[at]))
             self.waiting -= len(other)
-            self.slots.give_up(other)
+            self.slots.retire(other)
         return met, ran_out
 
     def _lanes_of(self, rows: JoinRows, row: I64, slot: I64) -> list[tuple[I64, I64, I64]]:
@@ -390,9 +392,9 @@ class JoinTable:
         for bit in np.flatnonzero(np.bitwise_or.reduce(lanes, initial=0) >> np.arange(64, dtype=np.uint64) & 1):
             at = np.flatnonzero(lanes >> np.uint64(bit) & np.uint64(1))
             for variant in self._lane_variants.get(int(bit), ()):
-                keys = lane_keys(rows.lo[row[at]], np.full(len(at), variant))
+                keys = shadow_keys(rows.lo[row[at]], np.full(len(at), variant))
                 cell = self.index.find(keys)
-                value = np.where(cell >= 0, self.index.value[cell], VACANT)
+                value = np.where(cell >= 0, self.index.value[cell], EMPTY)
                 there = np.flatnonzero(value >= 0)
                 other = value[there].astype(np.int64)
                 mine = self.slots.column["hi"][other] == rows.hi[row[at[there]]]
@@ -412,34 +414,34 @@ class JoinTable:
         self.index.value[cell] = closed_value(generation, note)
         self._closed.append((lo, note.astype(np.uint32)))
 
-    def _vacate(self, cell: I64, lo: U64) -> None:
-        self.index.value[cell] = VACANT
-        self._closed.append((lo, np.full(len(lo), VACATED, np.uint32)))
+    def _empty(self, cell: I64, lo: U64) -> None:
+        self.index.value[cell] = EMPTY
+        self._closed.append((lo, np.full(len(lo), EMPTIED, np.uint32)))
 
     def _expire_answers(self, slot: I64, cell: I64) -> None:
         if len(slot):
             self.counts.expired += len(slot)
             self.waiting -= len(slot)
             self._close(cell, self.slots.column["lo"][slot], np.full(len(slot), NO_OUTCOME))
-            self.slots.give_up(slot)
+            self.slots.retire(slot)
 
     def _expire_outcomes(self, slot: I64, cell: I64) -> None:
         """Outcomes that no served answer came for: orphans, unless they met other answers."""
         if not len(slot):
             return
         column = self.slots.column
-        lo, met = column["lo"][slot], column["state"][slot] & MET != 0
+        lo, met = column["lo"][slot], column["state"][slot] & MATCHED != 0
         marked = ~met & (column["lanes"][slot] != 0)
         self._close(cell[met], lo[met], _tag(column["value"][slot[met]]))
         self._close(cell[marked], lo[marked], np.full(int(marked.sum()), NO_OUTCOME))
-        self._vacate(cell[~met & ~marked], lo[~met & ~marked])
+        self._empty(cell[~met & ~marked], lo[~met & ~marked])
         self.counts.orphans += int(np.count_nonzero(~met))
-        self.slots.give_up(slot)
+        self.slots.retire(slot)
 
     def _expire_marks(self, slot: I64, cell: I64) -> None:
         """Requests of which only answers beside the served one were seen, all of them too long ago."""
         self._close(cell, self.slots.column["lo"][slot], np.full(len(slot), NO_OUTCOME))
-        self.slots.give_up(slot)
+        self.slots.retire(slot)
 
     def expire(self, clock: int, within: I64, early: I64, *, everything: bool = False) -> None:
         """Give up what waited too long by `clock`; patience in ms by variant.
@@ -451,7 +453,7 @@ class JoinTable:
         size = len(column["state"])
         start, length = (0, size) if everything else (self._expired_to, max(size // _SWEEPS, _SWEEP_AT_LEAST))
         self._expired_to = start + length if start + length < size else 0
-        held = start + np.flatnonzero(column["state"][start : start + length] != GONE)
+        held = start + np.flatnonzero(column["state"][start : start + length] != FREE)
         state, variant = column["state"][held], column["variant"][held]
         age = clock - column["time"][held]
         outcome = state & OUTCOME != 0
@@ -469,7 +471,7 @@ class JoinTable:
     def orphan_all(self) -> None:
         """The stream has ended: outcomes that still wait will never meet a prediction."""
         column = self.slots.column
-        waiting = np.flatnonzero((column["state"] != GONE) & (column["state"] & OUTCOME != 0))
+        waiting = np.flatnonzero((column["state"] != FREE) & (column["state"] & OUTCOME != 0))
         self._expire_outcomes(waiting, self.index.find(column["lo"][waiting]))
 
     # -- bounds ------------------------------------------------------------------------------------------
@@ -531,12 +533,12 @@ class JoinTable:
     def displace(self, variants: Bools, pane: int) -> None:
         """Answers of these variants (a flag by code) that wait belong to another pane from now on."""
         column = self.slots.column
-        held = np.flatnonzero((column["state"] != GONE) & (column["state"] & ANSWER != 0))
+        held = np.flatnonzero((column["state"] != FREE) & (column["state"] & ANSWER != 0))
         moved = held[variants[column["variant"][held]]]
         column["pane"][moved] = pane
         self._touched.append(moved)
 
-    def thin_out(self) -> int:
+    def downsample_pending(self) -> int:
         """Keep a bounded number of waiting answers by halving the sample of requests. -> how many were let go.
 
         Fair to slow outcomes: letting the oldest go would measure quality on quick ones only.
@@ -544,8 +546,8 @@ class JoinTable:
         let_go = 0
         column = self.slots.column
         while self.waiting > 0.9 * self.pending_bound:
-            self.sampling += 1
-            held = np.flatnonzero((column["state"] != GONE) & (column["state"] & (ANSWER | OUTCOME) != 0))
+            self.sampling_log2 += 1
+            held = np.flatnonzero((column["state"] != FREE) & (column["state"] & (ANSWER | OUTCOME) != 0))
             out = held[~self._sampled(self._request_keys(held))]
             cell = self.index.find(column["lo"][out])
             answer = column["state"][out] & ANSWER != 0
@@ -554,16 +556,16 @@ class JoinTable:
             self.waiting -= len(lost)
             let_go += len(lost)
             # An outcome may yet see its answer come, which then must not look like a repeat.
-            self._vacate(cell[~answer], column["lo"][out[~answer]])
+            self._empty(cell[~answer], column["lo"][out[~answer]])
             self.counts.unsampled += len(out) - len(lost)
-            self.slots.give_up(out)
+            self.slots.retire(out)
         return let_go
 
     def _request_keys(self, slot: I64) -> U64:
         column = self.slots.column
         keys: U64 = column["lo"][slot].copy()
-        beside = column["state"][slot] & BESIDE != 0
-        keys[beside] = lane_keys(keys[beside], column["variant"][slot[beside]])  # the mark undoes itself
+        beside = column["state"][slot] & UNSERVED != 0
+        keys[beside] = shadow_keys(keys[beside], column["variant"][slot[beside]])  # the mark undoes itself
         return keys
 
     # -- for the log -------------------------------------------------------------------------------------
@@ -571,7 +573,7 @@ class JoinTable:
     def take_changes(self) -> tuple[I64, Closed]:
         """(open slots that are new or changed, keys closed or vacated) since this was last called."""
         touched = np.unique(np.concatenate(self._touched)) if self._touched else np.zeros(0, np.int64)
-        opened = touched[self.slots.column["state"][touched] != GONE]
+        opened = touched[self.slots.column["state"][touched] != FREE]
         lo, note = _concatenated(self._closed, (np.uint64, np.uint32))
         self._touched, self._closed = [], []
         return opened, Closed(lo, note)
@@ -605,7 +607,7 @@ class JoinTable:
             self.index.value[cell] = slot
         state = columns["state"]
         self.waiting = int(np.count_nonzero(state & ANSWER))
-        for variant in np.unique(columns["variant"][state & BESIDE != 0]).tolist():
+        for variant in np.unique(columns["variant"][state & UNSERVED != 0]).tolist():
             self._lane_variants.setdefault(variant % 64, []).append(variant)
 
 

@@ -16,7 +16,7 @@ from sqlalchemy.engine import Engine
 
 from detectors.reference import Profile
 from detectors.saved import DamagedError
-from monitor.commands import Command, CommandName
+from monitor.pipeline.commands import Command, CommandName
 from monitor.store import tables as t
 from monitor.store.engine import database_clock, translated
 from monitor.store.writer import insert

@@ -19,12 +19,12 @@ from sqlalchemy.engine import Connection, Engine
 
 from detectors.reference import Profile
 from detectors.saved import DamagedError, unpack
-from monitor.catalog import Entry
 from monitor.errors import StoreError
+from monitor.events.codes import Entry
 from monitor.join.log import AliveRow, ClosedRow, SegmentRow
-from monitor.model import StoredModel
-from monitor.pipeline import Stored
-from monitor.status import Totals, document
+from monitor.pipeline.model import ModelSnapshot
+from monitor.pipeline.pipeline import Snapshot
+from monitor.pipeline.status import Totals, document
 from monitor.store import tables as t
 from monitor.store.engine import translated
 from monitor.store.writer import OUTCOMES_MAGIC, SHARD
@@ -37,14 +37,14 @@ _decompress = zstandard.ZstdDecompressor().decompress
 
 
 @dataclass(frozen=True, slots=True)
-class Progress:
+class StoredProgress:
     """Where reading goes on, and which topics the offsets are of."""
 
     positions: Mapping[Partition, int]
     identities: Mapping[str, str]
 
 
-def load(engine: Engine) -> tuple[Stored, Progress] | None:
+def load(engine: Engine) -> tuple[Snapshot, StoredProgress] | None:
     """Everything that commits have written; None where there was none.
 
     Raises:
@@ -55,7 +55,7 @@ def load(engine: Engine) -> tuple[Stored, Progress] | None:
         if row is None or row.seq == 0:
             return None
         try:
-            stored = Stored(
+            stored = Snapshot(
                 seq=row.seq,
                 shard=json.loads(row.state),
                 totals=json.loads(row.totals),
@@ -77,14 +77,14 @@ def load(engine: Engine) -> tuple[Stored, Progress] | None:
         except (ValueError, zstandard.ZstdError) as error:  # DamagedError and faulty JSON are among the first
             raise StoreError(f"the store is damaged: {error}; restore it from a backup", retryable=False) from error
         positions = json.loads(row.positions)
-        progress = Progress(
+        progress = StoredProgress(
             {Partition(topic, number): offset for topic, number, offset, _ in positions},
             {topic: identity for topic, _, _, identity in positions},
         )
         return stored, progress
 
 
-def _model(c: Connection, model: str, body: str) -> StoredModel:
+def _model(c: Connection, model: str, body: str) -> ModelSnapshot:
     panes: dict[tuple[int, int], list[bytes]] = {}
     rows = sa.select(t.pane).where(t.pane.c.model == model).order_by(t.pane.c.variant, t.pane.c.pane, t.pane.c.seq)
     for p in c.execute(rows):
@@ -101,7 +101,7 @@ def _model(c: Connection, model: str, body: str) -> StoredModel:
         r.subject: Profile.from_bytes(bytes(r.body))
         for r in c.execute(sa.select(t.reference).where(t.reference.c.model == model, t.reference.c.state == "active"))
     }
-    return StoredModel(json.loads(body), panes, outcomes, references, learned)
+    return ModelSnapshot(json.loads(body), panes, outcomes, references, learned)
 
 
 def configured_references(engine: Engine) -> dict[str, str | None]:

@@ -25,9 +25,9 @@ from fallback.decisions import document as decision_document
 from fallback.types import Decision
 from monitor.alerting.records import AlertRecord
 from monitor.errors import Fenced
-from monitor.evaluate import HistoryRow
-from monitor.model import ModelDelta, OutcomeRows
-from monitor.pipeline import DeadLetter, Delta
+from monitor.evaluation.evaluator import HistoryRow
+from monitor.pipeline.model import ModelCommit, OutcomeRows
+from monitor.pipeline.pipeline import DeadLetter, PipelineCommit
 from monitor.store import tables as t
 from monitor.store.engine import database_clock, translated
 from monitor.stream.types import Partition
@@ -110,7 +110,7 @@ class StoreWriter:
 
     # -- committing --------------------------------------------------------------------------------------
 
-    def commit(self, delta: Delta, *, identities: Mapping[str, str], gaps: Sequence[Gap] = ()) -> None:
+    def commit(self, delta: PipelineCommit, *, identities: Mapping[str, str], gaps: Sequence[Gap] = ()) -> None:
         """Write a delta. Raises `Fenced`, or `StoreError`: then `is_committed` says whether it is there."""
         try:
             self._commit(delta, identities, gaps)
@@ -118,7 +118,7 @@ class StoreWriter:
             self._layouts.clear()  # what the transaction said of layouts may not be there
             raise
 
-    def _commit(self, delta: Delta, identities: Mapping[str, str], gaps: Sequence[Gap]) -> None:
+    def _commit(self, delta: PipelineCommit, identities: Mapping[str, str], gaps: Sequence[Gap]) -> None:
         with translated(), self._engine.begin() as c:
             updated = c.execute(
                 sa.update(t.shard)
@@ -170,7 +170,7 @@ class StoreWriter:
             if updated.rowcount != 1:
                 raise Fenced(self._epoch)
 
-    def _write_join(self, c: Connection, delta: Delta) -> None:
+    def _write_join(self, c: Connection, delta: PipelineCommit) -> None:
         join = delta.join
         if join.drop_segments:
             for table in (t.join_segment, t.join_alive):
@@ -193,8 +193,8 @@ class StoreWriter:
         if join.closed:
             c.execute(sa.insert(t.join_closed), [{"shard": SHARD, **asdict(row)} for row in join.closed])
 
-    def _write_model(self, c: Connection, seq: int, model: str, part: ModelDelta) -> None:
-        if part.begins_anew:
+    def _write_model(self, c: Connection, seq: int, model: str, part: ModelCommit) -> None:
+        if part.windows_reset:
             for table in (t.pane, t.outcome_log):
                 c.execute(sa.delete(table).where(table.c.model == model))
         if part.fragments:

@@ -19,7 +19,7 @@ from fastapi import FastAPI, Response
 from fastapi.responses import HTMLResponse, JSONResponse, PlainTextResponse
 
 from monitor.errors import ConfigError
-from monitor.telemetry import Telemetry
+from monitor.web.metrics import Telemetry
 from monitor.web.page import render
 
 log = structlog.get_logger(__name__)

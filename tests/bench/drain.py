@@ -19,15 +19,16 @@ from typing import Any
 
 import msgspec
 
-from monitor import logs
-from monitor.app import parts, relay_spec, worker_spec
 from monitor.config.load import read
-from monitor.relay import Relay
+from monitor.publishing.relay import Relay
+from monitor.service import logs
+from monitor.service.app import parts, relay_spec, worker_spec
+from monitor.service.systemd import Systemd
+from monitor.service.worker import BATCH, Worker
+from monitor.store.owner import owner_name
 from monitor.store.writer import StoreWriter
 from monitor.stream.types import Batch, Source
-from monitor.systemd import Systemd
-from monitor.telemetry import Telemetry
-from monitor.worker import BATCH, Worker, owner_name
+from monitor.web.metrics import Telemetry
 
 
 def raw(config: Path, records: int) -> dict[str, Any]:

@@ -37,7 +37,7 @@ from detectors.window import Slice, Window, WindowRule
 
 NUMERIC: Final = 4
 KINDS: Final = {**{f"x{i}": True for i in range(NUMERIC)}, "c": False}
-LEVELS: Final = ("a", "b", "c", "d")
+VERSIONLESS_TIERS: Final = ("a", "b", "c", "d")
 POINTS: Final = 512
 DETECTORS: Final = ("ks", "wasserstein", "chi_square", "jensen_shannon")
 CALM_CHECKS: Final = 3
@@ -119,7 +119,7 @@ def levels_of(series: FloatArray) -> IntArray:
 
 def references_of(rows: FloatArray) -> tuple[Reference, ...]:
     """The reference of a stream."""
-    texts = [LEVELS[i] for i in levels_of(rows[:, -1]).tolist()]
+    texts = [VERSIONLESS_TIERS[i] for i in levels_of(rows[:, -1]).tolist()]
     columns: dict[str, Column] = {f"x{i}": rows[:, i] for i in range(NUMERIC)}
     columns["c"] = texts
     return build_features(KINDS, columns, len(rows), POINTS)

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from fallback.decisions import document, initial
-from fallback.types import BusinessRule, Condition, Decision, Level, Reason, Route, ServingSpec
+from fallback.types import BusinessRule, Condition, Decision, Reason, Route, ServingSpec, Tier
 from monitor.demo.application import OUTCOMES, PREDICTIONS, Application, Follower
 from monitor.demo.rides import HOUR_MS, SERVED_FROM, VERSIONS, Hour, Precomputed, load
 from monitor.times import parse_time
@@ -20,7 +20,7 @@ SPEC = ServingSpec(
     champion="v1.1.0",
     previous="v1.0.0",
     routes=(Route("v1.2.0", 3_000),),
-    chain=(Level.PREVIOUS, Level.RULES, Level.DEFAULT),
+    chain=(Tier.PREVIOUS, Tier.RULES, Tier.DEFAULT),
     rules=(BusinessRule((Condition("hour", "<", 6),), 30),),
     default=190,
     has_default=True,

@@ -8,9 +8,9 @@ from types import ModuleType
 
 import pytest
 
+from monitor.aggregation.metrics import METRICS
 from monitor.config.schema import Configuration
-from monitor.metrics import METRICS
-from monitor.telemetry import DECLARED
+from monitor.web.metrics import DECLARED
 from tests.docs.blocks import ROOT, read
 
 

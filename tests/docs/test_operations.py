@@ -11,8 +11,8 @@ import yaml
 from fallback.routing import bucket
 from monitor.alerting.records import AlertKind
 from monitor.cli import app
-from monitor.refusals import Refusal
-from monitor.telemetry import DECLARED, Telemetry
+from monitor.events.refusals import Refusal
+from monitor.web.metrics import DECLARED, Telemetry
 from monitor.web.server import application
 from tests.docs.blocks import DOCS, blocks, read
 

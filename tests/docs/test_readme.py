@@ -15,7 +15,7 @@ import pytest
 
 from monitor.config import build
 from monitor.config.load import parse
-from monitor.pipeline import Pipeline
+from monitor.pipeline.pipeline import Pipeline
 from monitor.stream.types import Batch, Partition, Run
 from monitor.times import parse_time
 from tests.docs.blocks import DOCS, ROOT, blocks, read, section

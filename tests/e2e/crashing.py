@@ -22,14 +22,14 @@ from sqlalchemy.exc import OperationalError
 
 from monitor.cli import main
 from monitor.errors import StoreError
-from monitor.pipeline import Delta
-from monitor.store.outbox import Outbox
+from monitor.pipeline.pipeline import PipelineCommit
+from monitor.publishing.outbox import Outbox
+from monitor.service.worker import Worker
 from monitor.store.writer import Claim, StoreWriter
 from monitor.stream import files
 from monitor.stream.files import FileSink, FileSource
 from monitor.stream.kafka import KafkaSink, KafkaSource
 from monitor.stream.types import Message
-from monitor.worker import Worker
 
 
 class Bomb:
@@ -84,7 +84,7 @@ class _Commits:
     def __init__(self) -> None:
         self._positions: object = None
 
-    def is_new(self, delta: Delta) -> bool:
+    def is_new(self, delta: PipelineCommit) -> bool:
         moved = delta.positions != self._positions
         self._positions = dict(delta.positions)
         return moved
@@ -118,7 +118,7 @@ def _in_commit_late(bomb: Bomb) -> None:
     commits = _Commits()
     moved = False
 
-    def look(delta: Delta, *_: Any) -> None:
+    def look(delta: PipelineCommit, *_: Any) -> None:
         nonlocal moved
         moved = commits.is_new(delta)
 
@@ -186,7 +186,7 @@ def _released(bomb: Bomb) -> None:
 def _lost_answer(bomb: Bomb) -> None:
     commits = _Commits()
 
-    def lose(result: object, delta: Delta, *_: Any) -> None:
+    def lose(result: object, delta: PipelineCommit, *_: Any) -> None:
         if commits.is_new(delta) and bomb.is_due:
             raise StoreError("server closed the connection unexpectedly", retryable=True)
 

@@ -7,9 +7,9 @@ from typing import Any
 from hypothesis import strategies as st
 
 from fallback.decisions import document
-from fallback.types import BusinessRule, Condition, Decision, Level, Reason, Route, Serving
+from fallback.types import BusinessRule, Condition, Decision, Reason, Route, Serving, Tier
 
-FULL_CHAIN = (Level.PREVIOUS, Level.RULES, Level.ENSEMBLE, Level.DEFAULT)
+FULL_CHAIN = (Tier.PREVIOUS, Tier.RULES, Tier.ENSEMBLE, Tier.DEFAULT)
 A_RULE = BusinessRule((Condition("load", ">", 0.9),), 0.95)
 
 

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fallback.chain import answering, apply_rules, available, below, holds, levels
-from fallback.types import BusinessRule, Condition, Level, Scalar, Serving
+from fallback.chain import answering, apply_rules, available, below, holds, tiers
+from fallback.types import BusinessRule, Condition, Scalar, Serving, Tier
 from tests.fallback.servings import A_RULE, FULL_CHAIN, a_full_serving, a_serving, servings
 
 # -- levels ----------------------------------------------------------------------------------------------
@@ -15,62 +15,62 @@ from tests.fallback.servings import A_RULE, FULL_CHAIN, a_full_serving, a_servin
 
 def test_levels_that_are_there_are_in_the_order_of_the_chain() -> None:
     """The primary is always there."""
-    assert levels(a_full_serving()) == (Level.PRIMARY, *FULL_CHAIN)
-    assert levels(a_full_serving(chain=(Level.DEFAULT, Level.PREVIOUS))) == (
-        Level.PRIMARY, Level.DEFAULT, Level.PREVIOUS
+    assert tiers(a_full_serving()) == (Tier.PRIMARY, *FULL_CHAIN)
+    assert tiers(a_full_serving(chain=(Tier.DEFAULT, Tier.PREVIOUS))) == (
+        Tier.PRIMARY, Tier.DEFAULT, Tier.PREVIOUS
     )  # fmt: skip
 
 
 @pytest.mark.parametrize(
-    ("missing", "level"),
+    ("missing", "tier"),
     [
-        ({"previous": None}, Level.PREVIOUS),
-        ({"rules": ()}, Level.RULES),
-        ({"ensemble": ()}, Level.ENSEMBLE),
-        ({"has_default": False}, Level.DEFAULT),
+        ({"previous": None}, Tier.PREVIOUS),
+        ({"rules": ()}, Tier.RULES),
+        ({"ensemble": ()}, Tier.ENSEMBLE),
+        ({"has_default": False}, Tier.DEFAULT),
     ],
 )
-def test_levels_with_nothing_behind_them_are_skipped(missing: dict[str, object], level: Level) -> None:
+def test_levels_with_nothing_behind_them_are_skipped(missing: dict[str, object], tier: Tier) -> None:
     """Each for itself."""
     serving = a_full_serving(**missing)
 
-    assert not available(serving, level)
-    assert levels(serving) == tuple(each for each in (Level.PRIMARY, *FULL_CHAIN) if each is not level)
+    assert not available(serving, tier)
+    assert tiers(serving) == tuple(each for each in (Tier.PRIMARY, *FULL_CHAIN) if each is not tier)
 
 
 def test_a_default_of_nothing_is_a_default() -> None:
     """`value: null` is an answer."""
-    assert available(a_serving(default=None, has_default=True), Level.DEFAULT)
+    assert available(a_serving(default=None, has_default=True), Tier.DEFAULT)
 
 
 @given(servings)
 def test_what_is_below_a_level_is_the_rest_of_the_levels(serving: Serving) -> None:
     """Whichever of them are there."""
-    found = levels(serving)
+    found = tiers(serving)
 
-    for i, level in enumerate(found):
-        assert below(serving, level) == found[i + 1 :]
+    for i, tier in enumerate(found):
+        assert below(serving, tier) == found[i + 1 :]
 
 
 def test_below_a_level_that_is_not_there_are_those_after_it() -> None:
     """It stands in the chain all the same."""
     serving = a_full_serving(previous=None)
 
-    assert below(serving, Level.PREVIOUS) == (Level.RULES, Level.ENSEMBLE, Level.DEFAULT)
+    assert below(serving, Tier.PREVIOUS) == (Tier.RULES, Tier.ENSEMBLE, Tier.DEFAULT)
 
 
 def test_nothing_is_below_a_level_that_the_chain_does_not_name() -> None:
     """Nor below the last."""
-    serving = a_full_serving(chain=(Level.DEFAULT,))
+    serving = a_full_serving(chain=(Tier.DEFAULT,))
 
-    assert below(serving, Level.RULES) == below(serving, Level.DEFAULT) == ()
+    assert below(serving, Tier.RULES) == below(serving, Tier.DEFAULT) == ()
 
 
 def test_answers_are_measured_under_the_version_or_the_name_of_the_level() -> None:
     """Where no version answered there is only the level."""
     serving = a_full_serving()
 
-    assert [answering(serving, level) for level in (Level.PRIMARY, *FULL_CHAIN)] == [
+    assert [answering(serving, tier) for tier in (Tier.PRIMARY, *FULL_CHAIN)] == [
         "v1", "v0", "rules", "ensemble", "default"
     ]  # fmt: skip
 

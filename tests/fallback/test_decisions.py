@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fallback.chain import levels
+from fallback.chain import tiers
 from fallback.decisions import (
     document,
     initial,
@@ -20,7 +20,7 @@ from fallback.decisions import (
     shadows,
     step_down,
 )
-from fallback.types import WHOLE, Decision, Level, Reason, Serving, ServingSpec
+from fallback.types import WHOLE, Decision, Reason, Serving, ServingSpec, Tier
 from tests.fallback.servings import A_RULE, a_document, a_full_serving, a_serving, routes, servings
 
 SPEC = ServingSpec("v1", "v0", routes(("v2", 500)), ("v3",), {"internal": "v2"})
@@ -35,7 +35,7 @@ def test_a_model_begins_as_configured() -> None:
 
     assert (found.champion, found.previous, found.challengers) == ("v1", "v0", routes(("v2", 500)))
     assert (found.shadows, found.cohorts, found.active, found.failed) == (
-        ("v3",), {"internal": "v2"}, Level.PRIMARY, ()
+        ("v3",), {"internal": "v2"}, Tier.PRIMARY, ()
     )  # fmt: skip
 
 
@@ -82,11 +82,11 @@ def test_a_challenger_that_became_champion_has_no_share_of_its_own() -> None:
 def test_an_active_level_that_is_no_longer_there_is_left_for_the_primary() -> None:
     """The rules that answered were taken out of the configuration."""
     before = replace(SPEC, rules=(A_RULE,))
-    serving = replace(initial(before), active=Level.RULES, failed=(Level.PRIMARY, Level.PREVIOUS))
+    serving = replace(initial(before), active=Tier.RULES, failed=(Tier.PRIMARY, Tier.PREVIOUS))
     found = reconfigured(serving, before, SPEC)
 
     assert found is not None
-    assert (found.active, found.failed) == (Level.PRIMARY, ())
+    assert (found.active, found.failed) == (Tier.PRIMARY, ())
 
 
 def test_a_changed_configuration_with_impossible_shares_is_refused() -> None:
@@ -123,13 +123,13 @@ def test_what_cannot_be_rolled_back_is_not(version: str) -> None:
 def test_a_version_that_becomes_champion_is_nothing_else() -> None:
     """Neither challenger nor shadow, and a fallback is over."""
     serving = a_full_serving(
-        challengers=routes(("v2", 500)), shadows=("v2", "v3"), active=Level.RULES, failed=(Level.PRIMARY,)
+        challengers=routes(("v2", 500)), shadows=("v2", "v3"), active=Tier.RULES, failed=(Tier.PRIMARY,)
     )
     found = make_champion(serving, "v2")
 
     assert found is not None
     assert (found.champion, found.challengers, found.shadows) == ("v2", (), ("v3",))
-    assert (found.active, found.failed, found.previous) == (Level.PRIMARY, (), "v0")
+    assert (found.active, found.failed, found.previous) == (Tier.PRIMARY, (), "v0")
 
 
 def test_the_champion_is_the_champion_already() -> None:
@@ -143,14 +143,14 @@ def test_the_champion_is_the_champion_already() -> None:
 def test_stepping_down_goes_to_the_next_level_that_is_there() -> None:
     """And remembers what failed; routes stay."""
     serving = a_full_serving(previous=None, challengers=routes(("v2", 500)))
-    found = step_down(serving, Level.PRIMARY)
+    found = step_down(serving, Tier.PRIMARY)
 
-    assert found == replace(serving, active=Level.RULES, failed=(Level.PRIMARY,))
+    assert found == replace(serving, active=Tier.RULES, failed=(Tier.PRIMARY,))
 
 
 def test_a_level_that_does_not_serve_cannot_step_down() -> None:
     """Another breach was faster."""
-    assert step_down(a_full_serving(active=Level.RULES), Level.PRIMARY) is None
+    assert step_down(a_full_serving(active=Tier.RULES), Tier.PRIMARY) is None
 
 
 @given(servings)
@@ -161,30 +161,30 @@ def test_stepping_down_ends_at_the_last_level(serving: Serving) -> None:
         serving = after
         seen.append(serving.active)
 
-    assert tuple(seen) == levels(serving)
+    assert tuple(seen) == tiers(serving)
     assert serving.failed == tuple(seen[:-1])
 
 
 def test_recovery_goes_up_and_forgets_what_is_below() -> None:
     """The levels above stay failed."""
-    serving = a_full_serving(active=Level.DEFAULT, failed=(Level.PRIMARY, Level.PREVIOUS, Level.RULES))
-    found = recover(serving, Level.PREVIOUS)
+    serving = a_full_serving(active=Tier.DEFAULT, failed=(Tier.PRIMARY, Tier.PREVIOUS, Tier.RULES))
+    found = recover(serving, Tier.PREVIOUS)
 
     assert found is not None
-    assert (found.active, found.failed) == (Level.PREVIOUS, (Level.PRIMARY,))
+    assert (found.active, found.failed) == (Tier.PREVIOUS, (Tier.PRIMARY,))
 
 
-@pytest.mark.parametrize("level", [Level.RULES, Level.ENSEMBLE, Level.DEFAULT])
-def test_recovery_never_goes_down(level: Level) -> None:
+@pytest.mark.parametrize("tier", [Tier.RULES, Tier.ENSEMBLE, Tier.DEFAULT])
+def test_recovery_never_goes_down(tier: Tier) -> None:
     """Nor to where it is."""
-    assert recover(a_full_serving(active=Level.RULES, failed=(Level.PRIMARY,)), level) is None
+    assert recover(a_full_serving(active=Tier.RULES, failed=(Tier.PRIMARY,)), tier) is None
 
 
 def test_recovery_to_a_level_that_is_not_there_is_none() -> None:
     """Its version was taken out of the configuration."""
-    serving = a_full_serving(previous=None, active=Level.DEFAULT, failed=(Level.PRIMARY, Level.PREVIOUS))
+    serving = a_full_serving(previous=None, active=Tier.DEFAULT, failed=(Tier.PRIMARY, Tier.PREVIOUS))
 
-    assert recover(serving, Level.PREVIOUS) is None
+    assert recover(serving, Tier.PREVIOUS) is None
 
 
 @given(servings, st.integers(1, 4))
@@ -195,7 +195,7 @@ def test_down_and_up_again_is_where_it_was(serving: Serving, steps: int) -> None
         down = step_down(down, down.active) or down
 
     if down != serving:
-        assert recover(down, Level.PRIMARY) == serving
+        assert recover(down, Tier.PRIMARY) == serving
 
 
 def test_versions_of_failed_levels_are_watched_as_shadows() -> None:
@@ -203,8 +203,8 @@ def test_versions_of_failed_levels_are_watched_as_shadows() -> None:
     serving = a_full_serving(shadows=("v3", "v0"))
 
     assert shadows(serving) == ("v3", "v0")
-    assert shadows(replace(serving, active=Level.PREVIOUS, failed=(Level.PRIMARY,))) == ("v3", "v1")
-    assert shadows(replace(serving, active=Level.RULES, failed=(Level.PRIMARY, Level.PREVIOUS))) == ("v3", "v0", "v1")
+    assert shadows(replace(serving, active=Tier.PREVIOUS, failed=(Tier.PRIMARY,))) == ("v3", "v1")
+    assert shadows(replace(serving, active=Tier.RULES, failed=(Tier.PRIMARY, Tier.PREVIOUS))) == ("v3", "v0", "v1")
 
 
 # -- the document ----------------------------------------------------------------------------------------
@@ -213,8 +213,8 @@ def test_versions_of_failed_levels_are_watched_as_shadows() -> None:
 def test_the_document_is_that_of_the_contract() -> None:
     """Field by field."""
     serving = a_full_serving(
-        challengers=routes(("v2", 500)), shadows=("v3",), cohorts={"internal": "v2"}, active=Level.PREVIOUS,
-        failed=(Level.PRIMARY,),
+        challengers=routes(("v2", 500)), shadows=("v3",), cohorts={"internal": "v2"}, active=Tier.PREVIOUS,
+        failed=(Tier.PRIMARY,),
     )  # fmt: skip
     decision = Decision("m", 17, 1_763_717_400_123, Reason.FALLBACK_ENGAGED, "alert", serving, "m/5")
 
@@ -249,7 +249,7 @@ def test_a_document_is_json_whose_weights_sum_to_the_whole(serving: Serving) -> 
 
     assert json.loads(json.dumps(found)) == found
     assert sum(route["weight"] for route in found["routes"]) == WHOLE
-    assert found["chain"] == [level.value for level in serving.chain]
+    assert found["chain"] == [tier.value for tier in serving.chain]
 
 
 def test_a_default_that_is_not_there_is_told_from_a_default_of_nothing() -> None:

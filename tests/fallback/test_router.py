@@ -15,10 +15,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fallback.chain import levels
+from fallback.chain import tiers
 from fallback.router import Answer, Features, Model, NoAnswerError, Request, Router, combined
 from fallback.routing import bucket, choose
-from fallback.types import WHOLE, Level, Serving
+from fallback.types import WHOLE, Serving, Tier
 from tests.fallback.servings import a_document, a_full_serving, a_serving, routes, servings
 
 ROOT = Path(__file__).parents[2]
@@ -65,7 +65,7 @@ def test_the_champion_answers() -> None:
     )
 
     assert (served.answer.prediction, served.version, served.served_by, served.assigned) == (
-        0.83, "v1", Level.PRIMARY, "v1"
+        0.83, "v1", Tier.PRIMARY, "v1"
     )  # fmt: skip
     assert served.events == (
         {
@@ -123,7 +123,7 @@ def test_an_exception_of_a_model_is_answered_by_the_next_level() -> None:
     served = a_router(a_full_serving(), {"v1": fails}).answer(A_REQUEST)
 
     assert (served.answer.prediction, served.version, served.served_by, served.assigned) == (
-        "v0", "v0", Level.PREVIOUS, "v1"
+        "v0", "v0", Tier.PREVIOUS, "v1"
     )  # fmt: skip
     assert told(served.events) == [("v1", "primary", False, "Fault"), ("v0", "previous", True, None)]
     assert [e["prediction"] for e in served.events] == [None, "v0"]
@@ -175,13 +175,13 @@ def test_whatever_fails_the_first_level_that_answers_is_the_answer(
     request = replace(A_REQUEST, key=key, features={"load": load})
     assigned = choose(serving, "m/0", key)
     answers = {
-        Level.PRIMARY: assigned not in broken,
-        Level.PREVIOUS: serving.previous not in broken,
-        Level.RULES: load > 0.9,
-        Level.ENSEMBLE: not broken.issuperset(serving.ensemble),
-        Level.DEFAULT: True,
+        Tier.PRIMARY: assigned not in broken,
+        Tier.PREVIOUS: serving.previous not in broken,
+        Tier.RULES: load > 0.9,
+        Tier.ENSEMBLE: not broken.issuperset(serving.ensemble),
+        Tier.DEFAULT: True,
     }
-    expected = next((level for level in levels(serving) if answers[level]), None)
+    expected = next((tier for tier in tiers(serving) if answers[tier]), None)
 
     if expected is None:
         with pytest.raises(NoAnswerError) as error:
@@ -234,7 +234,7 @@ def test_an_answer_of_nothing_is_a_failure(prediction: Any) -> None:
     served = a_router(a_full_serving(), {"v1": says(prediction)}).answer(A_REQUEST)
 
     assert told(served.events)[0] == ("v1", "primary", False, "NoPredictionError")
-    assert served.served_by is Level.PREVIOUS
+    assert served.served_by is Tier.PREVIOUS
 
 
 @pytest.mark.parametrize("stop", [KeyboardInterrupt, SystemExit])
@@ -253,9 +253,9 @@ def test_what_ends_the_application_is_not_caught(stop: type[BaseException]) -> N
 
 @pytest.mark.parametrize(
     ("active", "version"),
-    [(Level.PREVIOUS, "v0"), (Level.RULES, "rules"), (Level.ENSEMBLE, "ensemble"), (Level.DEFAULT, "default")],
+    [(Tier.PREVIOUS, "v0"), (Tier.RULES, "rules"), (Tier.ENSEMBLE, "ensemble"), (Tier.DEFAULT, "default")],
 )
-def test_the_active_level_answers(active: Level, version: str) -> None:
+def test_the_active_level_answers(active: Tier, version: str) -> None:
     """Not the primary, even where it could; `assigned` stays what routing chose."""
     served = a_router(a_full_serving(active=active), {"v0": says(0.5), "v1": says(0.7)}).answer(LOADED)
 
@@ -265,14 +265,14 @@ def test_the_active_level_answers(active: Level, version: str) -> None:
 
 def test_from_the_active_level_it_goes_down_not_up() -> None:
     """The levels above were given up for all requests."""
-    served = a_router(a_full_serving(active=Level.PREVIOUS), {"v0": fails}).answer(LOADED)
+    served = a_router(a_full_serving(active=Tier.PREVIOUS), {"v0": fails}).answer(LOADED)
 
     assert told(served.events) == [("v0", "previous", False, "Fault"), ("rules", "rules", True, None)]
 
 
 def test_an_active_level_that_is_not_there_is_skipped() -> None:
     """The next one answers."""
-    assert a_router(a_full_serving(previous=None, active=Level.PREVIOUS)).answer(LOADED).served_by is Level.RULES
+    assert a_router(a_full_serving(previous=None, active=Tier.PREVIOUS)).answer(LOADED).served_by is Tier.RULES
 
 
 # -- shadows ---------------------------------------------------------------------------------------------
@@ -292,7 +292,7 @@ def test_shadows_answer_without_being_served() -> None:
 
 def test_a_failed_champion_is_watched_as_a_shadow() -> None:
     """The published decision lists it: that is where the evidence of its recovery comes from."""
-    served = a_router(a_full_serving(active=Level.PREVIOUS, failed=(Level.PRIMARY,))).answer(A_REQUEST)
+    served = a_router(a_full_serving(active=Tier.PREVIOUS, failed=(Tier.PRIMARY,))).answer(A_REQUEST)
 
     assert told(served.events) == [("v0", "previous", True, None), ("v1", "primary", False, None)]
 
@@ -438,7 +438,7 @@ def test_latency_is_that_of_each_call() -> None:
 
 def test_the_latency_of_an_ensemble_is_that_of_all_of_it() -> None:
     """Its versions are called one after the other."""
-    serving = a_full_serving(active=Level.ENSEMBLE)
+    serving = a_full_serving(active=Tier.ENSEMBLE)
     router = a_router(serving, {"v0": says(0.5), "v1": says(0.5)}, timer=ticking(0.0, 1.0, 2.0, 3.0, 4.0, 5.0))
 
     assert router.answer(A_REQUEST).events[0]["latency_ms"] == 5_000.0
@@ -446,7 +446,7 @@ def test_the_latency_of_an_ensemble_is_that_of_all_of_it() -> None:
 
 def test_levels_without_a_model_take_no_time() -> None:
     """Business rules and the default."""
-    router = a_router(a_full_serving(active=Level.RULES), timer=ticking())
+    router = a_router(a_full_serving(active=Tier.RULES), timer=ticking())
 
     assert router.answer(LOADED).events[0]["latency_ms"] is None
 
@@ -481,7 +481,7 @@ def test_combined_probabilities_are_means() -> None:
 
 def test_an_application_may_combine_in_its_own_way() -> None:
     """One that fails is a failure of the level."""
-    serving = a_full_serving(active=Level.ENSEMBLE)
+    serving = a_full_serving(active=Tier.ENSEMBLE)
 
     assert a_router(serving, combine=lambda answers: Answer(len(answers))).answer(A_REQUEST).answer == Answer(2)
     assert told(a_router(serving, combine=lambda answers: answers[9]).answer(A_REQUEST).events) == [

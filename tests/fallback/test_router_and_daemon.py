@@ -7,14 +7,14 @@ from typing import Any
 import pytest
 
 from fallback.router import Features, Model, Request, Router
-from fallback.types import Level, ServingSpec
+from fallback.types import ServingSpec, Tier
 from monitor.spec import Consequence, OutcomesSpec, Severity
 from monitor.stream.types import Batch
 from tests.fallback.servings import A_RULE
 from tests.monitor.kit import SECOND, T0, Run, Told, a_core, a_model, a_rule, counted, prediction, some_outcomes
 
 SERVING = ServingSpec(
-    "v1", "v0", shadows=("v2",), chain=(Level.PREVIOUS, Level.RULES, Level.DEFAULT), rules=(A_RULE,), default=0.0,
+    "v1", "v0", shadows=("v2",), chain=(Tier.PREVIOUS, Tier.RULES, Tier.DEFAULT), rules=(A_RULE,), default=0.0,
     has_default=True,
 )  # fmt: skip
 RULE = a_rule("errors", "error_rate", above=0.2, severity=Severity.CRITICAL, then=Consequence.FALLBACK, hard=True)
@@ -25,7 +25,7 @@ class Application:
 
     def __init__(self) -> None:
         self.broken: set[str] = set()
-        self.levels: list[Level] = []
+        self.tiers: list[Tier] = []
         self.run = Run(a_core(a_model(window=counted(20, 20), rules=(RULE,), serving=SERVING)))
         self.run.pipeline.process(Batch.empty(), T0)
         self.run.commit()
@@ -47,11 +47,11 @@ class Application:
     def ask(self, count: int) -> None:
         """So many requests, one a second."""
         for _ in range(count):
-            number = len(self.levels)
+            number = len(self.tiers)
             at = T0 + number * SECOND
             request = Request(f"r{number}", at, {"load": number % 10 / 10}, key=f"user {number % 7}", segment="eu")
             served = self.router.answer(request)
-            self.levels.append(served.served_by)
+            self.tiers.append(served.served_by)
             self.run.events(*served.events)
             for decision in self.told.decisions():
                 self.router.follow(decision)
@@ -97,6 +97,6 @@ def test_a_champion_that_fails_is_left_and_comes_back() -> None:
     application.ask(100)
 
     assert [d["reason"] for d in application.told.decisions()] == ["initial", "fallback_engaged", "recovered"]
-    assert application.levels[:60] == [Level.PRIMARY] * 60
-    assert application.levels[60:120] == [Level.PREVIOUS] * 60
-    assert application.levels[-1] is Level.PRIMARY
+    assert application.tiers[:60] == [Tier.PRIMARY] * 60
+    assert application.tiers[60:120] == [Tier.PREVIOUS] * 60
+    assert application.tiers[-1] is Tier.PRIMARY

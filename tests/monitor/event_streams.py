@@ -6,8 +6,8 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from monitor.catalog import OTHER
-from tests.monitor.decoding import MODELS, T0, TIME, Verbatim, raw
+from monitor.events.codes import OTHER
+from tests.monitor.events.decoding import MODELS, T0, TIME, Verbatim, raw
 
 names = st.sampled_from(["a", "b", "v1", "v2", "v3", "v4", "v5", "rules", OTHER, "x" * 17, "", "é", "\0", "\ud800"])
 numbers = st.sampled_from(

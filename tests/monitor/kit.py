@@ -20,20 +20,20 @@ from detectors.registry import MIN_EFFECT
 from fallback.decisions import document as decision_document
 from fallback.types import Decision, ServingSpec
 from monitor.alerting.records import AlertRecord
-from monitor.commands import Command, CommandName
-from monitor.learning import columns_of
-from monitor.model import ModelMonitor
-from monitor.pipeline import Delta, Pipeline
+from monitor.pipeline.commands import Command, CommandName
+from monitor.pipeline.model import ModelMonitor
+from monitor.pipeline.pipeline import Pipeline, PipelineCommit
+from monitor.reference.learning import columns_of
 from monitor.spec import (
     Bound,
     BudgetSpec,
     Consequence,
     CoreSpec,
     DriftSpec,
+    LimitBasis,
     Limits,
     ModelSpec,
     OutcomesSpec,
-    Reference,
     ReferenceSpec,
     RuleSpec,
     Severity,
@@ -63,7 +63,7 @@ def a_rule(
     *,
     above: float | None = None,
     below: float | None = None,
-    of: Reference = Reference.NOTHING,
+    of: LimitBasis = LimitBasis.NOTHING,
     severity: Severity = Severity.WARNING,
     checks: int = 1,
     dwell: int = 0,
@@ -261,7 +261,7 @@ class Run:
     ends: Mapping[Partition, int] | None = None
     profiles: Mapping[str, Profile] = field(default_factory=dict)
     partitions: Iterable[int] = (0,)
-    told_so_far: list[Delta] = field(default_factory=list)
+    told_so_far: list[PipelineCommit] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.pipeline = self._begin()
@@ -270,7 +270,7 @@ class Run:
         pipeline = Pipeline(self.core, SEED, self.ends)
         for model in pipeline.models:
             if model.spec.name in self.profiles:
-                model.normal.replace(self.profiles[model.spec.name])
+                model.references.replace(self.profiles[model.spec.name])
                 model.configured_reference = "given"
         self._assign(pipeline)
         return pipeline
@@ -305,7 +305,7 @@ class Run:
         self.commit()
         return self.told_so_far[-1].commands[-1][1]
 
-    def commit(self, *, last: bool = False) -> Delta:
+    def commit(self, *, last: bool = False) -> PipelineCommit:
         """What worker and replay do between batches."""
         delta = self.pipeline.delta(last=last)
         self.write(delta)
@@ -313,7 +313,7 @@ class Run:
         self.told_so_far.append(delta)
         return delta
 
-    def write(self, delta: Delta) -> None:
+    def write(self, delta: PipelineCommit) -> None:
         """Nowhere."""
 
     def finish(self) -> Told:
@@ -382,7 +382,7 @@ class StoredRun(Run):
         self.restarts += 1
         self.pipeline = self._begin()
 
-    def write(self, delta: Delta) -> None:
+    def write(self, delta: PipelineCommit) -> None:
         """To the database."""
         self.writer.commit(delta, identities={"events": "topic 1"})
 

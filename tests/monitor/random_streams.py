@@ -11,8 +11,8 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
-from fallback.types import BusinessRule, Condition, Level, Route, ServingSpec
-from monitor.spec import Consequence, CoreSpec, Limits, ModelSpec, Reference, Severity, Task
+from fallback.types import BusinessRule, Condition, Route, ServingSpec, Tier
+from monitor.spec import Consequence, CoreSpec, LimitBasis, Limits, ModelSpec, Severity, Task
 from tests.monitor.kit import (
     HOUR,
     SECOND,
@@ -42,7 +42,7 @@ _SERVING = ServingSpec(
     previous="v0",
     routes=(Route("v2", 1_000),),
     shadows=("v3",),
-    chain=(Level.PREVIOUS, Level.RULES, Level.DEFAULT),
+    chain=(Tier.PREVIOUS, Tier.RULES, Tier.DEFAULT),
     rules=(BusinessRule((Condition("x", ">", 0.5),), 1),),
     default=0,
     has_default=True,
@@ -50,10 +50,10 @@ _SERVING = ServingSpec(
 _RULES = (
     a_rule("errors", "error_rate", above=0.2, severity=Severity.CRITICAL, then=Consequence.FALLBACK, min_n=5),
     a_rule("slow", "latency_p95_ms", above=60, checks=2, hard=True),
-    a_rule("much", "prediction_mean", above=1.2, of=Reference.SHARE, min_n=5, dwell=20 * SECOND),
+    a_rule("much", "prediction_mean", above=1.2, of=LimitBasis.SHARE, min_n=5, dwell=20 * SECOND),
     a_rule("cost", "cost", above=0.9, hard=True),
     a_rule("disagrees", "agreement", below=0.5, min_n=3),
-    a_rule("memory", "memory_mb", above=1.1, of=Reference.SHARE, min_n=2),
+    a_rule("memory", "memory_mb", above=1.1, of=LimitBasis.SHARE, min_n=2),
 )
 
 
@@ -69,7 +69,7 @@ def a_busy_core(*, lateness: int = 2 * SECOND, limits: Limits = SMALL) -> CoreSp
         rules=(
             *_RULES,
             a_rule(
-                "accuracy", "accuracy", below=-0.05, of=Reference.POINTS, then=Consequence.ROLLBACK, min_n=5, checks=2
+                "accuracy", "accuracy", below=-0.05, of=LimitBasis.POINTS, then=Consequence.ROLLBACK, min_n=5, checks=2
             ),
             a_rule("auc", "roc_auc", below=0.45, hard=True, min_n=5),
             a_rule("revenue", "revenue", below=0.3, hard=True),
@@ -85,7 +85,7 @@ def a_busy_core(*, lateness: int = 2 * SECOND, limits: Limits = SMALL) -> CoreSp
         reference=from_file(),
         drift=a_drift(100, events=50_000, resolve_after=2),
         outcomes=some_outcomes(40 * SECOND, early=9 * SECOND, min_coverage=0.5, baseline_n=20, concept_drift="adwin"),
-        rules=(*_RULES, a_rule("error", "mae", above=1.3, of=Reference.SHARE, then=Consequence.ROLLBACK, min_n=5)),
+        rules=(*_RULES, a_rule("error", "mae", above=1.3, of=LimitBasis.SHARE, then=Consequence.ROLLBACK, min_n=5)),
         no_data_after=9 * SECOND,
         serving=replace(_SERVING, shadows=()),
     )
@@ -96,7 +96,7 @@ def a_busy_core(*, lateness: int = 2 * SECOND, limits: Limits = SMALL) -> CoreSp
         reference=learned(40),
         drift=a_drift(100, period=3_600 * SECOND),
         outcomes=some_outcomes(30 * SECOND, early=5 * SECOND, min_coverage=0.3, baseline_n=10),
-        rules=(a_rule("f1", "f1_macro", below=0.9, of=Reference.SHARE, hard=True, min_n=5), *_RULES[:2]),
+        rules=(a_rule("f1", "f1_macro", below=0.9, of=LimitBasis.SHARE, hard=True, min_n=5), *_RULES[:2]),
     )
     silent = a_model(
         "mute",

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from structlog.testing import capture_logs
 
-from fallback.types import BusinessRule, Condition, Level, Route
+from fallback.types import BusinessRule, Condition, Route, Tier
 from monitor.config import build, schema
 from monitor.config.build import WHOLE
 from monitor.config.load import parse
@@ -21,10 +21,10 @@ from monitor.spec import (
     Consequence,
     DriftSpec,
     FeatureKind,
+    LimitBasis,
     Limits,
     ModelSpec,
     OutcomesSpec,
-    Reference,
     ReferenceSpec,
     RuleSpec,
     Severity,
@@ -61,7 +61,7 @@ def test_the_smallest_configuration_has_the_documented_defaults() -> None:
     assert spec.outcomes == OutcomesSpec(7 * DAY, HOUR, 0.8, 90 * SECOND, 1_000, None, None)
     assert (spec.positive, spec.threshold, spec.agreement_tolerance) == (None, 0.5, 0.1)
     assert (spec.recover_after, spec.no_data_after) == (10 * MINUTE, 0)
-    assert spec.serving.chain == (Level.PREVIOUS, Level.RULES, Level.ENSEMBLE, Level.DEFAULT)
+    assert spec.serving.chain == (Tier.PREVIOUS, Tier.RULES, Tier.ENSEMBLE, Tier.DEFAULT)
     assert (config.http.host, config.http.port) == ("127.0.0.1", 9464)
     assert (config.store.retention, config.store.lease, config.store.commit_every) == (90 * DAY, 10 * SECOND, SECOND)
     assert (config.stream.start, config.stream.idle_after) == ("earliest", 10 * SECOND)
@@ -151,13 +151,13 @@ def test_too_many_panes_of_outcomes_are_refused() -> None:
 @pytest.mark.parametrize(
     ("rule", "spec"),
     [
-        ("metric: latency_p95_ms, above: 750", ("latency_p95_ms", Bound.ABOVE, 750.0, Reference.NOTHING)),
-        ("metric: error_rate, above: 1%", ("error_rate", Bound.ABOVE, 0.01, Reference.NOTHING)),
-        ("metric: mae, above: 105% of baseline", ("mae", Bound.ABOVE, 1.05, Reference.SHARE)),
-        ("metric: r2, below: 0", ("r2", Bound.BELOW, 0.0, Reference.NOTHING)),
-        ("metric: r2, drop: 3 points", ("r2", Bound.BELOW, -0.03, Reference.POINTS)),
-        ("metric: mae, rise: 0.5", ("mae", Bound.ABOVE, 0.5, Reference.POINTS)),
-        ("metric: mae, above: 0", ("mae", Bound.ABOVE, 0.0, Reference.NOTHING)),
+        ("metric: latency_p95_ms, above: 750", ("latency_p95_ms", Bound.ABOVE, 750.0, LimitBasis.NOTHING)),
+        ("metric: error_rate, above: 1%", ("error_rate", Bound.ABOVE, 0.01, LimitBasis.NOTHING)),
+        ("metric: mae, above: 105% of baseline", ("mae", Bound.ABOVE, 1.05, LimitBasis.SHARE)),
+        ("metric: r2, below: 0", ("r2", Bound.BELOW, 0.0, LimitBasis.NOTHING)),
+        ("metric: r2, drop: 3 points", ("r2", Bound.BELOW, -0.03, LimitBasis.POINTS)),
+        ("metric: mae, rise: 0.5", ("mae", Bound.ABOVE, 0.5, LimitBasis.POINTS)),
+        ("metric: mae, above: 0", ("mae", Bound.ABOVE, 0.0, LimitBasis.NOTHING)),
     ],
 )
 def test_the_limits_of_rules(rule: str, spec: tuple[object, ...]) -> None:
@@ -175,7 +175,7 @@ def test_a_rule_with_everything() -> None:
     ).rules
 
     plain = RuleSpec(
-        "c", "mae", Bound.ABOVE, 1.0, Reference.NOTHING, Severity.WARNING, 1, 0, Consequence.NONE, hard=False, min_n=30
+        "c", "mae", Bound.ABOVE, 1.0, LimitBasis.NOTHING, Severity.WARNING, 1, 0, Consequence.NONE, hard=False, min_n=30
     )
     assert rules == (
         replace(plain, name="a", severity=Severity.CRITICAL, checks=3, then=Consequence.ROLLBACK, hard=True, min_n=5),
@@ -198,7 +198,7 @@ def test_who_serves_as_configured() -> None:
     assert (serving.champion, serving.previous, serving.shadows) == ("v1", "v0", ("v4",))
     assert serving.routes == (Route("v2", 500), Route("v3", 2_500))
     assert serving.cohorts == {"internal": "v2"}
-    assert (serving.chain, serving.ensemble) == ((Level.RULES, Level.DEFAULT), ("v0", "v2"))
+    assert (serving.chain, serving.ensemble) == ((Tier.RULES, Tier.DEFAULT), ("v0", "v2"))
     assert serving.rules == (BusinessRule((Condition("load", ">", 0.9), Condition("kind", "in", ("gas", 7))), 1),)
     assert (serving.default, serving.has_default) == (None, True)
     assert (spec.feature_kinds, spec.directions) == ({"zip": FeatureKind.CATEGORICAL}, {"cost": "lower"})

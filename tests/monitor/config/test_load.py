@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from monitor.aggregation.metrics import USER_METRICS
 from monitor.config.load import parse, read
 from monitor.errors import ConfigError, ConfigErrors
-from monitor.metrics import USER_METRICS
 from tests.monitor.config.texts import configured, model_with, problems_of, text_with
 
 SECRET = "hunter2-hunter2"

@@ -6,7 +6,7 @@ import pytest
 
 from monitor.config import build
 from monitor.config.rules import default_rules
-from monitor.spec import Bound, Consequence, Reference, RuleSpec, Severity, Task
+from monitor.spec import Bound, Consequence, LimitBasis, RuleSpec, Severity, Task
 from tests.monitor.config.texts import configured
 
 NONE, ROLLBACK = Consequence.NONE, Consequence.ROLLBACK
@@ -15,24 +15,24 @@ MINUTE = 60_000
 
 # metric, side, limit, measured from, severity, consequence
 OPERATIONAL = {
-    ("latency_p95_ms", Bound.ABOVE, 750.0, Reference.NOTHING, WARNING, NONE),
-    ("latency_p95_ms", Bound.ABOVE, 1_000.0, Reference.NOTHING, CRITICAL, NONE),
-    ("latency_p95_ms", Bound.ABOVE, 2.0, Reference.SHARE, CRITICAL, ROLLBACK),  # latency +100 %
-    ("error_rate", Bound.ABOVE, 0.002, Reference.NOTHING, WARNING, NONE),
-    ("error_rate", Bound.ABOVE, 0.005, Reference.NOTHING, CRITICAL, NONE),
-    ("error_rate", Bound.ABOVE, 0.01, Reference.NOTHING, CRITICAL, ROLLBACK),
-    ("memory_mb", Bound.ABOVE, 1.5, Reference.SHARE, CRITICAL, ROLLBACK),  # memory > 150 % of the baseline
-    ("agreement", Bound.BELOW, 0.75, Reference.NOTHING, WARNING, NONE),
+    ("latency_p95_ms", Bound.ABOVE, 750.0, LimitBasis.NOTHING, WARNING, NONE),
+    ("latency_p95_ms", Bound.ABOVE, 1_000.0, LimitBasis.NOTHING, CRITICAL, NONE),
+    ("latency_p95_ms", Bound.ABOVE, 2.0, LimitBasis.SHARE, CRITICAL, ROLLBACK),  # latency +100 %
+    ("error_rate", Bound.ABOVE, 0.002, LimitBasis.NOTHING, WARNING, NONE),
+    ("error_rate", Bound.ABOVE, 0.005, LimitBasis.NOTHING, CRITICAL, NONE),
+    ("error_rate", Bound.ABOVE, 0.01, LimitBasis.NOTHING, CRITICAL, ROLLBACK),
+    ("memory_mb", Bound.ABOVE, 1.5, LimitBasis.SHARE, CRITICAL, ROLLBACK),  # memory > 150 % of the baseline
+    ("agreement", Bound.BELOW, 0.75, LimitBasis.NOTHING, WARNING, NONE),
 }
 CLASSIFIER = {
-    ("accuracy", Bound.BELOW, -0.01, Reference.POINTS, WARNING, NONE),
-    ("accuracy", Bound.BELOW, -0.03, Reference.POINTS, CRITICAL, NONE),
-    ("accuracy", Bound.BELOW, -0.05, Reference.POINTS, CRITICAL, ROLLBACK),
+    ("accuracy", Bound.BELOW, -0.01, LimitBasis.POINTS, WARNING, NONE),
+    ("accuracy", Bound.BELOW, -0.03, LimitBasis.POINTS, CRITICAL, NONE),
+    ("accuracy", Bound.BELOW, -0.05, LimitBasis.POINTS, CRITICAL, ROLLBACK),
 }
 REGRESSION = {
-    ("mae", Bound.ABOVE, 1.1, Reference.SHARE, WARNING, NONE),
-    ("mae", Bound.ABOVE, 1.25, Reference.SHARE, CRITICAL, NONE),
-    ("mae", Bound.ABOVE, 1.5, Reference.SHARE, CRITICAL, ROLLBACK),
+    ("mae", Bound.ABOVE, 1.1, LimitBasis.SHARE, WARNING, NONE),
+    ("mae", Bound.ABOVE, 1.25, LimitBasis.SHARE, CRITICAL, NONE),
+    ("mae", Bound.ABOVE, 1.5, LimitBasis.SHARE, CRITICAL, ROLLBACK),
 }
 
 

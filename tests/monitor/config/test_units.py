@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from monitor.config import units
 from monitor.config.units import Limit
-from monitor.spec import BudgetSpec, Reference
+from monitor.spec import BudgetSpec, LimitBasis
 
 
 @pytest.mark.parametrize(
@@ -108,12 +108,12 @@ def test_a_budget_over_no_events_is_none() -> None:
 @pytest.mark.parametrize(
     ("value", "limit"),
     [
-        (750, Limit(750.0, Reference.NOTHING)), (0, Limit(0.0, Reference.NOTHING)),
-        (-3.5, Limit(-3.5, Reference.NOTHING)), ("750", Limit(750.0, Reference.NOTHING)),
-        ("1e3", Limit(1000.0, Reference.NOTHING)),
-        ("1%", Limit(0.01, Reference.NOTHING, percent=True)), ("-5%", Limit(-0.05, Reference.NOTHING, percent=True)),
-        ("105% of baseline", Limit(1.05, Reference.SHARE)), ("150 %  of  baseline", Limit(1.5, Reference.SHARE)),
-        ("50% of baseline", Limit(0.5, Reference.SHARE)),
+        (750, Limit(750.0, LimitBasis.NOTHING)), (0, Limit(0.0, LimitBasis.NOTHING)),
+        (-3.5, Limit(-3.5, LimitBasis.NOTHING)), ("750", Limit(750.0, LimitBasis.NOTHING)),
+        ("1e3", Limit(1000.0, LimitBasis.NOTHING)),
+        ("1%", Limit(0.01, LimitBasis.NOTHING, percent=True)), ("-5%", Limit(-0.05, LimitBasis.NOTHING, percent=True)),
+        ("105% of baseline", Limit(1.05, LimitBasis.SHARE)), ("150 %  of  baseline", Limit(1.5, LimitBasis.SHARE)),
+        ("50% of baseline", Limit(0.5, LimitBasis.SHARE)),
     ],
 )  # fmt: skip
 def test_a_limit_is_a_number_a_share_or_relative_to_the_baseline(value: object, limit: Limit) -> None:
@@ -148,7 +148,7 @@ def test_what_is_no_limit_says_what_one_is(value: object, why: str) -> None:
 def test_points_are_hundredths_and_a_number_is_in_the_metrics_unit(value: object, amount: float, percent: bool) -> None:
     found = units.points(value)
 
-    assert (found.reference, found.percent) == (Reference.POINTS, percent)
+    assert (found.reference, found.percent) == (LimitBasis.POINTS, percent)
     assert found.value == pytest.approx(amount)
 
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from monitor.join.rows import JoinRows, Kind
+from monitor.join.rows import JoinRows, RowKind
 from tests.monitor.join.one_by_one import Event
 
 VARIANTS = (1, 2, 3, 65)  # 1 and 65 share a bit of the mark
@@ -43,7 +43,7 @@ def rows_of(events: Sequence[Event], keys: NDArray[np.uint64], within: int, earl
     """Rows of a batch."""
     lo = keys[[e.request for e in events]]
     count = len(events)
-    kinds = [Kind.OUTCOME if e.variant is None else Kind.SERVED if e.served else Kind.UNSERVED for e in events]
+    kinds = [RowKind.OUTCOME if e.variant is None else RowKind.SERVED if e.served else RowKind.UNSERVED for e in events]
     return JoinRows(
         lo=lo,
         hi=lo + np.uint64(1),

@@ -10,10 +10,10 @@ import pytest
 from numpy.typing import NDArray
 
 from monitor.errors import SchemaTooNew, StoreError
-from monitor.join.index import VACANT, note_of
-from monitor.join.log import AliveRow, ClosedRow, JoinDelta, JoinLog, SegmentRow, decode_segment, encode_segment
-from monitor.join.rows import Verdict
-from monitor.join.slots import GONE, SAVED
+from monitor.join.index import EMPTY, closed_tag_of
+from monitor.join.log import AliveRow, ClosedRow, JoinCommit, JoinLog, SegmentRow, decode_segment, encode_segment
+from monitor.join.rows import JoinVerdict
+from monitor.join.slots import FREE, SAVED
 from monitor.join.table import JoinTable
 from tests.monitor.join.one_by_one import Event
 from tests.monitor.join.streams import keys_for, random_events, rows_of
@@ -29,7 +29,7 @@ class Tables:
         self.alive: dict[int, AliveRow] = {}
         self.closed: dict[int, ClosedRow] = {}
 
-    def apply(self, delta: JoinDelta) -> None:
+    def apply(self, delta: JoinCommit) -> None:
         """What the transaction of a commit does."""
         for segment in delta.drop_segments:
             del self.segments[segment]
@@ -52,14 +52,14 @@ class Tables:
 def open_entries(table: JoinTable) -> set[Entry]:
     """All that is open, comparable."""
     column = table.slots.column
-    held = np.flatnonzero(column["state"] != GONE)
+    held = np.flatnonzero(column["state"] != FREE)
     return set(zip(*(column[name][held].tolist() for name in SAVED), strict=True))
 
 
 def closed_keys(table: JoinTable, keys: NDArray[np.uint64]) -> list[int]:
     """What the index says of keys that are not open; generations may be numbered anew after a restart."""
     values = table.index.look_up(keys)
-    return [int(v) for v in np.where(values < VACANT, note_of(values), -1)]
+    return [int(v) for v in np.where(values < EMPTY, closed_tag_of(values), -1)]
 
 
 @pytest.mark.parametrize("seed", range(30))
@@ -200,4 +200,4 @@ def test_verdict_of_a_forgotten_request_is_that_of_a_new_one() -> None:
 
     again = rows_of([Event(1, 301, 301, 1.0), Event(300, 301, 301, 1.0)], keys, 100, 100)
 
-    assert [Verdict(v).name for v in restored.join(again).verdict] == ["WAITING", "DUPLICATE"]
+    assert [JoinVerdict(v).name for v in restored.join(again).verdict] == ["WAITING", "DUPLICATE"]

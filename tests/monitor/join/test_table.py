@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from monitor.join.rows import Verdict
+from monitor.join.rows import JoinVerdict
 from monitor.join.table import JoinTable
 from tests.monitor.join.one_by_one import Event, OneByOne, Pair
 from tests.monitor.join.streams import T0, keys_for, random_events, rows_of
@@ -34,7 +34,7 @@ def join_in_batches(
         batch = events[start : start + r.choice((1, 2, 10, 700))]
         start += len(batch)
         joined = table.join(rows_of(batch, keys, within, early))
-        verdicts += [Verdict(v).name for v in joined.verdict]
+        verdicts += [JoinVerdict(v).name for v in joined.verdict]
         column, found, agreed = table.slots.column, joined.pairs, joined.agreements
         for i, slot in enumerate(found.slot):
             request = batch[found.row[i]].request
@@ -48,7 +48,7 @@ def join_in_batches(
             table.expire(batch[-1].clock, *patience, everything=r.random() < 0.5)
         if r.random() < 0.3:
             table.take_changes()
-            table.slots.release(table.slots.given_up())
+            table.slots.release(table.slots.retired())
             table.index.sweep(share=1)
     return table, verdicts, pairs, agreements
 
@@ -109,7 +109,7 @@ def test_long_streams_equal_their_events_one_by_one(seed: int) -> None:
 def put(table: JoinTable, *events: Event) -> list[str]:
     """One batch; verdicts by name. Patience is 100 for answers and outcomes."""
     keys = np.arange(1, 10_001, dtype=np.uint64) << np.uint64(7)
-    return [Verdict(v).name for v in table.join(rows_of(events, keys, 100, 100)).verdict]
+    return [JoinVerdict(v).name for v in table.join(rows_of(events, keys, 100, 100)).verdict]
 
 
 def test_an_outcome_before_its_prediction_waits_and_then_joins() -> None:
@@ -154,7 +154,7 @@ def test_two_requests_that_share_half_a_hash_are_told_apart() -> None:
     rows = rows_of([Event(1, 11, 11, 1.0)], np.arange(1, 3, dtype=np.uint64) << np.uint64(7), 100, 100)
     rows.hi[:] += np.uint64(1)
 
-    assert Verdict(table.join(rows).verdict[0]) is Verdict.COLLISION
+    assert JoinVerdict(table.join(rows).verdict[0]) is JoinVerdict.COLLISION
     assert table.counts.collisions == 1
 
 
@@ -165,16 +165,16 @@ def test_near_its_bound_the_table_samples_requests_instead_of_losing_the_slow_on
     answers = [Event(i, 10, 10, 0.0, variant=1) for i in range(5_000)]
     for start in range(0, 5_000, 500):
         table.join(rows_of(answers[start : start + 500], keys, 10**6, 10**6))
-        table.thin_out()
+        table.downsample_pending()
         assert table.waiting <= 900
 
     outcomes = [Event(i, 20, 20, 1.0) for i in range(5_000)]
     verdict = table.join(rows_of(outcomes, keys, 10**6, 10**6)).verdict
-    sampled = keys % np.uint64(2**table.sampling) == 0
-    assert table.sampling > 0
-    assert (verdict[~sampled] == Verdict.UNSAMPLED).all()
+    sampled = keys % np.uint64(2**table.sampling_log2) == 0
+    assert table.sampling_log2 > 0
+    assert (verdict[~sampled] == JoinVerdict.UNSAMPLED).all()
     # A request that is in the final sample was in every larger one.
-    assert (verdict[sampled] == Verdict.JOINED).all()
+    assert (verdict[sampled] == JoinVerdict.JOINED).all()
 
 
 def test_closed_requests_beyond_the_bound_are_forgotten_oldest_first() -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.engine import Engine
 
-from monitor.pipeline import Delta
+from monitor.pipeline.pipeline import PipelineCommit
 from monitor.spec import Consequence, CoreSpec, Task
 from monitor.store import tables as t
 from monitor.store.writer import Claim, StoreWriter
@@ -62,7 +62,7 @@ def some_events(start: int, stop: int, *, failing: bool = False) -> list[Event]:
     return events
 
 
-def deltas(count: int) -> list[Delta]:
+def deltas(count: int) -> list[PipelineCommit]:
     """So many commits of a run, the latter ones with an alert that fires and ends, and decisions."""
     run = Run(a_watched_core())
     for i in range(count):

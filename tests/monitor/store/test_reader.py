@@ -10,9 +10,9 @@ import zstandard
 from sqlalchemy.engine import Engine
 
 from detectors.pane import MAGIC
-from monitor.commands import CommandName
 from monitor.errors import SchemaTooNew, StoreError
-from monitor.pipeline import Pipeline
+from monitor.pipeline.commands import CommandName
+from monitor.pipeline.pipeline import Pipeline
 from monitor.store import reader
 from monitor.store import tables as t
 from monitor.store.commands import ask, wait_for

@@ -13,14 +13,14 @@ from sqlalchemy.engine import Engine
 from detectors.reference import Profile
 from fallback.types import Decision
 from monitor.alerting.records import AlertKind, AlertRecord, AlertStatus, Subject
-from monitor.commands import CommandName
 from monitor.errors import Fenced, StoreError
-from monitor.pipeline import Delta
+from monitor.pipeline.commands import CommandName
+from monitor.pipeline.pipeline import PipelineCommit
+from monitor.publishing.outbox import Outbox
 from monitor.spec import Severity
 from monitor.store import reader
 from monitor.store import tables as t
 from monitor.store.commands import ask, pending_commands
-from monitor.store.outbox import Outbox
 from monitor.store.writer import Claim, Gap, StoreWriter
 from monitor.stream.types import Partition
 from tests.monitor.kit import T0, Run, a_profile
@@ -130,7 +130,7 @@ def test_a_commit_is_known_to_be_there(engine: Engine) -> None:
     assert not writer.is_committed(delta.seq + 1)
 
 
-def spoiled(delta: Delta) -> Delta:
+def spoiled(delta: PipelineCommit) -> PipelineCommit:
     """A delta whose very last part cannot be written: the same alert twice."""
     alert = AlertRecord(
         Subject("m", "v1", AlertKind.DAEMON), 1, AlertStatus.FIRING, Severity.WARNING, "spoiled", T0, None, T0

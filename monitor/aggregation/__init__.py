@@ -1,0 +1,1 @@
+"""Stage one: panes, counts, sums and what is estimated from them."""

@@ -1,0 +1,1 @@
+"""Stage two: windows are checked, rules are judged, health follows."""

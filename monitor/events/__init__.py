@@ -1,0 +1,1 @@
+"""Records of the stream become columns of events, or are refused with a reason."""

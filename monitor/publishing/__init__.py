@@ -1,0 +1,1 @@
+"""Committed messages leave the process, destination by destination."""

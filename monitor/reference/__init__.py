@@ -1,0 +1,1 @@
+"""What is normal: profiles in force, learned from traffic, or read from files."""

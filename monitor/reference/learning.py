@@ -1,0 +1,186 @@
+"""References learned from live traffic.
+
+The first answers of a model, or of a version, are kept as they came until there are enough; then they
+become a profile that is frozen for good. What was gathered is stored with each commit, so learning goes on
+after a restart where it stopped. Pure.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import zstandard
+
+from detectors.categorical import text_of
+from detectors.reference import Column, Profile, build_features
+from detectors.saved import pack, unpack
+from detectors.types import FloatArray, IntArray
+from monitor.events.features import RESERVED, Scalar, ignored_names, members
+from monitor.spec import FeatureKind
+
+_MAGIC = b"DRIFTLRN"
+_ID_LIKE = 0.9  # share of distinct texts from which a column of texts is taken for an identifier
+_ID_ROWS = 100
+_compress = zstandard.ZstdCompressor(level=1).compress
+_decompress = zstandard.ZstdDecompressor().decompress
+
+
+class FeatureLearner:
+    """Gathers the features of the first `wanted` answers of a model."""
+
+    def __init__(self, wanted: int, points: int, kinds: Mapping[str, FeatureKind]) -> None:
+        self.wanted = wanted
+        self._points = points
+        self._kinds = kinds
+        self._raw: list[bytes] = []
+        self._times: list[int] = []
+        self._stored = 0
+
+    @property
+    def held(self) -> int:
+        """Answers gathered so far."""
+        return len(self._raw)
+
+    @property
+    def missing(self) -> int:
+        """Answers still needed."""
+        return max(self.wanted - self.held, 0)
+
+    def add(self, raws: Sequence[bytes], times: IntArray) -> None:
+        """Take undecoded features in; no more than are missing."""
+        self._raw += map(bytes, raws)
+        self._times += times.tolist()
+
+    def profile(self) -> Profile:
+        """The frozen profile of what was gathered."""
+        ignored = ignored_names(self._kinds)
+        rows = [members(raw, ignored) or {} for raw in self._raw]
+        kinds, columns, notices = columns_of(rows, self._kinds)
+        return Profile(
+            features=build_features(kinds, columns, len(rows), self._points),
+            rows=len(rows),
+            ordered=True,
+            first_ms=min(self._times),
+            last_ms=max(self._times),
+            notices=tuple(notices),
+        )
+
+    def take_fresh(self) -> bytes | None:
+        """What was gathered since this was last called, for the database."""
+        raws, times = self._raw[self._stored :], self._times[self._stored :]
+        if not raws:
+            return None
+        self._stored = len(self._raw)
+        text = b"".join(raws)
+        arrays = {
+            "text": np.frombuffer(_compress(text), np.uint8),
+            "length": np.array([len(raw) for raw in raws]),
+            "time": np.array(times),
+        }
+        return pack(_MAGIC, {"raw": len(text)}, arrays)
+
+    def restore(self, bodies: Sequence[bytes]) -> None:
+        """Take back what `take_fresh` gave, in order."""
+        for body in bodies:
+            header, arrays = unpack(_MAGIC, body)
+            text = _decompress(arrays["text"].tobytes(), max_output_size=max(header["raw"], 1))
+            ends = np.cumsum(arrays["length"])
+            self._raw += [text[end - n : end] for end, n in zip(ends.tolist(), arrays["length"].tolist(), strict=True)]
+            self._times += arrays["time"].tolist()
+        self._stored = len(self._raw)
+
+
+def columns_of(
+    rows: Sequence[Mapping[str, Scalar]], overrides: Mapping[str, FeatureKind]
+) -> tuple[dict[str, bool], dict[str, Column], list[str]]:
+    """(which features are numeric, their columns, notices) of rows of JSON scalars."""
+    names = sorted({name for row in rows for name in row} - set(RESERVED))
+    kinds: dict[str, bool] = {}
+    columns: dict[str, Column] = {}
+    notices: list[str] = []
+    for name in names:
+        kind = overrides.get(name)
+        if kind is FeatureKind.IGNORE:
+            continue
+        values = [row.get(name) for row in rows]
+        numeric = kind is FeatureKind.NUMERIC or (kind is None and mostly_numbers(values))
+        if numeric:
+            kinds[name], columns[name] = True, numbers_of(values)
+        else:
+            texts = [None if v is None else text_of(v) for v in values]
+            if kind is None and id_like(texts):
+                notices.append(f"{name}: ignored, nearly every value is different, as in an identifier")
+                continue
+            kinds[name], columns[name] = False, texts
+    return kinds, columns, notices
+
+
+def mostly_numbers(values: Sequence[Scalar]) -> bool:
+    """Whether more than half of the values that are there are numbers; a boolean is none."""
+    present = [v for v in values if v is not None]
+    return 2 * sum(isinstance(v, int | float) and not isinstance(v, bool) for v in present) > len(present)
+
+
+def numbers_of(values: Sequence[Scalar]) -> FloatArray:
+    """Numbers as they are, anything else as NaN."""
+    return np.array([float(v) if isinstance(v, int | float) and not isinstance(v, bool) else np.nan for v in values])
+
+
+def id_like(texts: Sequence[str | None]) -> bool:
+    """Whether a column of texts looks like an identifier, of which every future value is new."""
+    present = [text for text in texts if text is not None]
+    return len(present) >= _ID_ROWS and len(set(present)) > _ID_LIKE * len(present)
+
+
+class AnswerLearner:
+    """Gathers the first `wanted` predictions and scores of one version."""
+
+    def __init__(self, wanted: int, points: int) -> None:
+        self.wanted = wanted
+        self._points = points
+        self._value: list[float] = []
+        self._score: list[float] = []
+        self._stored = 0
+
+    @property
+    def missing(self) -> int:
+        """Answers still needed."""
+        return max(self.wanted - len(self._value), 0)
+
+    def add(self, values: FloatArray, scores: FloatArray) -> None:
+        """Numbers or label codes, and scores; no more than are missing."""
+        self._value += values.tolist()
+        self._score += scores.tolist()
+
+    def profile(self, labels: Mapping[int, str] | None) -> Profile:
+        """The frozen profile: the prediction as number, or as text by `labels`; the score where there is one."""
+        rows = len(self._value)
+        kinds: dict[str, bool] = {"prediction": labels is None}
+        columns: dict[str, Column] = {"prediction": np.array(self._value)}
+        if labels is not None:
+            columns["prediction"] = [labels[int(code)] for code in self._value]
+        if not np.isnan(self._score).all():
+            kinds["score"], columns["score"] = True, np.array(self._score)
+        return Profile(build_features(kinds, columns, rows, self._points), rows, ordered=True)
+
+    @property
+    def codes(self) -> set[int]:
+        """Label codes gathered."""
+        return {int(code) for code in self._value}
+
+    def take_fresh(self) -> bytes | None:
+        """What was gathered since this was last called, for the database."""
+        start, self._stored = self._stored, len(self._value)
+        if start == self._stored:
+            return None
+        arrays: dict[str, Any] = {"value": np.array(self._value[start:]), "score": np.array(self._score[start:])}
+        return pack(_MAGIC, {}, arrays)
+
+    def restore(self, bodies: Sequence[bytes]) -> None:
+        """Take back what `take_fresh` gave, in order."""
+        for body in bodies:
+            _, arrays = unpack(_MAGIC, body)
+            self.add(arrays["value"], arrays["score"])
+        self._stored = len(self._value)

@@ -1,0 +1,1 @@
+"""The processes: daemon, replay, and what they are put together from."""

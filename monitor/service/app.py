@@ -1,0 +1,143 @@
+"""The daemon, put together from its configuration.
+
+Shell. The worker has the main thread; the relay and HTTP have one each. SIGTERM and SIGINT finish the batch in
+hand, commit it and publish what waits; a second one ends at once, which is safe too: what was committed is
+kept, the rest is read again.
+"""
+
+from __future__ import annotations
+
+import faulthandler
+import os
+import signal
+from collections.abc import Callable, Collection
+from contextlib import suppress
+from dataclasses import dataclass
+from types import FrameType
+from typing import Final
+
+import structlog
+from sqlalchemy.engine import Engine
+
+from monitor.config import build
+from monitor.config.schema import Configuration
+from monitor.publishing.relay import Relay, RelaySpec
+from monitor.reference.file import ReferenceFile, reference_files
+from monitor.service.systemd import Systemd
+from monitor.service.worker import Worker, WorkerSpec
+from monitor.spec import CoreSpec
+from monitor.store.engine import connect as connect_store
+from monitor.store.owner import owner_name
+from monitor.store.writer import StoreWriter
+from monitor.stream.connect import Stream
+from monitor.stream.connect import connect as connect_stream
+from monitor.stream.types import Start
+from monitor.web.metrics import Telemetry
+from monitor.web.server import HttpServer, application
+
+log = structlog.get_logger(__name__)
+
+_DRAIN_S: Final = 5.0
+DONE, STAYED_AWAY = 0, 75
+
+
+@dataclass(frozen=True, slots=True)
+class Components:
+    """What every command needs of a configuration. Nothing in it is connected yet."""
+
+    config: Configuration
+    core: CoreSpec
+    stream: Stream
+    engine: Engine
+    references: dict[str, ReferenceFile]
+
+
+def parts(config: Configuration, *, store_url: str | None = None, read_only: bool = False) -> Components:
+    """Raises `ConfigError` where parts of the configuration do not fit together."""
+    return Components(
+        config=config,
+        core=build.core(config),
+        stream=open_stream(config, config.stream.events),
+        engine=connect_store(store_url or build.store_url(config), read_only=read_only),
+        references=reference_files(build.core(config)),
+    )
+
+
+def open_stream(config: Configuration, topics: Collection[str]) -> Stream:
+    """How to reach the stream; its sources read `topics`."""
+    return connect_stream(
+        config.stream.url,
+        topics,
+        group=config.stream.group,
+        silence_ms=config.stream.session_timeout,
+        security=build.security(config),
+    )
+
+
+def relay_spec(config: Configuration) -> RelaySpec:
+    """Which topic each kind of message is for."""
+    stream = config.stream
+    topics = {"alert": stream.alerts, "decision": stream.decisions, "dead_letter": stream.dead_letters}
+    return RelaySpec(topics, stream.heartbeat / 1000)
+
+
+def worker_spec(p: Components) -> WorkerSpec:
+    """What the loop is told beside the core."""
+    config = p.config
+    return WorkerSpec(
+        core=p.core,
+        start=Start(config.stream.start),
+        idle_after_s=config.stream.idle_after / 1000,
+        commit_every_s=config.store.commit_every / 1000,
+        lease_s=config.store.lease / 1000,
+        dead_letters_per_minute=config.stream.dead_letters_per_minute,
+        outbox_limit=config.limits.outbox,
+        references=p.references,
+    )
+
+
+def run(config: Configuration, *, startup_timeout_s: float | None = None) -> int:
+    """Watch until told to stop. -> the exit code.
+
+    Raises:
+        ConfigError: something that is configured cannot be.
+        InputFileError: a reference cannot be read.
+        StoreError: the store is damaged, or of a newer release.
+    """
+    p = parts(config)
+    telemetry, watchdog = Telemetry(), Systemd()
+    relay = Relay(p.engine, p.stream.sink, relay_spec(config))
+    writer = StoreWriter(p.engine, owner_name(), config.store.retention)
+    worker = Worker(worker_spec(p), p.engine, writer, p.stream.source, relay, telemetry, watchdog)
+    http = HttpServer(application(telemetry, lambda: telemetry.status), config.http.host, config.http.port)
+    _listen_to_signals(worker.stop, watchdog.stopping)
+    http.start()
+    relay.start()
+    drain_s = 0.0  # of a daemon that could not commit: what waits is where it cannot be read
+    try:
+        ended_well = worker.run(startup_timeout_s=startup_timeout_s)
+        drain_s = _DRAIN_S
+    finally:
+        watchdog.stopping()
+        relay.stop(drain_s)
+        http.stop()
+        p.engine.dispose()
+    log.info("app.ended", waiting=relay.depth)
+    return DONE if ended_well else STAYED_AWAY
+
+
+def _listen_to_signals(stop: Callable[[], None], say_so: Callable[[], None]) -> None:
+    asked = False
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        nonlocal asked
+        if asked:
+            os._exit(128 + number)
+        asked = True
+        stop()
+        say_so()
+
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, handle)
+    with suppress(RuntimeError, ValueError, OSError):  # standard error may be no file
+        faulthandler.register(signal.SIGUSR1, all_threads=True)

@@ -1,0 +1,134 @@
+"""The last window made the new normal: its predictions are read again from the stream.
+
+Shell. What is stored of a window was counted against the old reference and cannot tell a new one, so the
+records themselves are needed; reading goes backwards from where the daemon is until the window is whole.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+import structlog
+
+from detectors.reference import Profile
+from detectors.types import IntArray
+from monitor.clock import wall_ms
+from monitor.errors import ConfigError
+from monitor.events.decoder import EventKind, Events
+from monitor.events.features import FeatureReader
+from monitor.pipeline.pipeline import Pipeline
+from monitor.reference.learning import FeatureLearner
+from monitor.service.app import Components
+from monitor.service.worker import BATCH
+from monitor.store import reader
+from monitor.store.reader import LastWindow
+from monitor.stream.types import Batch, Partition, Source
+
+log = structlog.get_logger(__name__)
+
+_FIRST_CHUNK: Final = 20_000  # records of a partition; doubled until the window is whole
+_MOST_ROWS: Final = 1_000_000
+_LEAST_SHARE: Final = 0.5  # of the window's predictions that the stream must still hold
+_PATIENCE: Final = 50  # polls without a record
+
+
+@dataclass(slots=True)
+class _Back:
+    """How far back a partition has been read: records before `start` have not."""
+
+    first: int
+    start: int
+    earliest: int | None = None  # event time
+
+
+def profile_of_last_window(p: Components, name: str) -> tuple[Profile, LastWindow]:
+    """The features of the champion's last checked window as a profile.
+
+    Raises:
+        ConfigError: there is no such window, or the stream no longer holds it.
+        StreamError: the stream cannot be read.
+    """
+    window = reader.last_window(p.engine, name)
+    if window is None:
+        raise ConfigError(f"models.{name}", None, "no window of its champion was checked yet")
+    spec = next(m for m in p.core.models if m.name == name)
+    index = p.core.models.index(spec)
+    pipeline = Pipeline(p.core, 0)
+    pipeline.decoder.readers[index] = FeatureReader(None, spec.feature_kinds, p.core.limits.features, learning=True)
+    variant = pipeline.variants[name, window.version]
+    rows: dict[tuple[int, int], tuple[int, bytes]] = {}
+    source = p.stream.source()
+    try:
+        for events in _backwards(source, pipeline, window, p.core.lateness):
+            inside = (events.time >= window.start) & (events.time < window.end + spec.window.counted)
+            mine = (events.variant == variant) & (events.kind <= EventKind.UNSERVED) & inside
+            _collect(events.take(np.flatnonzero(mine)), index, rows)
+    finally:
+        source.close()
+    if len(rows) < _LEAST_SHARE * window.n:
+        hint = f"the stream holds {len(rows)} of the window's {window.n} predictions; build one from a table"
+        raise ConfigError(f"models.{name}", None, hint)
+    kept = sorted(rows.values(), key=lambda row: row[0])[-_MOST_ROWS:]
+    learner = FeatureLearner(len(kept), spec.reference.points, spec.feature_kinds)
+    learner.add([raw for _, raw in kept], np.array([time for time, _ in kept], np.int64))
+    return learner.profile(), window
+
+
+def _collect(events: Events, index: int, rows: dict[tuple[int, int], tuple[int, bytes]]) -> None:
+    """Each request once, the first time it was read."""
+    features = events.features.get(index)
+    if features is None:
+        return
+    for lo, hi, time, at in zip(
+        events.lo.tolist(), events.hi.tolist(), events.time.tolist(), events.feature_row.tolist(), strict=True
+    ):
+        if at >= 0:
+            rows.setdefault((lo, hi), (time, bytes(features.raw[at])))
+
+
+def _backwards(source: Source, pipeline: Pipeline, window: LastWindow, lateness: int) -> Iterator[Events]:
+    """Chunks of every partition, back to before the window."""
+    bounds = source.bounds(source.partitions())
+    position = dict(window.positions)
+    backs = {q: _Back(first, max(min(position.get(q, end), end), first)) for q, (first, end) in bounds.items()}
+    chunk = _FIRST_CHUNK
+    while True:
+        behind = {
+            q: b
+            for q, b in backs.items()
+            if b.start > b.first and (b.earliest is None or b.earliest >= window.start - lateness)
+        }
+        if not behind:
+            return
+        for q, back in behind.items():
+            start, stop = max(back.first, back.start - chunk), back.start
+            for batch in _between(source, q, start, stop):
+                events, _ = pipeline.decoder.decode(batch, wall_ms())
+                if len(events):
+                    low = _low(events.time)
+                    back.earliest = low if back.earliest is None else min(back.earliest, low)
+                yield events
+            back.start = start
+        chunk *= 2
+
+
+def _low(times: IntArray) -> int:
+    """When a stretch begins, as most of it says: one strayed event must not end the search."""
+    return int(np.quantile(times, 0.05, method="lower"))
+
+
+def _between(source: Source, partition: Partition, start: int, stop: int) -> Iterator[Batch]:
+    source.assign({partition: start})
+    quiet = 0
+    while source.positions()[partition] < stop and quiet < _PATIENCE:
+        batch = source.poll(BATCH, 0.2)
+        quiet = 0 if len(batch) else quiet + 1
+        inside = np.flatnonzero(batch.offset < stop)
+        if len(inside) < len(batch):
+            values = [batch.values[i] for i in inside.tolist()]
+            batch = Batch(batch.partitions, batch.source[inside], batch.offset[inside], batch.timestamp[inside], values)
+        if len(batch):
+            yield batch

@@ -1,0 +1,1 @@
+"""Who serves a model: proposals in, one decision out."""

@@ -1,0 +1,219 @@
+"""Metrics for Prometheus: all declared here, and nowhere else.
+
+Shell. The worker hands over a snapshot after every commit; a scrape shows the latest, so it never waits for
+the worker, never counts what is not committed, and its series are bounded by the models and versions of the
+configuration. Names follow Prometheus: base units, `_total` for what only grows.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+
+@dataclass(frozen=True, slots=True)
+class Declared:
+    """One metric: `counter` or `gauge`, its labels, and what it tells an operator."""
+
+    name: str
+    kind: str
+    help: str
+    labels: tuple[str, ...] = ()
+
+
+_G, _C = "gauge", "counter"
+_PARTITION, _MODEL, _VERSION = ("topic", "partition"), ("model",), ("model", "version")
+
+DECLARED: Final = (
+    Declared("driftd_records_read_total", _C, "Records read, refused ones included."),
+    Declared("driftd_events_total", _C, "Accepted events; repeats and late ones are among them.", ("type",)),
+    Declared("driftd_late_predictions_total", _C, "Predictions whose pane had closed: raise stream.lateness if many."),
+    Declared("driftd_dead_letters_total", _C, "Records refused; they are on the dead-letter topic.", ("reason",)),
+    Declared("driftd_join_total", _C, "What became of outcomes and repeats.", ("result",)),
+    Declared("driftd_join_pending", _G, "Answers waiting for their outcome."),
+    Declared("driftd_join_sampling_ratio", _G, "Share of requests that wait for outcomes; 1 unless many."),
+    Declared("driftd_duplicate_horizon_seconds", _G, "How far back repeats are recognised; limited by limits.seen."),
+    Declared("driftd_alerts_total", _C, "Alert episodes begun, by kind.", ("kind",)),
+    Declared("driftd_alerts_resolved_total", _C, "Alert episodes ended."),
+    Declared("driftd_decisions_total", _C, "Decisions made, by reason.", ("reason",)),
+    Declared("driftd_stream_time_seconds", _G, "How far the stream has come, as a Unix time."),
+    Declared("driftd_lag_records", _G, "Records not read yet.", _PARTITION),
+    Declared("driftd_partition_parked", _G, "1 while it waits: too many refused records.", _PARTITION),
+    Declared("driftd_gap_records_total", _C, "Records that retention took before they were read."),
+    Declared("driftd_batch_seconds_total", _C, "Time spent processing batches."),
+    Declared("driftd_batches_total", _C, "Batches processed."),
+    Declared("driftd_commits_total", _C, "Transactions committed."),
+    Declared("driftd_commit_seconds_total", _C, "Time spent committing."),
+    Declared("driftd_commit_age_seconds", _G, "Time since the last commit; grows while the database is away."),
+    Declared("driftd_commit_failures_total", _C, "Commits that failed and were tried again."),
+    Declared("driftd_fenced_total", _C, "Times another daemon took the store over: two of them run."),
+    Declared("driftd_outbox_depth", _G, "Committed messages not published yet."),
+    Declared("driftd_published_total", _C, "Messages published, repeats included."),
+    Declared("driftd_relay_failing", _G, "1 while publishing fails."),
+    Declared("driftd_ready", _G, "1 while the store is ours and the stream answers."),
+    Declared("driftd_loop_age_seconds", _G, "Time since the poll loop last turned; it feeds the watchdog."),
+    Declared("driftd_feature_type_mismatches_total", _C, "Feature values of another type than before.", _MODEL),
+    Declared("driftd_join_segments", _G, "Rows that hold waiting answers in the database."),
+    Declared("driftd_model_active_level", _G, "1 for the level that answers.", ("model", "level")),
+    Declared("driftd_model_generation", _G, "Number of the latest decision.", _MODEL),
+    Declared("driftd_version_predictions_total", _C, "Answers counted.", _VERSION),
+    Declared("driftd_version_outcomes_total", _C, "Answers that met their outcome.", _VERSION),
+    Declared("driftd_version_metric", _G, "A metric of the latest window.", (*_VERSION, "metric")),
+    Declared("driftd_version_health", _G, "2 healthy, 1 degraded, 0 failed.", (*_VERSION, "role")),
+    Declared("driftd_version_drifted_features", _G, "Features in the running drift alert.", _VERSION),
+    Declared("driftd_version_alerts_firing", _G, "Rules that fire.", _VERSION),
+    Declared("driftd_version_alerts_pending", _G, "Rules that breach, not for long enough yet.", _VERSION),
+    Declared("driftd_version_served_ratio", _G, "Share of answers by level.", (*_VERSION, "served_by")),
+    Declared("driftd_checks_total", _C, "Drift checks, by what they said.", (*_VERSION, "result")),
+    Declared("driftd_checks_skipped_features", _G, "Features the latest check could not judge.", (*_VERSION, "reason")),
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class MetricsSnapshot:
+    """What is committed, with what only the process knows. `status` is the status document."""
+
+    status: Mapping[str, Any]
+    values: Mapping[str, float] = field(default_factory=dict)  # metrics without labels
+    partitions: Mapping[tuple[str, int], tuple[float | None, bool]] = field(default_factory=dict)  # lag, parked
+    mistyped: Mapping[str, int] = field(default_factory=dict)  # by model
+
+
+class Telemetry(Collector):
+    """The latest snapshot as metrics. `tick` and `publish` are called by the worker, `scrape` by HTTP."""
+
+    def __init__(self) -> None:
+        self._snapshot = MetricsSnapshot({})
+        self._registry = CollectorRegistry(auto_describe=False)
+        self._registry.register(self)
+        self.committed_at = time.monotonic()
+        self.turned_at = time.monotonic()
+        self.ready = False
+        self.why_not = "starting"
+
+    @property
+    def status(self) -> Mapping[str, Any]:
+        """The status document that was published last; empty before the first."""
+        return self._snapshot.status
+
+    def publish(self, snapshot: MetricsSnapshot) -> None:
+        """Show this from now on."""
+        self._snapshot = snapshot
+
+    def tick(self) -> None:
+        """The poll loop has turned."""
+        self.turned_at = time.monotonic()
+
+    def set_ready(self, ready: bool, why_not: str = "") -> None:
+        """Whether the daemon does its work; if not, why."""
+        self.ready, self.why_not = ready, why_not
+
+    def loop_age_s(self) -> float:
+        """Time since the loop last turned."""
+        return time.monotonic() - self.turned_at
+
+    def scrape(self) -> bytes:
+        """The page of `/metrics`."""
+        return generate_latest(self._registry)
+
+    def collect(self) -> Iterator[Metric]:
+        """All families, for the client library."""
+        samples: dict[str, list[tuple[tuple[str, ...], float]]] = {d.name: [] for d in DECLARED}
+        snapshot = self._snapshot
+        for name, labels, value in _samples(snapshot):
+            samples[name].append((labels, value))
+        now = time.monotonic()
+        samples["driftd_commit_age_seconds"].append(((), now - self.committed_at))
+        samples["driftd_loop_age_seconds"].append(((), now - self.turned_at))
+        samples["driftd_ready"].append(((), float(self.ready)))
+        for declared in DECLARED:
+            if not samples[declared.name]:
+                continue
+            counter = declared.kind == _C
+            family: CounterMetricFamily | GaugeMetricFamily = (
+                CounterMetricFamily(declared.name.removesuffix("_total"), declared.help, labels=declared.labels)
+                if counter
+                else GaugeMetricFamily(declared.name, declared.help, labels=declared.labels)
+            )
+            for labels, value in samples[declared.name]:
+                family.add_metric([_clean(label) for label in labels], value)
+            yield family
+
+
+def _clean(label: str) -> str:
+    """No lone surrogate reaches a label: it would break every later scrape."""
+    return label.encode("utf-8", "replace").decode()
+
+
+Sample = tuple[str, tuple[str, ...], float]
+
+
+def _samples(snapshot: MetricsSnapshot) -> Iterator[Sample]:
+    status = snapshot.status
+    for name, value in snapshot.values.items():
+        if math.isfinite(value):
+            yield name, (), value
+    for (topic, number), (lag, parked) in snapshot.partitions.items():
+        if lag is not None:
+            yield "driftd_lag_records", (topic, str(number)), lag
+        yield "driftd_partition_parked", (topic, str(number)), float(parked)
+    for model, count in snapshot.mistyped.items():
+        yield "driftd_feature_type_mismatches_total", (model,), count
+    if not status:
+        return
+    yield from _totals(status)
+    for name, model in status["models"].items():
+        yield from _model(name, model)
+
+
+def _totals(status: Mapping[str, Any]) -> Iterator[Sample]:
+    events, join = status["events"], status["join"]
+    yield "driftd_records_read_total", (), events["read"]
+    for kind in ("predictions", "outcomes", "resources"):
+        yield "driftd_events_total", (kind.removesuffix("s") if kind != "resources" else kind,), events[kind]
+    yield "driftd_late_predictions_total", (), events["late_predictions"]
+    for reason, count in status["dead_letters_by_reason"].items():
+        yield "driftd_dead_letters_total", (reason,), count
+    for result in ("joined", "duplicates", "conflicts", "orphans", "late", "expired"):
+        yield "driftd_join_total", (result,), join[result]
+    yield "driftd_join_pending", (), join["pending"]
+    for kind, count in status["alerts"]["by_kind"].items():
+        yield "driftd_alerts_total", (kind,), count
+    yield "driftd_alerts_resolved_total", (), status["alerts"]["resolved"]
+    for reason, count in status["decisions_by_reason"].items():
+        yield "driftd_decisions_total", (reason,), count
+
+
+_HEALTH: Final = {"healthy": 2.0, "degraded": 1.0, "failed": 0.0}
+_LEVELS: Final = ("primary", "previous", "rules", "ensemble", "default")
+
+
+def _model(name: str, model: Mapping[str, Any]) -> Iterator[Sample]:
+    for level in _LEVELS:
+        yield "driftd_model_active_level", (name, level), float(model["active_level"] == level)
+    yield "driftd_model_generation", (name,), model["generation"]
+    for version, v in model["versions"].items():
+        at = (name, version)
+        yield "driftd_version_predictions_total", at, v["predictions"]
+        yield "driftd_version_outcomes_total", at, v["outcomes"]
+        yield "driftd_version_health", (*at, v["role"]), _HEALTH[v["health"]]
+        yield "driftd_version_drifted_features", at, len(v["drifted"])
+        yield "driftd_version_alerts_firing", at, len(v["firing"])
+        yield "driftd_version_alerts_pending", at, len(v["pending"])
+        for metric, value in v["metrics"].items():
+            yield "driftd_version_metric", (*at, metric), value
+        total = sum(v["served_by"].values())
+        for level, count in v["served_by"].items():
+            if total:
+                yield "driftd_version_served_ratio", (*at, level), count / total
+        for result, count in v["checks"].items():
+            yield "driftd_checks_total", (*at, result), count
+        for reason in sorted(set(v["skipped"].values())):
+            yield "driftd_checks_skipped_features", (*at, reason), sum(w == reason for w in v["skipped"].values())

@@ -1,0 +1,325 @@
+"""The decoder again, one record after the other, with nothing but `json`: what `monitor.events.decoder` is held to.
+
+It knows the rules of the events and none of the ways in which the real one is fast. Codes are left out:
+texts are texts.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from monitor.events.codes import OTHER
+from monitor.events.codes import VERSIONLESS_TIERS as FALLBACK_LEVELS
+from monitor.events.decoder import EventDecoder, EventKind, Events
+from monitor.spec import CoreSpec, FeatureKind, Task
+from monitor.times import parse_time
+from tests.monitor.events.decoding import CHAMPION, VERSIONLESS_TIERS
+
+NAN = float("nan")
+MOST = 2**53
+SERVED_BY = ("primary", "previous", "rules", "ensemble", "default")
+
+
+class Refuse(Exception):
+    """This record is not accepted."""
+
+
+@dataclass(slots=True)
+class OneByOne:
+    """Decodes one record at a time. `compared` are the numeric features of the first model's reference."""
+
+    spec: CoreSpec
+    wall: int
+    compared: Sequence[str] = ()
+    mistyped: int = 0
+    versions: dict[str, list[str]] = field(default_factory=dict)
+    labels: dict[str, list[str]] = field(default_factory=dict)
+    segments: list[str] = field(default_factory=lambda: [""])
+
+    def decode(self, raw: bytes | None) -> dict[str, Any] | None:
+        """What the record says, None if it is refused."""
+        try:
+            return self._decode(raw)
+        except Refuse:
+            return None
+
+    def _decode(self, raw: bytes | None) -> dict[str, Any]:
+        limits = self.spec.limits
+        refuse_if(not raw or len(raw) > limits.event_bytes)
+        event = loaded(raw or b"")
+        refuse_if(not isinstance(event, dict))
+        schema = event.get("schema", 1)
+        refuse_if(type(schema) is not int or schema != 1)
+        said: dict[str, Any] = {"kind": event.get("type")}
+        for name in {"prediction": "rmv", "outcome": "rm", "resources": "mv"}.get(str(said["kind"]), "?"):
+            full = {"r": "request_id", "m": "model", "v": "version"}.get(name)
+            refuse_if(full is None)
+            said[str(full)] = ident(event.get(str(full)), limits.id_length)
+        said["time"] = time_of(event.get("time"))
+        refuse_if(said["time"] > self.wall + self.spec.max_future)
+        model = next((m for m in self.spec.models if m.name == said["model"]), None)
+        match event["type"]:
+            case "prediction":
+                self._prediction(event, said, None if model is None else model.task)
+            case "outcome":
+                said["value"] = scalar(event.get("actual"), limits.id_length)
+                refuse_if(said["value"] is None)
+                said["metrics"] = metrics_of(event.get("metrics"))
+            case _:
+                said["amounts"] = [amount(event.get(n)) for n in ("memory_mb", "cpu_percent", "gpu_percent")]
+        refuse_if(model is None)
+        if model is not None:
+            self._settle(said, model.task, model.positive, model.threshold)
+        return said
+
+    def _prediction(self, event: Mapping[str, Any], said: dict[str, Any], task: Task | None) -> None:
+        most = self.spec.limits.id_length
+        said["served"] = event.get("served", True)
+        refuse_if(not isinstance(said["served"], bool))
+        said["served_by"] = event.get("served_by", "primary")
+        refuse_if(not isinstance(said["served_by"], str) or said["served_by"] not in SERVED_BY)
+        texts = {name: event.get(name) for name in ("assigned", "segment", "error")}
+        for value in texts.values():
+            refuse_if(value is not None and (not isinstance(value, str) or len(value) > most))
+        said["segment"] = texts["segment"] or ""
+        said["failed"] = texts["error"] is not None and (texts["error"] != "" or event.get("prediction") is None)
+        said["contaminated"] = bool(texts["assigned"]) and (
+            texts["assigned"] != said["version"] and said["served_by"] == "primary"
+        )
+        said["value"] = scalar(event.get("prediction"), most)
+        refuse_if(said["value"] is None and not said["failed"])
+        said["latency"] = amount(event.get("latency_ms"))
+        said["metrics"] = metrics_of(event.get("metrics"))
+        batch = event.get("batch")
+        refuse_if(batch is not None and not isinstance(batch, dict))
+        said["batch"] = [NAN, NAN]
+        if batch is not None:
+            said["batch"] = [amount(batch.get(name)) for name in ("size", "ms")]
+            refuse_if(any(map(math.isnan, said["batch"])))
+        scores = event.get("scores")
+        refuse_if(scores is not None and not isinstance(scores, dict))
+        said["scores"] = {name: amount(p) for name, p in (scores or {}).items()}
+        refuse_if(any(not 0 <= p <= 1 for p in said["scores"].values()))
+        self._features(event.get("features"), said)
+
+    def _features(self, features: object, said: dict[str, Any]) -> None:
+        refuse_if(features is not None and not isinstance(features, dict))
+        values: dict[str, Any] = features if isinstance(features, dict) else {}
+        refuse_if(len(values) > self.spec.limits.features)
+        model = next((m for m in self.spec.models if m.name == said["model"]), None)
+        if model is None:
+            return
+        comparing = bool(self.compared) and model is self.spec.models[0]
+        unseen = {n for n, kind in model.feature_kinds.items() if kind is FeatureKind.IGNORE} | {"prediction", "score"}
+        compared = ({*self.compared, "kind"} if comparing else values.keys()) - unseen
+        for name in compared & values.keys():
+            refuse_if(isinstance(values[name], dict | list) or not bounded(values[name]))
+        if comparing:
+            numbers = {name: values.get(name) for name in self.compared if name not in unseen}
+            said["mistyped"] = sum(isinstance(v, str | bool) for v in numbers.values())
+            said["numbers"] = [NAN if v is None or isinstance(v, str | bool) else float(v) for v in numbers.values()]
+            said["cell"] = cell(values.get("kind"))
+
+    def _settle(self, said: dict[str, Any], task: Task, positive: str | None, threshold: float) -> None:
+        """What depends on the model and on what was there before. Nothing is refused any more after this."""
+        regression = task is Task.REGRESSION
+        value = said.get("value")
+        refuse_if(regression and isinstance(value, str | bool))
+        self.mistyped += said.pop("mistyped", 0)
+        if "version" in said:
+            said["version"] = self._version(said["model"], said["version"])
+        if "segment" in said:
+            said["segment"] = within(self.segments, said["segment"], self.spec.limits.segments)
+        if said["kind"] == "resources":
+            return
+        scores = said.pop("scores", {})
+        if regression:
+            said["value"] = NAN if value is None else float(value)
+            return
+        predicting = said["kind"] == "prediction"
+        yes = {positive} if positive is not None else {"1", "true", "yes", "True", "TRUE", "YES", "Yes"}
+        score = NAN
+        if task is Task.BINARY:
+            if predicting and isinstance(value, float) and 0 < value < 1:
+                score, value = value, "yes!" if value >= threshold else "no!"
+            score = next((p for name, p in scores.items() if text_of(name) in yes), score)
+        elif value is not None:
+            score = next((p for name, p in scores.items() if text_of(name) == text_of(value)), NAN)
+        said["score"] = score
+        said["value"] = None if value is None else self._label(said["model"], text_of(value), task, positive, yes)
+
+    def _label(self, model: str, text: str, task: Task, positive: str | None, yes: set[str]) -> str:
+        if task is Task.BINARY:
+            if text == "yes!" or text in yes:
+                return "positive"
+            if text == "no!" or positive is not None or text.lower() in ("0", "false", "no"):
+                return "negative"
+        return within(self.labels.setdefault(model, []), text, self.spec.limits.labels)
+
+    def _version(self, model: str, version: str) -> str:
+        if version in FALLBACK_LEVELS:
+            return version
+        return within(self.versions.setdefault(model, [CHAMPION]), version, self.spec.limits.versions)
+
+
+def loaded(raw: bytes) -> Any:
+    def no_constant(name: str) -> float:
+        raise Refuse
+
+    try:
+        text = raw.decode()
+        event = json.loads(text, parse_constant=no_constant)
+    except (ValueError, RecursionError):
+        raise Refuse from None
+    for spoken in texts_in(event):
+        refuse_if("\0" in spoken or any("\ud800" <= c <= "\udfff" for c in spoken))
+    return event
+
+
+def texts_in(value: object) -> list[str]:
+    if isinstance(value, str):
+        return [value]
+    if isinstance(value, dict):
+        return [text for pair in value.items() for part in pair for text in texts_in(part)]
+    return [text for inner in value for text in texts_in(inner)] if isinstance(value, list) else []
+
+
+def refuse_if(condition: object) -> None:
+    if condition:
+        raise Refuse
+
+
+def ident(value: object, most: int) -> str:
+    refuse_if(not isinstance(value, str) or not 0 < len(value) <= most)
+    return str(value)
+
+
+def time_of(value: object) -> int:
+    refuse_if(not isinstance(value, str | int | float))
+    try:
+        return parse_time(value)  # type: ignore[arg-type]  # has tests of its own
+    except ValueError:
+        raise Refuse from None
+
+
+def bounded(value: object) -> bool:
+    if isinstance(value, float):
+        return math.isfinite(value)
+    return not isinstance(value, int) or abs(value) <= MOST
+
+
+def scalar(value: object, most: int) -> Any:
+    refuse_if(isinstance(value, dict | list) or not bounded(value))
+    refuse_if(isinstance(value, str) and len(value) > most)
+    return value
+
+
+def amount(value: object) -> float:
+    if value is None:
+        return NAN
+    refuse_if(isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= MOST)
+    return float(value)  # type: ignore[arg-type]  # the line before
+
+
+def metrics_of(value: object) -> dict[str, float | None] | None:
+    refuse_if(value is not None and not isinstance(value, dict))
+    for number in value.values() if isinstance(value, dict) else ():
+        refuse_if(number is not None and (isinstance(number, bool | str | dict | list) or not bounded(number)))
+    return value or None  # type: ignore[return-value]  # a dict
+
+
+def text_of(value: object) -> str:
+    if isinstance(value, bool) or value in ("True", "TRUE", "False", "FALSE"):
+        return str(value).lower()
+    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
+
+
+def cell(value: object) -> int:
+    """Of the feature `kind`, whose levels in the reference are sorted; no level there is rare."""
+    if value is None:
+        return -1
+    levels = sorted(VERSIONLESS_TIERS)
+    return levels.index(text_of(value)) if text_of(value) in levels else len(levels) + 1
+
+
+def within(known: list[str], text: str, most: int) -> str:
+    if text not in known and text != OTHER and len(known) < most:
+        known.append(text)
+    return text if text in known else OTHER
+
+
+# -- the same of the real one ----------------------------------------------------------------------------
+
+
+def readable(events: Events, decoder: EventDecoder, spec: CoreSpec) -> list[dict[str, Any]]:
+    """Decoded events in the form of `OneByOne.decode`."""
+    return [_one(events, i, decoder, spec) for i in range(len(events))]
+
+
+def _one(e: Events, i: int, decoder: EventDecoder, spec: CoreSpec) -> dict[str, Any]:
+    model = spec.models[int(e.model[i])]
+    variant = decoder._variants.table[int(e.variant[i])]
+    kind = EventKind(int(e.kind[i]))
+    said: dict[str, Any] = {
+        "kind": "prediction" if kind <= EventKind.UNSERVED else kind.name.lower(),
+        "model": model.name,
+        "time": int(e.time[i]),
+    }
+    if kind is EventKind.RESOURCES:
+        return said | {"version": variant.version, "amounts": e.resources[i].tolist()}
+    value, labels = float(e.value[i]), decoder.labels[int(e.model[i])]
+    said["value"] = value
+    if model.task is not Task.REGRESSION:
+        said["score"] = float(e.score[i])
+        said["value"] = None if math.isnan(value) else labels.codes.texts.get(int(value))
+        if model.task is Task.BINARY and value in (0, 1):
+            said["value"] = ("negative", "positive")[int(value)]
+    said["metrics"] = e.metrics[i]
+    if kind is EventKind.OUTCOME:
+        return said
+    said |= {
+        "version": variant.version,
+        "served": kind is EventKind.SERVED,
+        "served_by": SERVED_BY[e.served_by[i]],
+        "segment": decoder.segments.texts[int(e.segment[i])],
+        "failed": bool(e.failed[i]),
+        "contaminated": bool(e.contaminated[i]),
+        "latency": float(e.latency[i]),
+        "batch": [float(e.batch_size[i]), float(e.batch_ms[i])],
+    }
+    if decoder.readers[int(e.model[i])].reads:
+        features, at = e.features[int(e.model[i])], int(e.feature_row[i])
+        said |= {"numbers": features.numbers[at].tolist(), "cell": int(features.codes[0][at])}
+    return said
+
+
+def same(left: Sequence[Mapping[str, Any]], right: Sequence[Mapping[str, Any]]) -> bool:
+    """Equal where NaN equals NaN."""
+    return len(left) == len(right) and all(map(_same, left, right))
+
+
+def _same(left: Any, right: Any) -> bool:
+    if isinstance(left, Mapping) and isinstance(right, Mapping):
+        return left.keys() == right.keys() and all(_same(left[name], right[name]) for name in left)
+    if isinstance(left, list) and isinstance(right, list):
+        return len(left) == len(right) and all(map(_same, left, right))
+    if isinstance(left, float) and isinstance(right, float) and math.isnan(left):
+        return math.isnan(right)
+    return bool(left == right)
+
+
+def ids_of(events: Events) -> list[tuple[int, int]]:
+    """The hashed ids, for comparing two runs of the real one."""
+    return list(zip(events.lo.tolist(), events.hi.tolist(), strict=True))
+
+
+def columns_of(events: Events) -> dict[str, list[Any]]:
+    """All columns but the features and the row, as lists."""
+    names = [n for n in Events.__slots__ if n not in ("row", "features", "feature_row")]
+    return {name: np.asarray(getattr(events, name)).tolist() for name in names}
