@@ -537,7 +537,7 @@ class ModelMonitor:
 
     # -- commits -----------------------------------------------------------------------------------------
 
-    def delta(self, *, flush: bool = False) -> ModelCommit:
+    def prepare_commit(self, *, flush: bool = False) -> ModelCommit:
         """What this commit has to write. `flush`: all rows of the history that are out of date, not just some."""
         delta, self._delta = self._delta, ModelCommit()
         delta.fragments += self.panes.take_fragments()

@@ -7,9 +7,8 @@ records. One worker owns it, and nothing in it locks.
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from typing import Any, Final
 
 import msgspec
@@ -31,6 +30,7 @@ from monitor.join.log import AliveRow, ClosedRow, JoinCommit, JoinLog, SegmentRo
 from monitor.join.rows import Agreements, Joined, JoinRows, JoinVerdict, Pairs
 from monitor.join.table import JoinTable
 from monitor.pipeline.commands import Command, apply_command
+from monitor.pipeline.effects import DeadLetter, Effects
 from monitor.pipeline.model import (
     MatchedPairs,
     ModelCommit,
@@ -45,39 +45,9 @@ from monitor.pipeline.status import Totals, document
 from monitor.spec import CoreSpec, ModelSpec, Task
 from monitor.stream.types import Batch, Partition
 from monitor.stream.watermark import UNKNOWN, Watermark
-from monitor.times import format_time
 
-DEAD_LETTER_SCHEMA: Final = 1
-_RAW_BYTES: Final = 64 << 10  # of a refused record that its dead letter carries
 _UNSERVED_TTL: Final = 600_000  # ms that answers beside a served one may precede it where no outcome is expected
 _METRICS_WAITING: Final = 10_000  # outcomes with metrics of the user's own that wait for their prediction
-
-
-@dataclass(frozen=True, slots=True)
-class DeadLetter:
-    """A record that was refused, with where it lay and why."""
-
-    partition: Partition
-    offset: int
-    reason: Refusal
-    detail: str
-    time: int  # ms, below zero where nothing is known
-    raw: bytes | None
-
-    def document(self) -> dict[str, Any]:
-        """As published."""
-        raw = self.raw or b""
-        return {
-            "schema": DEAD_LETTER_SCHEMA,
-            "topic": self.partition.topic,
-            "partition": self.partition.number,
-            "offset": self.offset,
-            "reason": self.reason.value,
-            "detail": self.detail,
-            "time": format_time(self.time) if self.time >= 0 else None,
-            "raw": base64.b64encode(raw[:_RAW_BYTES]).decode(),
-            "truncated": len(raw) > _RAW_BYTES,
-        }
 
 
 @dataclass(slots=True)
@@ -111,16 +81,6 @@ class Snapshot:
     models: Mapping[str, ModelSnapshot]
 
 
-@dataclass(slots=True)
-class _Uncommitted:
-    """What has happened since the last commit."""
-
-    published: list[AlertRecord | Decision] = field(default_factory=list)
-    dead_letters: list[DeadLetter] = field(default_factory=list)
-    commands: list[tuple[int, str]] = field(default_factory=list)
-    records: int = 0
-
-
 class Pipeline:
     """`ends` are where the partitions of a replay end; None for a live stream."""
 
@@ -141,7 +101,6 @@ class Pipeline:
         self.positions: dict[Partition, int] = {}
         self.seq = 0
         self._begun = False
-        self._new = _Uncommitted()
         self.notices: list[RestoreWarning] = []  # of what was stored and does not fit the configuration
         self._waiting_metrics: dict[int, Mapping[str, float | None]] = {}
         self._wall = 0
@@ -151,18 +110,21 @@ class Pipeline:
 
     # -- a batch -----------------------------------------------------------------------------------------
 
-    def process(self, batch: Batch, wall: int, idle: Collection[Partition] = ()) -> None:
-        """Take records in. `wall` is the time of day in ms, `idle` the partitions at whose end nothing comes.
+    def process(self, batch: Batch, wall: int, idle: Collection[Partition] = ()) -> Effects:
+        """Take records in, and return what follows from them. An empty batch lets time pass.
 
-        An empty batch lets time pass.
+        Args:
+            batch: Records as the source handed them on.
+            wall: The time of day, ms since the epoch.
+            idle: Partitions without new records for the idle timeout.
         """
-        start = 0
+        start, effects = 0, Effects()
         while True:
             stop = self._reference_complete(batch, start)
-            self._process(batch if stop - start == len(batch) else batch.part(start, stop), wall, idle)
+            effects.extend(self._process(batch if stop - start == len(batch) else batch.part(start, stop), wall, idle))
             start = stop
             if start >= len(batch):
-                return
+                return effects
 
     def _reference_complete(self, batch: Batch, start: int) -> int:
         """Where to cut a batch: a reference that is learned may be complete there, and events are read by it.
@@ -182,7 +144,7 @@ class Pipeline:
                     break
         return end
 
-    def _process(self, batch: Batch, wall: int, idle: Collection[Partition]) -> None:
+    def _process(self, batch: Batch, wall: int, idle: Collection[Partition]) -> Effects:
         self._wall = wall
         for model, reader in zip(self.models, self.decoder.readers, strict=True):
             if model.references.reader is not reader:
@@ -192,21 +154,24 @@ class Pipeline:
         times[events.row] = events.time
         before = self.clock.now  # known where a daemon goes on
         clock = self.clock.advance(batch, times, idle, wall)
+        published: list[AlertRecord | Decision] = []
         if not self._begun and (len(events) or not (self._replaying or len(batch))):
-            self._begin(before if before >= 0 else int(events.time[0]) if len(events) else wall)
+            published = self._begin(before if before >= 0 else int(events.time[0]) if len(events) else wall)
         joined, late = self._join(events, clock[events.row])
         self._count(batch, events, late)
         refused = self._with_conflicts(refused, events, joined, late)
-        self._add_dead_letters(batch, refused, clock)
-        self._run_models(events, joined, late, clock, wall)
+        dead_letters = self._dead_letters(batch, refused, clock)
+        published += self._run_models(events, joined, late, clock, wall)
         self.positions.update(batch.next_positions())
-        self._new.records += len(batch)
+        return Effects(published, dead_letters, records=len(batch))
 
-    def _begin(self, now: int) -> None:
+    def _begin(self, now: int) -> list[AlertRecord | Decision]:
         self._begun = True
+        published: list[AlertRecord | Decision] = []
         for model in self.models:
             model.begin(now)
-            self._new.published += [effect.what for effect in model.take_effects()]
+            published += [effect.what for effect in model.take_effects()]
+        return published
 
     def _join(self, events: Events, clock: IntArray) -> tuple[Joined, BoolArray]:
         """Join what can be joined. -> the result, by event, and which events came after their pane closed."""
@@ -274,18 +239,22 @@ class Pipeline:
                 found.append(Refused(int(events.row[i]), reason, detail.format(value)))
         return sorted(found, key=lambda r: r.row) if len(found) > len(refused) else found
 
-    def _add_dead_letters(self, batch: Batch, refused: Sequence[Refused], clock: IntArray) -> None:
+    def _dead_letters(self, batch: Batch, refused: Sequence[Refused], clock: IntArray) -> list[DeadLetter]:
+        letters = []
         for r in refused:
             partition = batch.partitions[int(batch.source[r.row])]
             stamp = int(batch.timestamp[r.row])
             time = stamp if stamp >= 0 else int(clock[r.row])
             letter = DeadLetter(partition, int(batch.offset[r.row]), r.reason, r.detail, time, batch.values[r.row])
-            self._new.dead_letters.append(letter)
+            letters.append(letter)
             by_reason = self.totals.dead_letters_by_reason
             by_reason[r.reason.value] = by_reason.get(r.reason.value, 0) + 1
         self.totals.events["dead_letters"] += len(refused)
+        return letters
 
-    def _run_models(self, events: Events, joined: Joined, late: BoolArray, clock: IntArray, wall: int) -> None:
+    def _run_models(
+        self, events: Events, joined: Joined, late: BoolArray, clock: IntArray, wall: int
+    ) -> list[AlertRecord | Decision]:
         taken = (events.kind <= EventKind.UNSERVED) & ~late & (joined.verdict == JoinVerdict.ACCEPTED)
         accepted = [self._accepted(i, events, taken, joined) for i in range(len(self.models))]
         self._name_metrics(events)
@@ -305,9 +274,9 @@ class Pipeline:
             model.run(answers, met, compared, times, self.clock.now, None if self._replaying else wall)
             effects += [(e.position, e.after, i, e.what) for e in model.take_effects()]
         effects.sort(key=lambda e: e[:3])
-        self._new.published += [what for *_, what in effects]
         if self._waiting_metrics:
             self._forget_metrics(joined.pairs.request)
+        return [what for *_, what in effects]
 
     def _accepted(self, index: int, events: Events, taken: BoolArray, joined: Joined) -> Predictions:
         rows = np.flatnonzero(taken & (events.model == index))
@@ -400,26 +369,27 @@ class Pipeline:
 
     # -- without records ---------------------------------------------------------------------------------
 
-    def finish(self, wall: int) -> None:
-        """A replay has read everything: complete panes close, and what is known of outcomes is judged."""
+    def finish(self, wall: int) -> Effects:
+        """End a replay: complete panes close, and what is known of outcomes is judged."""
+        effects = Effects()
         if not self._begun:
-            self._begin(self.clock.now if self.clock.now >= 0 else wall)
+            effects.published += self._begin(self.clock.now if self.clock.now >= 0 else wall)
         self.clock.end()
-        self.process(Batch.empty(), wall)
+        effects.extend(self.process(Batch.empty(), wall))
         self.table.orphan_all()
         for model in self.models:
             model.finish()
-            self._new.published += [effect.what for effect in model.take_effects()]
+            effects.published += [effect.what for effect in model.take_effects()]
+        return effects
 
-    def command(self, command: Command, wall: int) -> None:
+    def command(self, command: Command, wall: int) -> Effects:
         """Apply what an operator asks for."""
         now = self.clock.now if self.clock.now >= 0 else wall
         model = next((m for m in self.models if m.spec.name == command.model), None)
         missing = f"refused: {command.model} is not configured"
         result = missing if model is None else apply_command(model, command, now)
-        self._new.commands.append((command.id, result))
-        if model is not None:
-            self._new.published += [effect.what for effect in model.take_effects()]
+        published = [] if model is None else [effect.what for effect in model.take_effects()]
+        return Effects(published, commands=[(command.id, result)])
 
     @property
     def time(self) -> int:
@@ -428,33 +398,22 @@ class Pipeline:
 
     # -- commits -----------------------------------------------------------------------------------------
 
-    @property
-    def pending_dead_letters(self) -> Sequence[DeadLetter]:
-        """Records refused since the last commit."""
-        return self._new.dead_letters
+    def prepare_commit(self, effects: Effects, *, last: bool = False) -> PipelineCommit:
+        """Gather what the next commit writes: `effects` since the last one, and all state that changed.
 
-    @property
-    def has_news(self) -> bool:
-        """Whether an alert or a decision waits for the next commit."""
-        return bool(self._new.published)
-
-    @property
-    def uncommitted(self) -> int:
-        """Records processed since the last commit."""
-        return self._new.records
-
-    def delta(self, *, last: bool = False) -> PipelineCommit:
-        """What the next commit writes. `last`: of a replay or a clean shutdown, so nothing is left for later."""
+        Args:
+            effects: What `process`, `command` and `finish` have returned since the last commit.
+            last: The last commit of a replay or of a clean shutdown: nothing is left for later.
+        """
         self.seq += 1
         self._expire(everything=last)
         join = self.join_log.delta(self.seq, max(self.clock.now, 0), rewrite=last and self._replaying)
-        new, self._new = self._new, _Uncommitted()
-        new.published += self.daemon.take()
-        self._tally(new.published)
+        effects.published += self.daemon.take()
+        self._tally(effects.published)
         codes = [*self.variants.take_fresh(), *self.decoder.segments.take_fresh()]
         for labels in self.decoder.labels:
             codes += labels.codes.take_fresh()
-        models = {m.spec.name: m.delta(flush=last) for m in self.models}
+        models = {m.spec.name: m.prepare_commit(flush=last) for m in self.models}
         for model in self.models:
             codes += model.user_metrics.take_fresh()
         return PipelineCommit(
@@ -464,10 +423,10 @@ class Pipeline:
             join=join,
             codes=codes,
             models=models,
-            published=new.published,
-            dead_letters=new.dead_letters,
+            published=effects.published,
+            dead_letters=effects.dead_letters,
             totals=self.totals,
-            commands=new.commands,
+            commands=effects.commands,
             clock=self.clock.now,
         )
 
@@ -510,9 +469,9 @@ class Pipeline:
             "waiting_metrics": {str(lo): dict(m) for lo, m in self._waiting_metrics.items()},
         }
 
-    def committed(self, delta: PipelineCommit) -> None:
-        """The delta is in the database."""
-        self.join_log.committed(delta.join)
+    def on_committed(self, commit: PipelineCommit) -> None:
+        """Release what only the commit, now in the database, still needed."""
+        self.join_log.committed(commit.join)
 
     def restore(self, stored: Snapshot, positions: Mapping[Partition, int]) -> None:
         """Go on where the last commit was. Call before anything else.

@@ -19,6 +19,7 @@ import structlog
 
 from monitor.clock import wall_ms
 from monitor.errors import ConfigError, StreamError
+from monitor.pipeline.effects import Effects
 from monitor.pipeline.pipeline import Pipeline
 from monitor.publishing.relay import Relay
 from monitor.service.app import Components, open_stream, relay_spec
@@ -94,20 +95,24 @@ def replay(p: Components, *, out: Path | None, publish: bool, progress: ReplayPr
         source.assign(first)
         pipeline.clock.assign(first)
 
-        def commit(*, last: bool = False) -> None:
+        effects = Effects()
+
+        def write_commit(*, last: bool = False) -> None:
             pipeline.totals.seconds = time.monotonic() - started
-            delta = pipeline.delta(last=last)
-            writer.commit(delta, identities=identities)
-            pipeline.committed(delta)
+            nonlocal effects
+            gathered, effects = effects, Effects()
+            commit = pipeline.prepare_commit(gathered, last=last)
+            writer.commit(commit, identities=identities)
+            pipeline.on_committed(commit)
             if relay is not None:
                 relay.drain()
 
         for batch in _recorded(source, pipeline, ends, progress):
-            pipeline.process(batch, wall_ms())
-            if pipeline.uncommitted >= _RECORDS_PER_COMMIT:
-                commit()
-        pipeline.finish(wall_ms())
-        commit(last=True)
+            effects.extend(pipeline.process(batch, wall_ms()))
+            if effects.records >= _RECORDS_PER_COMMIT:
+                write_commit()
+        effects.extend(pipeline.finish(wall_ms()))
+        write_commit(last=True)
         writer.release()
         return pipeline.status()
     finally:

@@ -8,7 +8,7 @@ then everything in memory is dropped, and the loop waits to become the owner aga
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, Protocol
 
@@ -18,6 +18,7 @@ from sqlalchemy.engine import Engine
 from monitor.clock import wall_ms
 from monitor.errors import ConfigError, Fenced, InputFileError, OffsetGone, PartitionFault, StoreError, StreamError
 from monitor.pipeline.commands import Command
+from monitor.pipeline.effects import DeadLetter, Effects
 from monitor.pipeline.pipeline import Pipeline, PipelineCommit
 from monitor.publishing.relay import Relay
 from monitor.reference.file import ReferenceFile
@@ -91,6 +92,7 @@ class _Running:
     read_at: float = 0.0
     reachable: bool = True
     gaps: list[Gap] = field(default_factory=list)  # not committed yet
+    effects: Effects = field(default_factory=Effects)  # not committed yet
 
 
 class Worker:
@@ -223,7 +225,7 @@ class Worker:
         running.committed_at = running.refreshed_at = running.heard_at = running.read_at = started
         self._telemetry.committed_at = started
         if loaded is not None:  # else time begins with the first event, if there is one
-            pipeline.process(Batch.empty(), wall_ms())
+            running.effects.extend(pipeline.process(Batch.empty(), wall_ms()))
         self._relay.set_epoch(claim.epoch)
         self._holds.clear()
         self._telemetry.set_ready(ready=True)
@@ -301,11 +303,11 @@ class Worker:
             running.heard_at = now
             self._reachable(running)
         started = time.perf_counter()
-        before = len(running.pipeline.pending_dead_letters)
-        running.pipeline.process(batch, wall_ms(), self._idle(running, batch))
+        effects = running.pipeline.process(batch, wall_ms(), self._idle(running, batch))
+        running.effects.extend(effects)
         self._values["driftd_batch_seconds_total"] += time.perf_counter() - started
         self._values["driftd_batches_total"] += 1
-        self._limit_refusals(running, before, now)
+        self._limit_refusals(running, effects.dead_letters, now)
 
     def _idle(self, running: _Running, batch: Batch) -> set[Partition]:
         """Partitions at whose end nothing has come for `idle_after`, or that could not be read for so long."""
@@ -334,7 +336,7 @@ class Worker:
         for partition, end in running.source.ends().items():
             running.ends[partition] = max(end, running.ends.get(partition, 0))
 
-    def _limit_refusals(self, running: _Running, before: int, now: float) -> None:
+    def _limit_refusals(self, running: _Running, dead_letters: Sequence[DeadLetter], now: float) -> None:
         """A partition full of rubbish waits for the next minute rather than filling the dead-letter topic."""
         if now - running.minute >= 60:
             running.minute = now
@@ -346,7 +348,7 @@ class Worker:
                     running.pipeline.daemon.resolve(f"refused {name}", f"{name} is read again", running.pipeline.time)
                 running.parked.clear()
                 self._free("refused")
-        for letter in running.pipeline.pending_dead_letters[before:]:
+        for letter in dead_letters:
             count = running.refused[letter.partition] = running.refused.get(letter.partition, 0) + 1
             if count > self._spec.dead_letters_per_minute and letter.partition not in running.parked:
                 running.parked.add(letter.partition)
@@ -440,32 +442,33 @@ class Worker:
     # -- commits -----------------------------------------------------------------------------------------
 
     def _commit_is_due(self, running: _Running) -> bool:
-        if running.pipeline.has_news or running.pipeline.uncommitted >= _RECORDS_PER_COMMIT:
+        if running.effects.published or running.effects.records >= _RECORDS_PER_COMMIT:
             return True
         return time.monotonic() - running.committed_at >= self._spec.commit_every_s
 
     def _commit(self, running: _Running, *, last: bool = False) -> None:
         """One transaction; tried again until it is known to be in the database. Raises `Fenced`."""
         self._apply_commands(running)
-        delta = running.pipeline.delta(last=last)
+        effects, running.effects = running.effects, Effects()
+        commit = running.pipeline.prepare_commit(effects, last=last)
         started = time.perf_counter()
-        self._write(running, delta)
-        running.pipeline.committed(delta)
+        self._write(running, commit)
+        running.pipeline.on_committed(commit)
         running.gaps.clear()
         running.committed_at = self._telemetry.committed_at = time.monotonic()
         self._values["driftd_commit_seconds_total"] += time.perf_counter() - started
         self._values["driftd_commits_total"] += 1
-        if delta.published or delta.dead_letters:
-            self._relay.wake(len(delta.published) + len(delta.dead_letters))
-        running.source.commit(delta.positions)
+        if commit.published or commit.dead_letters:
+            self._relay.wake(len(commit.published) + len(commit.dead_letters))
+        running.source.commit(commit.positions)
         self._show(running)
 
-    def _write(self, running: _Running, delta: PipelineCommit) -> None:
+    def _write(self, running: _Running, commit: PipelineCommit) -> None:
         for attempt in range(1 << 30):
             try:
-                if attempt and self._writer.is_committed(delta.seq):
+                if attempt and self._writer.is_committed(commit.seq):
                     break
-                self._writer.commit(delta, identities=running.identities, gaps=running.gaps)
+                self._writer.commit(commit, identities=running.identities, gaps=running.gaps)
                 break
             except StoreError as error:
                 if not error.retryable:
@@ -491,7 +494,7 @@ class Worker:
                 raise
             return
         for command in commands:
-            running.pipeline.command(command, wall_ms())
+            running.effects.extend(running.pipeline.command(command, wall_ms()))
             log.info("worker.command", id=command.id, name=command.name.value, model=command.model)
 
     def _show(self, running: _Running) -> None:

@@ -26,8 +26,9 @@ from fallback.types import Decision
 from monitor.alerting.records import AlertRecord
 from monitor.errors import Fenced
 from monitor.evaluation.evaluator import HistoryRow
+from monitor.pipeline.effects import DeadLetter
 from monitor.pipeline.model import ModelCommit, OutcomeRows
-from monitor.pipeline.pipeline import DeadLetter, PipelineCommit
+from monitor.pipeline.pipeline import PipelineCommit
 from monitor.store import tables as t
 from monitor.store.engine import database_clock, translated
 from monitor.stream.types import Partition

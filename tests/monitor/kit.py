@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Final, NamedTuple
 
@@ -21,6 +21,7 @@ from fallback.decisions import document as decision_document
 from fallback.types import Decision, ServingSpec
 from monitor.alerting.records import AlertRecord
 from monitor.pipeline.commands import Command, CommandName
+from monitor.pipeline.effects import Effects
 from monitor.pipeline.model import ModelMonitor
 from monitor.pipeline.pipeline import Pipeline, PipelineCommit
 from monitor.reference.learning import columns_of
@@ -264,6 +265,7 @@ class Run:
     told_so_far: list[PipelineCommit] = field(default_factory=list)
 
     def __post_init__(self) -> None:
+        self.effects = Effects()  # not committed yet
         self.pipeline = self._begin()
 
     def _begin(self) -> Pipeline:
@@ -290,7 +292,11 @@ class Run:
     def feed(self, records: Sequence[Record], sizes: Iterable[int] | None = None, wall: int = WALL) -> None:
         """Process records in batches of these sizes, the last one again and again; all at once without."""
         for part in cut(records, sizes):
-            self.pipeline.process(batch_of(part), wall)
+            self.process(batch_of(part), wall)
+
+    def process(self, batch: Batch, wall: int = WALL, idle: Collection[Partition] = ()) -> None:
+        """Process one batch."""
+        self.effects.extend(self.pipeline.process(batch, wall, idle))
 
     def events(self, *events: Event | bytes | None) -> None:
         """Process events as the next records of partition 0, and commit."""
@@ -301,17 +307,18 @@ class Run:
     def command(self, name: CommandName, model: str = "m", **arguments: Any) -> str:
         """Apply an operator's command. -> what came of it."""
         profile = arguments.pop("profile", None)
-        self.pipeline.command(Command(1, model, name, arguments, "because", profile), WALL)
+        self.effects.extend(self.pipeline.command(Command(1, model, name, arguments, "because", profile), WALL))
         self.commit()
         return self.told_so_far[-1].commands[-1][1]
 
     def commit(self, *, last: bool = False) -> PipelineCommit:
         """What worker and replay do between batches."""
-        delta = self.pipeline.delta(last=last)
-        self.write(delta)
-        self.pipeline.committed(delta)
-        self.told_so_far.append(delta)
-        return delta
+        effects, self.effects = self.effects, Effects()
+        commit = self.pipeline.prepare_commit(effects, last=last)
+        self.write(commit)
+        self.pipeline.on_committed(commit)
+        self.told_so_far.append(commit)
+        return commit
 
     def write(self, delta: PipelineCommit) -> None:
         """Nowhere."""
@@ -319,7 +326,7 @@ class Run:
     def finish(self) -> Told:
         """The end of a replay, or a clean shutdown of what is live."""
         if self.ends is not None:
-            self.pipeline.finish(WALL)
+            self.effects.extend(self.pipeline.finish(WALL))
         self.commit(last=True)
         return self.told()
 
@@ -380,6 +387,7 @@ class StoredRun(Run):
         """Forget everything that is not in the database; go on with this configuration."""
         self.core = core or self.core
         self.restarts += 1
+        self.effects = Effects()
         self.pipeline = self._begin()
 
     def write(self, delta: PipelineCommit) -> None:

@@ -392,7 +392,7 @@ def test_no_data_is_never_the_end_of_drift() -> None:
     run = Run(a_core(model), profiles=PROFILE, partitions=(0, 1))
     run.feed(records_of(moving(600, range(400, 800)), [i % 2 for i in range(600)]))
     for hours in range(1, 5):
-        run.pipeline.process(Batch.empty(), T0 + hours * HOUR, list(run.pipeline.positions))
+        run.process(Batch.empty(), T0 + hours * HOUR, list(run.pipeline.positions))
     run.commit()
 
     assert {a["status"] for a in run.told().alerts("drift")} == {"firing"}

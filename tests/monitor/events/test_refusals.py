@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from monitor.events.refusals import Expected, Refusal, bad_text, examine
-from monitor.pipeline.pipeline import DeadLetter
+from monitor.pipeline.effects import DeadLetter
 from monitor.spec import Limits
 from monitor.stream.types import Partition
 from tests.monitor.event_streams import records

@@ -436,7 +436,7 @@ def test_a_restart_adds_no_decision(tmp_path: Path) -> None:
     run.commit()
     run.restart()
     run.feed([], wall=WALL)
-    run.pipeline.process(Batch.empty(), WALL)
+    run.process(Batch.empty(), WALL)
     run.commit()
 
     assert [d["reason"] for d in run.told().decisions()] == ["initial"]
