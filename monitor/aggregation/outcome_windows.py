@@ -13,6 +13,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from detectors.types import BoolArray, IntArray
+from detectors.window import Window
+from monitor.spec import OutcomesSpec, WindowSpec
 
 MOST = 10_000  # windows of a version that wait; beyond, the oldest are final before their time
 
@@ -33,6 +35,16 @@ class OutcomeWindow:
     final_at: int
     dirty: bool = True
     blank: bool = True
+
+
+def window_of_check(spec: WindowSpec, outcomes: OutcomesSpec, window: Window) -> OutcomeWindow:
+    """The window of a check in outcome panes: its quality will become known later."""
+    if spec.counted:
+        last = window.first_pane + len(window) - 1
+        return OutcomeWindow(window.first_pane, last, window.start, window.end, -1, window.end + outcomes.within)
+    first, last = window.start // outcomes.pane, (window.end - 1) // outcomes.pane
+    end = (last + 1) * outcomes.pane
+    return OutcomeWindow(first, last, first * outcomes.pane, end, end, end + outcomes.within)
 
 
 class OutcomeWindows:

@@ -114,6 +114,14 @@ class Fragment:
     body: bytes
 
 
+@dataclass(frozen=True, slots=True)
+class ClosedPane:
+    """A pane of a version that nothing more can come into: what windows and comparisons of versions are made of."""
+
+    variant: int
+    content: Slice
+
+
 class Panes:
     """Open panes of one model, by variant and pane."""
 

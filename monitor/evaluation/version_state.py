@@ -6,7 +6,7 @@ Pure. `model` feeds it; this is the state between checks, with the parts of it t
 from __future__ import annotations
 
 import base64
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -14,7 +14,7 @@ import numpy as np
 
 from detectors.comparison import Family
 from detectors.pane import Counts, pack_counts, unpack_counts
-from detectors.types import IntArray
+from detectors.types import BoolArray, IntArray
 from detectors.window import Slice, Window, WindowRule
 from fallback.health import HealthState
 from fallback.types import Health
@@ -28,7 +28,8 @@ from monitor.aggregation.metrics import (
     joined_sums,
 )
 from monitor.aggregation.outcome_windows import OutcomeWindows
-from monitor.aggregation.outcomes import OutcomeTable
+from monitor.aggregation.outcomes import OutcomeTable, ScoredPairs
+from monitor.aggregation.panes import OpenPane, slice_of
 from monitor.alerting.episodes import DriftEpisode, SimpleEpisode
 from monitor.alerting.records import AlertKind, Subject
 from monitor.evaluation.concept_drift import ConceptDrift
@@ -134,6 +135,56 @@ class VersionState:
         self.baseline = AnswerBaseline(self._baseline_n)
         if self.outcomes is not None:
             self.outcomes = OutcomeTable(self.outcomes.task, self._baseline_n, self.outcomes.listed)
+
+    # -- what comes in -----------------------------------------------------------------------------------
+
+    def number(self, count: int) -> IntArray:
+        """Number the next `count` accepted answers: where they fall in counted panes."""
+        numbers = self.counted + np.arange(count)
+        self.counted += count
+        return numbers
+
+    def expect(self, predictions: int, scorable: IntArray) -> None:
+        """Count predictions that are in panes now; `scorable` are outcome panes of those that an outcome can score."""
+        self.predictions += predictions
+        if self.outcomes is not None:
+            self.outcomes.expect(scorable)
+
+    def push(self, closed: Slice) -> None:
+        """Move the window on by a closed pane; the first ones are the baseline too."""
+        self.window.push(closed)
+        self.baseline.add(closed)
+
+    def count_pairs(self, joined: int, landed: int) -> None:
+        """Count pairs: all of them, and those that fall into a pane."""
+        self.joined += joined
+        self.landed += landed
+
+    def add_outcomes(self, pairs: ScoredPairs, user_metric: Callable[[str], int | None]) -> None:
+        """Add pairs to the sums of their outcome panes."""
+        if self.outcomes is not None:
+            self.outcomes.add(pairs, user_metric)
+            self.windows.touch(np.unique(pairs.pane).tolist())
+
+    def add_agreement(self, panes: IntArray, agreed: BoolArray) -> None:
+        """Add comparisons with the served answers to their outcome panes."""
+        if self.outcomes is not None:
+            self.outcomes.agree(panes, agreed)
+
+    def restore_pane(self, pane: int, held: OpenPane, width: int) -> None:
+        """Take back a closed pane of the window."""
+        self.window.push(slice_of(pane, held, width))
+
+    def forget_vectors(self, names: Sequence[str]) -> None:
+        """Drop vectors from the window: what they were counted against is no longer the reference."""
+        for name in names:
+            self.window.forget(name)
+
+    def reset_window(self) -> None:
+        """Begin counting anew, under another configuration of windows."""
+        self.counted = self.landed = 0
+
+    # -- what is read ------------------------------------------------------------------------------------
 
     def measured(
         self, user_metrics: Sequence[str], window: Window | None = None

@@ -13,8 +13,9 @@ from enum import StrEnum
 from typing import Any, Final, TypeGuard
 
 from detectors.reference import Profile
+from fallback.types import Decision
 from monitor.alerting.episodes import Silence
-from monitor.alerting.records import AlertKind
+from monitor.alerting.records import AlertKind, AlertRecord
 from monitor.events.codes import OTHER, VERSIONLESS_TIERS
 from monitor.pipeline.model import ModelMonitor
 from monitor.times import format_time
@@ -47,8 +48,16 @@ class Command:
     profile: Profile | None = None
 
 
-def apply_command(model: ModelMonitor, command: Command, now: int) -> str:
-    """Do it. -> what was done in words, beginning with `refused:` where nothing was."""
+def apply_command(model: ModelMonitor, command: Command, now: int) -> tuple[str, list[AlertRecord | Decision]]:
+    """Apply a command.
+
+    Returns:
+        What was done in words, beginning with `refused:` where nothing was, and what is published of it.
+    """
+    return _apply(model, command, now), model.alerts.take()
+
+
+def _apply(model: ModelMonitor, command: Command, now: int) -> str:
     match command.name:
         case CommandName.ROLLBACK:
             return _roll_back(model, command, now)
@@ -66,7 +75,7 @@ def apply_command(model: ModelMonitor, command: Command, now: int) -> str:
 
 def _roll_back(model: ModelMonitor, command: Command, now: int) -> str:
     version = command.arguments.get("to")
-    seen = {watch.version for watch in model.watches.values()} | model.controller.versions()
+    seen = {state.version for state in model.versions.states.values()} | model.controller.versions()
     known = sorted(seen - {*VERSIONLESS_TIERS, OTHER})
     if version not in known:
         return f"refused: to: {version!r} is no version of {model.spec.name}; there are {', '.join(known)}"

@@ -31,10 +31,10 @@ _MEANING: Final = {
 def look_up(pipeline: Pipeline, model: ModelMonitor, seed: int, request_id: str) -> dict[str, Any]:
     """The state of a request of a model, as of the commit that the pipeline was restored from."""
     low, high = hash_ids([request_id], [model_seed(seed, model.spec.name)])
-    value = int(pipeline.table.index.look_up(low)[0])
+    value = int(pipeline.join.table.index.look_up(low)[0])
     answers = []
     outcome = None
-    column = pipeline.table.slots.column
+    column = pipeline.join.table.slots.column
     if value >= 0 and int(column["hi"][value]) == int(high[0]):
         bits = int(column["state"][value])
         state = "waiting" if bits & ANSWER else "early" if bits & OUTCOME else "beside"
@@ -54,7 +54,7 @@ def look_up(pipeline: Pipeline, model: ModelMonitor, seed: int, request_id: str)
         "meaning": _MEANING[state],
         "answers": answers,
         "outcome": outcome,
-        "stream_time": _time(pipeline.clock.now) if pipeline.clock.now >= 0 else None,
+        "stream_time": _time(pipeline.watermark.now) if pipeline.watermark.now >= 0 else None,
     }
 
 
@@ -65,7 +65,7 @@ def _beside(pipeline: Pipeline, model: ModelMonitor, low: np.ndarray[Any, Any]) 
     found = []
     for variant in np.flatnonzero(owner == index).tolist():
         key = shadow_keys(low, np.array([variant]))
-        value = int(pipeline.table.index.look_up(key)[0])
+        value = int(pipeline.join.table.index.look_up(key)[0])
         if value >= 0:
             found.append(_answer(pipeline, model, value, served=False))
         elif value != EMPTY:
@@ -83,7 +83,7 @@ def _ended(value: int) -> str:
 
 
 def _answer(pipeline: Pipeline, model: ModelMonitor, slot: int, *, served: bool) -> dict[str, Any]:
-    column = pipeline.table.slots.column
+    column = pipeline.join.table.slots.column
     at = int(column["time"][slot])
     outcomes = model.spec.outcomes
     return {

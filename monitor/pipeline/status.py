@@ -6,12 +6,20 @@ Pure. It is made of what a commit stores, so it says the same with and without a
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+import numpy as np
+
+from detectors.types import BoolArray
 from fallback.chain import answering
+from fallback.types import Decision
+from monitor.alerting.records import AlertRecord, AlertStatus
+from monitor.events.decoder import EventKind, Events
+from monitor.events.refusals import Refused
 from monitor.serving.controller import Role, ServingController
+from monitor.stream.types import Batch
 
 SCHEMA: Final = 1
 
@@ -36,6 +44,35 @@ class Totals:
     dead_letters_by_reason: dict[str, int] = field(default_factory=dict)
     decisions_by_reason: dict[str, int] = field(default_factory=dict)
     seconds: float = 0.0  # of processing, of the run that a replay was
+
+    def count_events(self, batch: Batch, events: Events, late: BoolArray) -> None:
+        """Count the records of a batch; `late` are events whose pane had closed."""
+        prediction = events.kind <= EventKind.UNSERVED
+        self.events["read"] += len(batch)
+        self.events["predictions"] += int(np.count_nonzero(prediction))
+        self.events["outcomes"] += int(np.count_nonzero(events.kind == EventKind.OUTCOME))
+        self.events["resources"] += int(np.count_nonzero(events.kind == EventKind.RESOURCES))
+        self.events["late_predictions"] += int(np.count_nonzero(late & prediction))
+
+    def count_refused(self, refused: Sequence[Refused]) -> None:
+        """Count records that become dead letters."""
+        by_reason = self.dead_letters_by_reason
+        for r in refused:
+            by_reason[r.reason.value] = by_reason.get(r.reason.value, 0) + 1
+        self.events["dead_letters"] += len(refused)
+
+    def count_published(self, published: Sequence[AlertRecord | Decision]) -> None:
+        """Count alerts that begin or end, and decisions."""
+        for what in published:
+            if isinstance(what, Decision):
+                self.decisions += 1
+                self.decisions_by_reason[what.reason.value] = self.decisions_by_reason.get(what.reason.value, 0) + 1
+            elif what.status is AlertStatus.RESOLVED:
+                self.alerts["resolved"] += 1
+            elif what.begins:
+                self.alerts["firing"] += 1
+                kind = what.subject.kind.value
+                self.alerts_by_kind[kind] = self.alerts_by_kind.get(kind, 0) + 1
 
 
 def document(totals: Totals, models: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:

@@ -93,7 +93,7 @@ def replay(p: Components, *, out: Path | None, publish: bool, progress: ReplayPr
         activate(pipeline, p.references, 0)
         pipeline.positions.update(first)
         source.assign(first)
-        pipeline.clock.assign(first)
+        pipeline.watermark.assign(first)
 
         effects = Effects()
 
@@ -143,7 +143,7 @@ def _recorded(
     while True:
         reached = source.positions()
         finished = {p for p, end in ends.items() if reached.get(p, end) >= end}
-        pipeline.clock.finish(finished)
+        pipeline.watermark.finish(finished)
         if len(finished) == len(ends):
             return
         batch = _before(source.poll(BATCH, _POLL_S), ends)
@@ -151,7 +151,7 @@ def _recorded(
             heard_at = time.monotonic()
             done += len(batch)
             yield batch
-            progress(Seen(done, total, pipeline.clock.now))
+            progress(Seen(done, total, pipeline.watermark.now))
         elif time.monotonic() - heard_at > _SILENCE_S:
             raise StayedAway(f"nothing came for {_SILENCE_S:.0f} s before the end of the recording", retryable=True)
 

@@ -18,8 +18,9 @@ from sqlalchemy.engine import Engine
 from monitor.clock import wall_ms
 from monitor.errors import ConfigError, Fenced, InputFileError, OffsetGone, PartitionFault, StoreError, StreamError
 from monitor.pipeline.commands import Command
+from monitor.pipeline.commit import PipelineCommit
 from monitor.pipeline.effects import DeadLetter, Effects
-from monitor.pipeline.pipeline import Pipeline, PipelineCommit
+from monitor.pipeline.pipeline import Pipeline
 from monitor.publishing.relay import Relay
 from monitor.reference.file import ReferenceFile
 from monitor.service.session import activate
@@ -213,12 +214,12 @@ class Worker:
         if loaded is not None:
             stored, progress = loaded
             pipeline.restore(stored, progress.positions)
-            for notice in pipeline.notices:
-                log.warning("worker.state_differs", model=notice.model, what=notice.event, detail=notice.detail)
+            for warning in pipeline.warnings:
+                log.warning("worker.state_differs", model=warning.model, what=warning.event, detail=warning.detail)
         _check_identities(progress.identities, identities)
         running = _Running(pipeline, source, identities=identities)
         self._assign(running, partitions)
-        now = pipeline.clock.now
+        now = pipeline.watermark.now
         pipeline.daemon.resolve_all("the daemon began anew; what lasts is told again", pipeline.time or wall_ms())
         activate(pipeline, self._spec.references, now if now >= 0 else wall_ms())
         started = time.monotonic()
@@ -257,7 +258,7 @@ class Worker:
                 known[p] = first if self._spec.start is Start.EARLIEST or running.ends else end
         positions = {p: known[p] for p in partitions}
         running.source.assign(positions)
-        running.pipeline.clock.assign(positions)
+        running.pipeline.watermark.assign(positions)
         if running.parked | running.faulty:
             running.source.pause((running.parked | running.faulty) & partitions)
 
@@ -499,8 +500,8 @@ class Worker:
 
     def _show(self, running: _Running) -> None:
         pipeline = running.pipeline
-        table, horizon = pipeline.table, pipeline.table.horizon
-        now = pipeline.clock.now
+        table, horizon = pipeline.join.table, pipeline.join.table.horizon
+        now = pipeline.watermark.now
         values = {
             **self._values,
             "driftd_stream_time_seconds": now / 1000 if now >= 0 else 0.0,
@@ -508,7 +509,7 @@ class Worker:
             "driftd_published_total": float(self._relay.published),
             "driftd_relay_failing": float(self._relay.failing),
             "driftd_join_sampling_ratio": 0.5**table.sampling_log2,
-            "driftd_join_segments": float(pipeline.join_log.segments),
+            "driftd_join_segments": float(pipeline.join.log.segments),
         }
         if horizon is not None:
             values["driftd_duplicate_horizon_seconds"] = max(now - horizon, 0) / 1000

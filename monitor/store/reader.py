@@ -22,8 +22,7 @@ from detectors.saved import DamagedError, unpack
 from monitor.errors import StoreError
 from monitor.events.codes import Entry
 from monitor.join.log import AliveRow, ClosedRow, SegmentRow
-from monitor.pipeline.model import ModelSnapshot
-from monitor.pipeline.pipeline import Snapshot
+from monitor.pipeline.commit import ModelSnapshot, Snapshot
 from monitor.pipeline.status import Totals, document
 from monitor.store import tables as t
 from monitor.store.engine import translated

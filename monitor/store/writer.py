@@ -26,9 +26,8 @@ from fallback.types import Decision
 from monitor.alerting.records import AlertRecord
 from monitor.errors import Fenced
 from monitor.evaluation.evaluator import HistoryRow
+from monitor.pipeline.commit import ModelCommit, OutcomeRows, PipelineCommit
 from monitor.pipeline.effects import DeadLetter
-from monitor.pipeline.model import ModelCommit, OutcomeRows
-from monitor.pipeline.pipeline import PipelineCommit
 from monitor.store import tables as t
 from monitor.store.engine import database_clock, translated
 from monitor.stream.types import Partition
@@ -127,7 +126,7 @@ class StoreWriter:
                 .values(
                     seq=delta.seq,
                     updated_at=database_clock(c),
-                    stream_time=delta.clock,
+                    stream_time=delta.watermark,
                     positions=_positions(delta.positions, identities),
                     state=json.dumps(delta.shard),
                     totals=json.dumps(asdict(delta.totals)),
@@ -149,8 +148,8 @@ class StoreWriter:
                 c.execute(
                     sa.update(t.command).where(t.command.c.id == command).values(applied_seq=delta.seq, result=result)
                 )
-            if delta.seq % _RETENTION_EVERY == 0 and delta.clock >= 0:
-                _forget_old(c, delta.clock - self._retention)
+            if delta.seq % _RETENTION_EVERY == 0 and delta.watermark >= 0:
+                _forget_old(c, delta.watermark - self._retention)
 
     def is_committed(self, seq: int) -> bool:
         """Whether the commit with this number is in the database. Raises `Fenced`."""

@@ -22,7 +22,7 @@ from sqlalchemy.exc import OperationalError
 
 from monitor.cli import main
 from monitor.errors import StoreError
-from monitor.pipeline.pipeline import PipelineCommit
+from monitor.pipeline.commit import PipelineCommit
 from monitor.publishing.outbox import Outbox
 from monitor.service.worker import Worker
 from monitor.store.writer import Claim, StoreWriter

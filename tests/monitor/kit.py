@@ -21,9 +21,10 @@ from fallback.decisions import document as decision_document
 from fallback.types import Decision, ServingSpec
 from monitor.alerting.records import AlertRecord
 from monitor.pipeline.commands import Command, CommandName
+from monitor.pipeline.commit import PipelineCommit
 from monitor.pipeline.effects import Effects
 from monitor.pipeline.model import ModelMonitor
-from monitor.pipeline.pipeline import Pipeline, PipelineCommit
+from monitor.pipeline.pipeline import Pipeline
 from monitor.reference.learning import columns_of
 from monitor.spec import (
     Bound,
@@ -281,7 +282,7 @@ class Run:
         partitions = self.ends or [Partition("events", number) for number in self.partitions]
         for partition in partitions:
             pipeline.positions.setdefault(partition, 0)
-        pipeline.clock.assign(pipeline.positions)
+        pipeline.watermark.assign(pipeline.positions)
 
     @property
     def model(self) -> ModelMonitor:

@@ -380,7 +380,7 @@ def levels_of(**parts: Any) -> list[float]:
     rows = [{"x": random.Random(i).random(), "y": random.Random(-i).random()} for i in range(200)]
     run = Run(a_core(a_model(**{"reference": from_file(), **parts})), profiles={"m": a_profile(rows)})
     run.feed(records_of(answers(600, features={"x": 0.5, "y": 0.5})))
-    return [run.model.evaluator.budget(watch).level for watch in run.model.watches.values()]
+    return [run.model.evaluator.budget(watch).level for watch in run.model.versions.states.values()]
 
 
 def test_the_budget_is_shared_by_all_features_detectors_and_rules() -> None:
@@ -417,7 +417,9 @@ def test_versions_share_the_budget_of_windows_by_time() -> None:
     )
 
     def levels() -> list[float]:
-        return [run.model.evaluator.budget(watch).level for watch in run.model.watches.values() if len(watch.window)]
+        return [
+            run.model.evaluator.budget(watch).level for watch in run.model.versions.states.values() if len(watch.window)
+        ]
 
     run.events(*answers(300, features={"x": 5.0}))
     (alone,) = levels()
@@ -435,7 +437,7 @@ def test_what_a_window_does_not_hold_has_no_share_of_the_budget() -> None:
     tests = []
     for start in range(0, 150, 50):
         run.events(*answers(50, start=start, features={"x": 5.0}))
-        (watch,) = run.model.watches.values()
+        (watch,) = run.model.versions.states.values()
         tests.append(run.model.evaluator.tests(watch))
 
     assert tests == [0, 0, 5]

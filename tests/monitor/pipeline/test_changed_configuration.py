@@ -73,16 +73,16 @@ def begun(tmp_path: Path, before: ModelSpec, *, shifted: bool = False) -> Stored
 
 
 def said(run: Run) -> list[tuple[str, str]]:
-    return [(notice.model, notice.event) for notice in run.pipeline.notices]
+    return [(notice.model, notice.event) for notice in run.pipeline.warnings]
 
 
 def held(run: Run) -> dict[str, Any]:
     """What windows of v1 hold."""
-    (watch,) = run.model.watches.values()
+    (watch,) = run.model.versions.states.values()
     panes = len(watch.outcomes.coverage()[0]) if watch.outcomes is not None else 0
     return {
         "window": len(watch.window),
-        "open": len(run.model.panes.open()),
+        "open": len(run.model.stage_one.panes.open()),
         "outcomes": panes,
         "waits": len(watch.windows),
     }
@@ -117,12 +117,12 @@ def test_references_episodes_serving_totals_and_baselines_stay(tmp_path: Path, n
     run = begun(tmp_path, BY_TIME, shifted=True)
     run.restart()
     before = run.model
-    (watch,) = before.watches.values()
+    (watch,) = before.versions.states.values()
     state, totals = before.state(), run.told().status
 
     run.restart(a_core(replace(BY_TIME, **OTHER_SHAPES[name])))
 
-    (again,) = run.model.watches.values()
+    (again,) = run.model.versions.states.values()
     assert watch.drift.starts_at is not None
     assert again.drift == watch.drift
     assert again.baseline.state() == watch.baseline.state()
@@ -179,7 +179,7 @@ def test_where_answers_are_of_another_kind_their_baselines_begin_anew_too(
     run.restart(a_core(replace(before, **parts)))
 
     assert said(run) == [("m", "windows_dropped")]
-    (watch,) = run.model.watches.values()
+    (watch,) = run.model.versions.states.values()
     assert watch.outcomes is not None
     assert watch.outcomes.baseline_pairs == 0
     assert run.model.references.answers == {}
@@ -223,7 +223,7 @@ def test_a_feature_that_is_ignored_now_leaves_windows_and_alerts(tmp_path: Path)
     """What was counted is counted against all features together, so the comparison begins anew."""
     before = replace(BY_TIME, rules=())
     run = begun(tmp_path, before, shifted=True)
-    (watch,) = run.model.watches.values()
+    (watch,) = run.model.versions.states.values()
     assert "x" in watch.drift.listed
     run.restart(a_core(replace(before, feature_kinds={"x": FeatureKind.IGNORE})))
 
@@ -242,7 +242,7 @@ def test_a_feature_that_is_declared_to_be_of_another_kind_is_said_and_not_guesse
     run.restart(a_core(replace(before, feature_kinds=kinds)))
 
     assert said(run) == [("m", "feature_kind_differs")]
-    assert "features.zip" in run.pipeline.notices[0].detail
+    assert "features.zip" in run.pipeline.warnings[0].detail
     assert "zip" in compared(run.model)
 
 
@@ -253,7 +253,7 @@ def test_a_reference_that_is_replaced_leaves_nothing_that_was_counted_against_th
     run.model.replace_reference(other, T0 + 300 * SECOND)
     run.events(*events_of(300, 305))
     run.restart()
-    (watch,) = run.model.watches.values()
+    (watch,) = run.model.versions.states.values()
 
     features = run.model.references.features
     assert features is not None
@@ -327,13 +327,13 @@ def test_a_model_that_is_new_begins_with_a_decision_and_the_others_go_on(tmp_pat
 
     assert said(run) == []
     new, old = run.pipeline.models
-    (watch,) = old.watches.values()
+    (watch,) = old.versions.states.values()
     assert len(watch.window) == before["window"]
     run.events(*events_of(300, 310), prediction("r1", T0 + 310 * SECOND, 1, model="a"))
     told = run.told()
     assert [(d["model"], d["reason"]) for d in told.decisions()] == [("m", "initial"), ("a", "initial")]
-    assert new.watches.keys().isdisjoint(old.watches)
-    assert {e.code for e in _codes(run)} >= set(new.watches) | set(old.watches)
+    assert new.versions.states.keys().isdisjoint(old.versions.states)
+    assert {e.code for e in _codes(run)} >= set(new.versions.states) | set(old.versions.states)
 
 
 def _codes(run: StoredRun) -> Iterator[Any]:

@@ -390,7 +390,7 @@ def test_every_window_of_a_rule_with_a_baseline_waits_for_the_baseline() -> None
     ]
     run = Run(a_core(a_model(window=counted(100, 100), rules=(rule,))))
     run.feed(records_of(events[:1_000]))
-    assert [w.rules[0].verdict.value for w in run.model.watches.values() if w.version == "v1"] == ["ok"]
+    assert [w.rules[0].verdict.value for w in run.model.versions.states.values() if w.version == "v1"] == ["ok"]
     run.feed([r._replace(offset=r.offset + 1_000) for r in records_of(events[1_000:])])
     run.commit()
 

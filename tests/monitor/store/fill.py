@@ -7,7 +7,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.engine import Engine
 
-from monitor.pipeline.pipeline import PipelineCommit
+from monitor.pipeline.commit import PipelineCommit
 from monitor.spec import Consequence, CoreSpec, Task
 from monitor.store import tables as t
 from monitor.store.writer import Claim, StoreWriter

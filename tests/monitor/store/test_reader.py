@@ -55,7 +55,7 @@ def test_the_status_is_that_of_the_last_commit_with_and_without_a_daemon(engine:
     assert {name: status[name] for name in own} == own
     assert status["commits"] == last.seq == 4
     assert (status["epoch"], status["owner"]) == (1, "me")
-    assert status["stream_time"] == last.clock
+    assert status["stream_time"] == last.watermark
     assert status["outbox"] == len(rows(engine, t.outbox)) > 0
     assert status["positions"] == [["events", 0, pipeline.positions.popitem()[1]]]
 

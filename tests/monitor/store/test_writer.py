@@ -15,7 +15,7 @@ from fallback.types import Decision
 from monitor.alerting.records import AlertKind, AlertRecord, AlertStatus, Subject
 from monitor.errors import Fenced, StoreError
 from monitor.pipeline.commands import CommandName
-from monitor.pipeline.pipeline import PipelineCommit
+from monitor.pipeline.commit import PipelineCommit
 from monitor.publishing.outbox import Outbox
 from monitor.spec import Severity
 from monitor.store import reader

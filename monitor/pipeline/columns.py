@@ -1,0 +1,223 @@
+"""What stage one hands to a model: columns of one batch, as values.
+
+Pure. A batch of events and the result of its join are split by model here. `position` is always the row of
+the batch that an entry belongs to, so that a model can put everything into the order of the stream.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from detectors.types import BoolArray, FloatArray, IntArray
+from monitor.events.decoder import EventKind, Events
+from monitor.events.features import FeatureRows
+from monitor.join.rows import Columns, Joined
+from monitor.spec import ModelSpec, Task
+
+UserMetrics = Mapping[str, float | None]
+
+
+@dataclass(frozen=True, slots=True)
+class Predictions:
+    """Accepted predictions of one model, in order: columns of equal length.
+
+    Attributes:
+        position: Row of the batch, ascending.
+        variant: Code of the version that answered.
+        time: Event time, ms.
+        value: Number of a regression, label code of a classifier, NaN without a prediction.
+        score: Probability of the positive class, or of the predicted one; NaN without scores.
+        served: Whether the answer went to the user.
+        served_by: Index of the tier that answered, in the order of `SERVED_BY`.
+        failed: Whether the event carries an error.
+        scorable: Whether an outcome can score it.
+        contaminated: Whether another version answered than routing had chosen.
+        latency: ms, NaN where not reported.
+        batch_size, batch_ms: Of a reported batch of predictions, NaN where not reported.
+        metrics: The user's own metrics, a dict or None.
+        features: One row for each prediction.
+    """
+
+    position: IntArray
+    variant: IntArray
+    time: IntArray
+    value: FloatArray
+    score: FloatArray
+    served: BoolArray
+    served_by: IntArray
+    failed: BoolArray
+    scorable: BoolArray
+    contaminated: BoolArray
+    latency: FloatArray
+    batch_size: FloatArray
+    batch_ms: FloatArray
+    metrics: NDArray[np.object_]
+    features: FeatureRows
+
+    def __len__(self) -> int:
+        return len(self.position)
+
+
+@dataclass(frozen=True, slots=True)
+class MatchedPairs:
+    """Predictions of one model with their outcomes, in the order in which the pairs were completed.
+
+    Attributes:
+        position: Row of the batch that completed the pair.
+        variant: Code of the version that answered.
+        pane: Outcome pane of the prediction.
+        predicted, score, actual: As in `Predictions.value` and `Predictions.score`.
+        time: Event time of the outcome, ms.
+        delay: From prediction to outcome, seconds.
+        metrics: The user's own metrics that came with the outcome.
+    """
+
+    position: IntArray
+    variant: IntArray
+    pane: IntArray
+    predicted: FloatArray
+    score: FloatArray
+    actual: FloatArray
+    time: IntArray
+    delay: FloatArray
+    metrics: Sequence[UserMetrics | None]
+
+    def __len__(self) -> int:
+        return len(self.position)
+
+    def take(self, rows: IntArray) -> MatchedPairs:
+        """Return these rows."""
+        return MatchedPairs(
+            self.position[rows], self.variant[rows], self.pane[rows], self.predicted[rows], self.score[rows],
+            self.actual[rows], self.time[rows], self.delay[rows], [self.metrics[i] for i in rows.tolist()],
+        )  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class ShadowComparisons:
+    """Answers that were not served, compared with the served one of their request, in order."""
+
+    position: IntArray
+    variant: IntArray  # of the answer that was not served
+    pane: IntArray
+    agreed: BoolArray
+
+
+@dataclass(frozen=True, slots=True)
+class ResourceSamples:
+    """Reported resources of versions of one model. `amounts` is (samples, 3): memory in MB, CPU and GPU in percent."""
+
+    position: IntArray
+    variant: IntArray
+    time: IntArray
+    amounts: FloatArray
+
+
+@dataclass(frozen=True, slots=True)
+class ModelBatch:
+    """Everything that one batch brings to one model."""
+
+    predictions: Predictions
+    pairs: MatchedPairs
+    comparisons: ShadowComparisons
+    resources: ResourceSamples
+
+
+def predictions_of(model: int, events: Events, taken: BoolArray, joined: Joined) -> Predictions:
+    """Select the predictions of a model that are `taken`: accepted, in time, and no repeats."""
+    rows = np.flatnonzero(taken & (events.model == model))
+    features = events.features.get(model, FeatureRows(np.zeros((0, 0)), (), ()))
+    wanted = events.feature_row[rows]
+    if len(wanted) != len(features.numbers) or (len(wanted) and wanted[-1] != len(wanted) - 1):
+        features = features.take(wanted)
+    return Predictions(
+        position=rows,
+        variant=events.variant[rows].astype(np.int64),
+        time=events.time[rows],
+        value=events.value[rows],
+        score=events.score[rows],
+        served=events.kind[rows] == EventKind.SERVED,
+        served_by=events.served_by[rows].astype(np.int64),
+        failed=events.failed[rows],
+        scorable=(joined.slot[rows] >= 0) & ~np.isnan(events.value[rows]),
+        contaminated=events.contaminated[rows],
+        latency=events.latency[rows],
+        batch_size=events.batch_size[rows],
+        batch_ms=events.batch_ms[rows],
+        metrics=events.metrics[rows],
+        features=features,
+    )
+
+
+def matched_pairs_of(
+    model: int, events: Events, joined: Joined, column: Columns, owner: IntArray, early: Mapping[int, UserMetrics]
+) -> MatchedPairs:
+    """Select the pairs of a model.
+
+    Args:
+        model: Index of the model.
+        events: The batch.
+        joined: Its join.
+        column: Columns of the answers that wait, by slot.
+        owner: Index of the model by variant code.
+        early: Metrics that came with outcomes before their predictions, by the low half of the request's hash.
+    """
+    pairs = joined.pairs
+    variant = column["variant"][pairs.slot].astype(np.int64)
+    mine = np.flatnonzero(owner[variant] == model)
+    slot, row = pairs.slot[mine], pairs.row[mine]
+    metrics: list[UserMetrics | None] = [None] * len(mine)
+    if len(mine):
+        by_outcome = events.kind[row] == EventKind.OUTCOME
+        given = events.metrics[row]
+        requests = pairs.request[mine].tolist() if early else ()
+        metrics = [m if outcome else None for m, outcome in zip(given, by_outcome.tolist(), strict=True)]
+        for i, request in enumerate(requests):
+            if not by_outcome[i]:
+                metrics[i] = early.get(request)
+    return MatchedPairs(
+        position=row,
+        variant=variant[mine],
+        pane=column["pane"][slot].astype(np.int64),
+        predicted=column["value"][slot],
+        score=_shortest(column["score"][slot]),
+        actual=pairs.actual[mine],
+        time=pairs.outcome_time[mine],
+        delay=(pairs.outcome_time[mine] - column["time"][slot]) / 1000,
+        metrics=metrics,
+    )
+
+
+def shadow_comparisons_of(
+    model: int, spec: ModelSpec, joined: Joined, column: Columns, owner: IntArray
+) -> ShadowComparisons:
+    """Select the comparisons of a model; numbers agree within the configured tolerance, labels where they are equal."""
+    a = joined.agreements
+    variant = column["variant"][a.other_slot].astype(np.int64)
+    served, other = column["value"][a.served_slot], column["value"][a.other_slot]
+    mine = np.flatnonzero((owner[variant] == model) & ~np.isnan(served) & ~np.isnan(other))
+    served, other = served[mine], other[mine]
+    if spec.task is Task.REGRESSION:
+        agreed = np.abs(other - served) <= spec.agreement_tolerance * np.abs(served)
+    else:
+        agreed = served == other
+    pane = column["pane"][a.other_slot[mine]].astype(np.int64)
+    return ShadowComparisons(a.row[mine], variant[mine], pane, agreed)
+
+
+def resource_samples_of(model: int, events: Events, late: BoolArray) -> ResourceSamples:
+    """Select the reported resources of a model that are not late."""
+    mine = np.flatnonzero((events.kind == EventKind.RESOURCES) & (events.model == model) & ~late)
+    return ResourceSamples(mine, events.variant[mine].astype(np.int64), events.time[mine], events.resources[mine])
+
+
+def _shortest(score: NDArray[np.float32]) -> FloatArray:
+    """Widen scores that waited as 32-bit floats: 0.7 is 0.7 again, and not 0.69999999, in another calibration bin."""
+    exact = score.astype(np.float64)
+    rounded = np.round(exact, 7)
+    result: FloatArray = np.where(rounded.astype(np.float32) == score, rounded, exact)
+    return result

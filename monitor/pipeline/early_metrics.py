@@ -1,0 +1,59 @@
+"""The user's own metrics that came with an outcome before its prediction.
+
+Pure. The join keeps what outcome and prediction have in common; what users add to an outcome waits here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from monitor.events.decoder import Events
+from monitor.join.ids import U64
+from monitor.join.rows import Joined, JoinVerdict
+from monitor.pipeline.columns import UserMetrics
+
+_MOST: Final = 10_000  # outcomes with metrics that wait for their prediction
+StillWaits = Callable[[U64], NDArray[np.bool_]]
+
+
+class EarlyMetrics:
+    """Metrics by the low half of the request's hash, the earliest first."""
+
+    def __init__(self, still_waits: StillWaits) -> None:
+        """Make an empty one; `still_waits` tells which outcomes wait for their served answer."""
+        self._still_waits = still_waits
+        self.by_request: dict[int, UserMetrics] = {}
+
+    def add(self, events: Events, joined: Joined) -> None:
+        """Keep the metrics of outcomes that wait, also where another answer was there already."""
+        early = (joined.verdict == JoinVerdict.WAITING) | (joined.verdict == JoinVerdict.JOINED)
+        for i in np.flatnonzero(early).tolist():
+            if events.metrics[i]:
+                self.by_request[int(events.lo[i])] = events.metrics[i]
+            elif self.by_request:
+                self.by_request.pop(int(events.lo[i]), None)
+
+    def forget(self, requests: U64) -> None:
+        """Drop those of these requests that do not wait any more, and those beyond the bound, the earliest first."""
+        if not self.by_request:
+            return
+        for request in requests[~self._still_waits(requests)].tolist():
+            self.by_request.pop(request, None)
+        while len(self.by_request) > _MOST:
+            del self.by_request[next(iter(self.by_request))]
+
+    def forget_expired(self) -> None:
+        """Drop all that do not wait any more."""
+        self.forget(np.array(list(self.by_request), np.uint64))
+
+    def state(self) -> dict[str, dict[str, float | None]]:
+        """Return them, to be stored."""
+        return {str(lo): dict(metrics) for lo, metrics in self.by_request.items()}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Take them back."""
+        self.by_request = {int(lo): metrics for lo, metrics in state.items()}

@@ -1,0 +1,114 @@
+"""The join of a batch of events: which are late, what waits for how long, what meets.
+
+Pure. This is where models and their configuration meet the join, which knows of neither.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import numpy as np
+
+from detectors.types import BoolArray, IntArray
+from monitor.events.codes import Variants
+from monitor.events.decoder import EventKind, Events
+from monitor.join.log import JoinLog
+from monitor.join.rows import Agreements, Joined, JoinRows, JoinVerdict, Pairs
+from monitor.join.table import JoinTable
+from monitor.spec import CoreSpec
+from monitor.stream.watermark import UNKNOWN
+
+_UNSERVED_TTL: Final = 600_000  # ms that answers beside a served one may precede it where no outcome is expected
+
+
+class JoinStage:
+    """Joins the events of all models."""
+
+    def __init__(self, spec: CoreSpec, variants: Variants) -> None:
+        self._variants = variants
+        self.table = JoinTable(spec.limits.pending, spec.limits.seen)
+        self.log = JoinLog(self.table)
+        self._allowed_lateness = spec.lateness
+        self._pane = np.array([m.window.pane for m in spec.models], np.int64)
+        self._expects = np.array([m.outcomes is not None for m in spec.models], np.bool_)
+        ttl = [(m.outcomes.within, m.outcomes.early) if m.outcomes else (_UNSERVED_TTL, 0) for m in spec.models]
+        self._prediction_ttl, self._outcome_ttl = (np.array(column, np.int64) for column in zip(*ttl, strict=True))
+
+    def join(self, events: Events, watermark: IntArray) -> tuple[Joined, BoolArray]:
+        """Join what can be joined.
+
+        Args:
+            events: The batch.
+            watermark: Stream time at each event, ms, below zero where not known.
+
+        Returns:
+            The result by event, and which events came after their pane had closed.
+        """
+        model = events.model
+        answer = events.kind <= EventKind.UNSERVED
+        outcome = events.kind == EventKind.OUTCOME
+        late = ~outcome & self._late(events, watermark)
+        expects = self._expects[model]
+        rows = np.flatnonzero((answer & ~late) | (outcome & expects))
+        self.table.counts.orphans += int(np.count_nonzero(outcome & ~expects))
+        failed_attempt = events.failed & (events.kind == EventKind.UNSERVED)
+        joined = self.table.join(
+            JoinRows(
+                lo=events.lo[rows],
+                hi=events.hi[rows],
+                kind=events.kind[rows],
+                waits=(expects & ~failed_attempt)[rows],
+                clock=np.maximum(watermark[rows], 0),
+                within=self._prediction_ttl[model[rows]],
+                early=self._outcome_ttl[model[rows]],
+                payload={
+                    "time": events.time[rows],
+                    "value": events.value[rows],
+                    "score": events.score[rows].astype(np.float32),
+                    "variant": events.variant[rows],
+                    "segment": events.segment[rows],
+                    "served_by": events.served_by[rows],
+                },
+            )
+        )
+        verdict = np.full(len(events), JoinVerdict.ACCEPTED, np.uint8)
+        verdict[rows] = joined.verdict
+        slot = np.full(len(events), -1, np.int64)
+        slot[rows] = joined.slot
+        p, a = joined.pairs, joined.agreements
+        pairs = Pairs(rows[p.row], p.slot, p.actual, p.outcome_time, p.request)
+        agreements = Agreements(rows[a.row], a.served_slot, a.other_slot)
+        return Joined(verdict, slot, pairs, agreements), late
+
+    def _late(self, events: Events, watermark: IntArray) -> BoolArray:
+        """Events whose pane has closed, and those so old that repeats of them may be forgotten."""
+        width = self._pane[events.model]
+        closes = (events.time // np.maximum(width, 1) + 1) * width
+        late: BoolArray = (width > 0) & (closes <= watermark)
+        if self.table.horizon is not None:
+            late |= events.time < self.table.horizon + self._allowed_lateness
+        return late
+
+    def assign_panes(self, slot: IntArray, pane: IntArray) -> None:
+        """Note the outcome panes of accepted predictions, which their pairs will count in."""
+        kept = slot >= 0
+        self.table.slots.column["pane"][slot[kept]] = pane[kept]
+
+    def expire(self, watermark: int, *, everything: bool) -> None:
+        """Give up what has waited too long, and keep the number of waiting predictions bounded."""
+        owner = self._variants.model_of()
+        ttls = (
+            np.where(owner >= 0, column[np.maximum(owner, 0)], 0)
+            for column in (self._prediction_ttl, self._outcome_ttl)
+        )
+        if watermark != UNKNOWN:
+            self.table.expire(watermark, *ttls, everything=everything)
+        self.table.downsample_pending()
+
+    def totals(self) -> dict[str, int]:
+        """Return the cumulative counts that the status shows."""
+        c = self.table.counts
+        return {
+            "joined": c.joined, "duplicates": c.duplicates, "conflicts": c.conflicts, "orphans": c.orphans,
+            "late": c.late, "expired": c.expired, "pending": self.table.waiting,
+        }  # fmt: skip

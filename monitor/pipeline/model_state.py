@@ -1,0 +1,200 @@
+"""A model as it is stored with every commit, and how it goes on from there.
+
+Pure. Panes and windows mean something else under another configuration: what does not fit any more is left
+out, and warnings say what that was. What has to be told (alerts of rules that are gone) comes back as values.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from detectors.reference import NumericReference
+from fallback.types import ServingSpec
+from monitor.aggregation.outcomes import BASELINE_PANE
+from monitor.aggregation.panes import whole
+from monitor.alerting.episodes import AlertPublisher, SimpleEpisode
+from monitor.evaluation.concept_drift import ConceptDrift
+from monitor.evaluation.evaluator import Evaluator
+from monitor.evaluation.version_state import removed_alerts
+from monitor.pipeline.commit import ModelSnapshot, RestoreWarning
+from monitor.pipeline.outcome_log import OutcomeLog
+from monitor.pipeline.stage_one import StageOne
+from monitor.pipeline.versions import Versions
+from monitor.reference.active import ReferenceSet
+from monitor.serving.controller import ServingController
+from monitor.spec import FeatureKind, ModelSpec
+
+
+@dataclass(frozen=True, slots=True)
+class Restored:
+    """What is left to do once a model was restored.
+
+    Attributes:
+        configured: Who served by the configuration that was in force when the state was stored.
+        warnings: What was stored and does not fit the configuration.
+        windows_reset: Whether windows begin anew: panes of earlier commits are void.
+        orphaned: Alerts that fired, of what is not configured any more.
+        void: Concept-drift detectors of answers that were of another kind.
+    """
+
+    configured: ServingSpec
+    warnings: tuple[RestoreWarning, ...]
+    windows_reset: bool
+    orphaned: tuple[SimpleEpisode, ...]
+    void: tuple[ConceptDrift, ...]
+
+
+@dataclass(slots=True)
+class _Found:
+    """What restoring has found so far."""
+
+    warnings: list[RestoreWarning] = field(default_factory=list)
+    orphaned: list[SimpleEpisode] = field(default_factory=list)
+    void: list[ConceptDrift] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class ModelParts:
+    """The parts of a model that have state of their own."""
+
+    spec: ModelSpec
+    versions: Versions
+    stage_one: StageOne
+    references: ReferenceSet
+    alerts: AlertPublisher
+    controller: ServingController
+    evaluator: Evaluator
+    no_data: SimpleEpisode
+    outcome_log: OutcomeLog
+
+    def state(self) -> dict[str, Any]:
+        """Return the small things, to be stored with every commit."""
+        return {
+            "shape": _shape(self.spec),
+            "answers": _kind_of_answers(self.spec),
+            "rate": self.evaluator.rate,
+            "seen": sorted(self.references.seen),
+            "relearning": self.references.relearning,
+            "no_data": self.no_data.state(),
+            "records": self.alerts.state(),
+            "steering": self.controller.state(),
+            "versions": {str(variant): state.state() for variant, state in self.versions.states.items()},
+        }
+
+    def restore(self, snapshot: ModelSnapshot) -> Restored:
+        """Take over what was stored, as far as it fits the configuration."""
+        state, found = snapshot.state, _Found()
+        watermark: int | None = state["clock"]
+        self.references.restore(snapshot.references, snapshot.learned, state["relearning"])
+        self.evaluator.rate = state["rate"]
+        self.references.seen = set(state["seen"])
+        self.no_data.restore(state["no_data"])
+        self.alerts.restore(state["records"])
+        configured = self.controller.restore(state["steering"])
+        for code, saved in state["versions"].items():
+            version = self.versions[int(code)]
+            version.restore(saved)
+            found.orphaned += removed_alerts(version, saved, self.spec)
+        fits = state["shape"] == _shape(self.spec)
+        if fits:
+            self._restore_panes(snapshot.panes, watermark, found)
+        for variant, rows in snapshot.outcomes.items():
+            saved = state["versions"].get(str(variant), {})
+            self._restore_outcomes(variant, rows, saved, watermark, fits=fits)
+        if not fits:
+            self._reset_windows(found, same_answers=state["answers"] == _kind_of_answers(self.spec))
+        self._compare_kinds(found)
+        return Restored(configured, tuple(found.warnings), not fits, tuple(found.orphaned), tuple(found.void))
+
+    def _restore_panes(
+        self, panes: Mapping[tuple[int, int], Sequence[bytes]], watermark: int | None, found: _Found
+    ) -> None:
+        width, every = self.spec.window.pane, self.spec.window.every
+        void: set[str] = set()
+        for variant, pane in sorted(panes):
+            state = self.versions[variant]
+            if self.spec.window.counted:
+                closed = pane < state.counted // every
+            else:
+                closed = watermark is not None and (pane + 1) * width <= watermark
+            held = whole(panes[variant, pane])
+            compared = {name for c in self.references.comparisons(state.version) for name in c.vectors}
+            for name in held.committed.keys() - compared - {"tally", "latency"}:
+                # Counted against a reference, or features of it, that are not in force any more.
+                del held.committed[name]
+                void.add(name.partition(":")[0])
+            if closed:
+                state.restore_pane(pane, held, width)
+            else:
+                self.stage_one.panes.restore(variant, pane, held)
+        for subject in sorted(void):
+            detail = f"windows held {subject} that are compared with another reference now: they are compared anew"
+            found.warnings.append(RestoreWarning(self.spec.name, "comparison_dropped", detail))
+
+    def _restore_outcomes(
+        self,
+        variant: int,
+        rows: Sequence[Mapping[str, NDArray[Any]]],
+        saved: Mapping[str, Any],
+        watermark: int | None,
+        *,
+        fits: bool,
+    ) -> None:
+        state = self.versions[variant]
+        if state.outcomes is None:
+            return
+        for arrays in rows:
+            state.outcomes.restore(arrays)
+        if not fits:
+            return
+        windows = [arrays["windows"].astype(np.int64) for arrays in rows]
+        state.windows.restore(windows, saved.get("judged", -1), -1 if watermark is None else watermark)
+        self.outcome_log.restore(variant, rows)
+
+    def _reset_windows(self, found: _Found, *, same_answers: bool) -> None:
+        """Begin windows anew, since panes of another shape are no use; references, episodes and totals stay."""
+        detail = "windows or outcomes are configured otherwise: windows begin anew, references and alerts stay"
+        if not same_answers:
+            detail = "task or positive class changed: windows begin anew, and so do baselines of answers and quality"
+            self.references.forget_answers()
+        for state in self.versions.states.values():
+            state.reset_window()
+            if not same_answers:
+                state.forget_answers()
+                self.references.begin(state.version)
+                found.void += [state.concept] if state.concept is not None else []
+            elif state.outcomes is not None:
+                state.outcomes.drop(BASELINE_PANE)
+                state.outcomes.touch()
+        found.warnings.append(RestoreWarning(self.spec.name, "windows_dropped", detail))
+
+    def _compare_kinds(self, found: _Found) -> None:
+        """Warn of features that are declared to be of another kind than the reference in force took them for."""
+        profile = self.references.profile
+        for name, declared in self.spec.feature_kinds.items():
+            known = None if profile is None else profile.feature(name)
+            if known is None or declared is FeatureKind.IGNORE:
+                continue
+            kind = FeatureKind.NUMERIC if isinstance(known, NumericReference) else FeatureKind.CATEGORICAL
+            if kind is not declared:
+                detail = f"features.{name}: declared {declared.value}, the reference has it as {kind.value}: relearn it"
+                found.warnings.append(RestoreWarning(self.spec.name, "feature_kind_differs", detail))
+
+
+def _shape(spec: ModelSpec) -> list[int | str]:
+    """What panes and windows are numbered and cut by: they mean something else under another configuration."""
+    window, outcomes = spec.window, spec.outcomes
+    return [
+        window.pane, window.span, window.longest, window.events, window.every,
+        -1 if outcomes is None else outcomes.pane, *_kind_of_answers(spec),
+    ]  # fmt: skip
+
+
+def _kind_of_answers(spec: ModelSpec) -> list[str]:
+    """What predictions and outcomes are."""
+    return [spec.task.value, spec.positive or ""]

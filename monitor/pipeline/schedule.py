@@ -1,0 +1,155 @@
+"""What happens to a model within a batch, and at which position of the stream: plain data.
+
+Pure. A time pane ends where stream time passes its end, a counted pane is full at one of its events, a gap
+in the events is found at one of them. All of that is known from columns before anything is done, so a batch
+gives the same results however the stream was cut.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import Enum
+
+import numpy as np
+
+from detectors.types import IntArray
+
+
+class ActionKind(Enum):
+    """What is to be done."""
+
+    PANES_END = "panes end"  # of all versions, by time
+    PANE_FULL = "pane full"  # of one version, counted
+    OUTCOMES_DUE = "outcomes due"  # of one version, counted: a pane's worth of outcomes has landed
+    GAP_FOUND = "gap found"  # no event came for too long
+    GAP_OVER = "gap over"  # events come again
+    SILENCE_OVER = "silence over"  # an operator's silence of alerts has run out
+
+
+@dataclass(frozen=True, slots=True)
+class ScheduledAction:
+    """One thing to do at a position of the batch.
+
+    Attributes:
+        position: Row of the batch; one beyond the last row is the end of the batch.
+        after: Whether it happens after the event of that row, or before it.
+        kind: What is to be done.
+        variant: Of the version concerned, where it is one.
+        pane: Number of the pane that is full.
+        last_event: Event time before a gap, ms.
+        next_event: Event time after a gap, ms.
+    """
+
+    position: int
+    after: bool
+    kind: ActionKind
+    variant: int = -1
+    pane: int = -1
+    last_event: int = -1
+    next_event: int = -1
+
+
+def in_order(actions: Iterable[ScheduledAction]) -> list[ScheduledAction]:
+    """Sort by the order of the stream; at one position those given first come first."""
+    return sorted(actions, key=lambda action: (action.position, action.after))
+
+
+def pane_ends(width: int, reached: int | None, times: IntArray) -> list[ScheduledAction]:
+    """Find where stream time passes the end of a time pane.
+
+    Args:
+        width: Of a pane, ms.
+        reached: Stream time before the batch, ms; None where it was not known.
+        times: Stream time at each row and at the end of the batch, ms, below zero where not known.
+    """
+    before = np.concatenate([[-1 if reached is None else reached], times[:-1]])
+    crossed = np.flatnonzero((times // width > before // width) & (times >= 0))
+    return [ScheduledAction(i, False, ActionKind.PANES_END) for i in crossed.tolist()]
+
+
+def panes_full(every: int, variant: int, position: IntArray, counted: int) -> list[ScheduledAction]:
+    """Find the predictions that fill a counted pane of a version.
+
+    Args:
+        every: Predictions in a pane.
+        variant: Of the version.
+        position: Rows of its predictions in this batch.
+        counted: Its predictions so far, those of this batch included.
+    """
+    number = counted - len(position) + 1 + np.arange(len(position))
+    return [
+        ScheduledAction(int(position[i]), True, ActionKind.PANE_FULL, variant, int(number[i]) // every - 1)
+        for i in np.flatnonzero(number % every == 0).tolist()
+    ]
+
+
+def outcomes_due(every: int, variant: int, position: IntArray, matched: int) -> list[ScheduledAction]:
+    """Find the pairs with which another pane's worth of outcomes of a version has landed.
+
+    Args:
+        every: Predictions in a pane.
+        variant: Of the version.
+        position: Rows that completed its pairs in this batch.
+        matched: Its pairs before this batch.
+    """
+    number = matched + 1 + np.arange(len(position))
+    return [
+        ScheduledAction(int(position[i]), True, ActionKind.OUTCOMES_DUE, variant)
+        for i in np.flatnonzero(number % every == 0).tolist()
+    ]
+
+
+def silences_over(ends: Iterable[int], times: IntArray) -> list[ScheduledAction]:
+    """Find where stream time passes the ends (ms) of operators' silences."""
+    at = np.searchsorted(times, np.array(sorted(set(ends)), np.int64))
+    return [ScheduledAction(i, True, ActionKind.SILENCE_OVER) for i in np.unique(at[at < len(times)]).tolist()]
+
+
+def gaps(
+    limit: int, latest: int | None, firing: bool, position: IntArray, time: IntArray, times: IntArray
+) -> list[ScheduledAction]:
+    """Find where stream time, or the next event, shows that none came for too long, and those next events.
+
+    Stream time lags behind events, so an event may show a gap that stream time does not know of yet. Where stream
+    time shows it first is right after one of the events of the batch, whichever models they are of.
+
+    Args:
+        limit: How long a model may be without events, ms; 0 for ever.
+        latest: Event time of its latest event before the batch, None before the first.
+        firing: Whether the alert about a gap fires.
+        position: Rows of its predictions.
+        time: Their event times, ms.
+        times: Stream time at each row and at the end of the batch, ms, below zero where not known.
+    """
+    if not limit:
+        return []
+    found: list[ScheduledAction] = []
+    reached = 0
+    if len(position):
+        start = int(time[0]) if latest is None else latest
+        so_far = np.maximum(np.maximum.accumulate(time), start)
+        before = np.concatenate([[start], so_far[:-1]])
+        silent = np.maximum(np.searchsorted(times, before + limit, side="right"), np.concatenate([[0], position[:-1]]))
+        shown = silent < position
+        shown[0] &= latest is not None
+        found += [
+            ScheduledAction(int(silent[i]), True, ActionKind.GAP_FOUND, last_event=int(before[i]))
+            for i in np.flatnonzero(shown).tolist()
+        ]
+        over = shown | (time - before > limit)
+        over[0] |= firing
+        # An event that is itself from too long ago ends nothing.
+        over &= times[position] - so_far <= limit
+        found += [
+            ScheduledAction(
+                int(position[i]), False, ActionKind.GAP_OVER, last_event=int(before[i]), next_event=int(time[i])
+            )
+            for i in np.flatnonzero(over).tolist()
+        ]
+        latest, reached = int(so_far[-1]), int(position[-1])
+    if latest is not None:
+        at = max(int(np.searchsorted(times, latest + limit, side="right")), reached)
+        if at < len(times):
+            found.append(ScheduledAction(at, True, ActionKind.GAP_FOUND, last_event=latest))
+    return found
