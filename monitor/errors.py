@@ -51,7 +51,7 @@ class InputFileError(DriftdError):
 
 
 class BadEvent(DriftdError):
-    """A record is refused. `reason` is a member of `monitor.events.decoder.Refusal`."""
+    """A record is refused. `reason` is a member of `monitor.events.refusals.Refusal`."""
 
     def __init__(self, reason: str, detail: str) -> None:
         self.reason, self.detail = reason, detail

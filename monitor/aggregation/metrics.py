@@ -15,7 +15,7 @@ from typing import Final
 import numpy as np
 
 from detectors.types import FloatArray, IntArray
-from monitor.events.refusals import SERVED_BY
+from monitor.events.schema import SERVED_BY
 from monitor.spec import Task
 
 

@@ -31,7 +31,7 @@ from monitor.aggregation.metrics import (
     add_in_order,
     latency_cells,
 )
-from monitor.events.refusals import SERVED_BY
+from monitor.events.schema import SERVED_BY
 
 _RESOURCES = (
     (PaneCounter.MEMORY, Sum.MEMORY, Sum.MEMORY_SQUARED),

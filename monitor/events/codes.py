@@ -1,33 +1,44 @@
-"""Texts that events repeat, as small numbers: variants, segments, labels.
+"""Integer codes for texts that events repeat: versions, segments, labels.
 
-What is a label or a version in memory, on a pane or in a waiting prediction is a code; the texts are kept
-once, here, and in the database in the commit that first uses them. Every list is bounded, since a stream
-may invent any number of texts: what is beyond the bound shares the code of OTHER. Pure.
+In memory, on panes and in waiting predictions a label or version is its code. The texts are kept once, here, and in
+the database from the commit on that first uses them. Every list is bounded, since a stream may invent any number of
+texts: texts beyond the limit share the code of OTHER. New entries are taken for the database in a commit only. Pure.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NewType
 
 import numpy as np
 from numpy.typing import NDArray
 
 from detectors.categorical import text_of
 
+VariantCode = NewType("VariantCode", int)  # a version of a model, or the model itself
+LabelCode = NewType("LabelCode", int)  # a label of one model
+
 OTHER: Final = "__other__"
 VERSIONLESS_TIERS: Final = ("rules", "ensemble", "default")  # names that answer where no version did
-UNKNOWN: Final = 0  # the variant of a model that nobody configured
+UNKNOWN: Final = VariantCode(0)  # of a model that is not configured
 
-NEGATIVE, POSITIVE = 0, 1  # label codes of a binary task, whatever the labels are called
+NEGATIVE, POSITIVE = LabelCode(0), LabelCode(1)  # label codes of a binary task, whatever the labels are called
 _POSITIVE_TEXTS = frozenset({"1", "true", "yes"})
 _NEGATIVE_TEXTS = frozenset({"0", "false", "no"})
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A row of the code table. `model` is "" for what all models share."""
+    """A row of the code table.
+
+    Attributes:
+        model: "" for codes that all models share.
+        kind: `version`, `model`, `segment`, `label` or `metric`; codes are unique within (model, kind), those of
+            versions and models in the whole table.
+        code: The number.
+        text: What it stands for.
+    """
 
     model: str
     kind: str
@@ -36,7 +47,17 @@ class Entry:
 
 
 class Codes(dict[str, int]):
-    """Text → code, the next free one for a new text until `limit` texts have one."""
+    """Text → code. A new text gets the next free code until `limit` texts have one, then the code of OTHER.
+
+    Args:
+        model: Whose codes they are, "" for all models.
+        kind: As in `Entry`.
+        limit: Texts that get a code of their own.
+        first: The first code.
+
+    Attributes:
+        texts: Code → text.
+    """
 
     def __init__(self, model: str, kind: str, limit: int, first: int = 0) -> None:
         super().__init__()
@@ -59,23 +80,32 @@ class Codes(dict[str, int]):
         self._next = max(self._next, code + 1)
 
     def take_fresh(self) -> list[Entry]:
-        """Entries made since this was last called."""
+        """Return the entries made since the last call, for the commit that writes them."""
         fresh, self._fresh = self._fresh, []
         return fresh
 
     def restore(self, entries: Iterable[Entry]) -> None:
-        """Take entries of the database back: they are not fresh, also where construction made them already."""
+        """Restore entries from the database; none of them is fresh, even if construction made it already."""
         for entry in entries:
             self._set(entry.text, entry.code)
             self._fresh = [fresh for fresh in self._fresh if fresh.text != entry.text]
 
 
 class Labels:
-    """Label of a classification → code. In a binary task all ways to say yes are POSITIVE.
+    """Codes of the labels of one classifier. In a binary task every spelling of yes is POSITIVE.
 
     Where the positive class is configured, every other text of a binary task is NEGATIVE, so that a
     probability below the threshold and the name of the other class are the same answer. Where it is not, 1,
     true and yes are POSITIVE, 0, false and no NEGATIVE, and other texts are classes of their own.
+
+    Args:
+        model: Name of the model.
+        limit: Labels that get a code of their own.
+        binary: The task is binary.
+        positive: The configured positive class.
+
+    Attributes:
+        codes: Codes of labels that are neither POSITIVE nor NEGATIVE.
     """
 
     def __init__(self, model: str, limit: int, *, binary: bool, positive: str | None) -> None:
@@ -83,10 +113,10 @@ class Labels:
         self._positive = None if positive is None else text_of(positive)
         self.codes = Codes(model, "label", limit, first=2 if binary else 0)
         self._limit = limit
-        self._known: dict[str, int] = {}  # bounded, as the codes are
+        self._known: dict[str, LabelCode] = {}  # bounded, as the codes are
 
-    def code(self, label: object) -> int:
-        """The code of a JSON scalar."""
+    def code(self, label: object) -> LabelCode:
+        """Return the code of a label, given as a JSON scalar."""
         text = text_of(label)
         known = self._known.get(text)
         if known is None:
@@ -95,7 +125,7 @@ class Labels:
                 self._known[text] = known
         return known
 
-    def _code(self, text: str) -> int:
+    def _code(self, text: str) -> LabelCode:
         if self._binary:
             if self._positive is not None:
                 return POSITIVE if text == self._positive else NEGATIVE
@@ -103,31 +133,46 @@ class Labels:
                 return POSITIVE
             if text.lower() in _NEGATIVE_TEXTS:
                 return NEGATIVE
-        return self.codes[text]
+        return LabelCode(self.codes[text])
 
-    def text(self, code: int) -> str:
-        """What to show for a code."""
+    def text(self, code: LabelCode) -> str:
+        """Return the text that is shown for a code."""
         if self._binary and code in (NEGATIVE, POSITIVE):
             return (self._positive or "1") if code == POSITIVE else "0"
         return self.codes.texts.get(code, str(code))
 
     def is_positive(self, text: str) -> bool:
-        """Whether a key of `scores` names the positive class."""
+        """Return whether a key of `scores` names the positive class."""
         text = text_of(text)
         return text == self._positive if self._positive is not None else text.lower() in _POSITIVE_TEXTS
 
 
 @dataclass(frozen=True, slots=True)
 class Variant:
-    """A version of a model, or one of the levels that answer where no version did."""
+    """A version of a model, a tier that answers where no version did, or the model itself.
 
-    code: int
+    Attributes:
+        code: Its code.
+        model: Index of the model in the configuration, -1 for a model that is not configured any more.
+        version: None for the model itself, under whose code its outcomes wait.
+    """
+
+    code: VariantCode
     model: int
-    version: str | None  # None stands for the model itself: its outcomes wait under this code
+    version: str | None
 
 
-class Variants(dict[tuple[str, str], int]):
-    """(model, version) → code. Versions beyond the limit of a model share one code."""
+class Variants(dict[tuple[str, str], VariantCode]):
+    """(model, version) → code. Versions beyond the limit of a model share one code.
+
+    Args:
+        models: Names of the configured models; their index is their place here.
+        configured: Versions by model that have a code from the start.
+        limit: Versions of a model that get a code of their own.
+
+    Attributes:
+        table: Variant by code.
+    """
 
     def __init__(self, models: Sequence[str], configured: Mapping[str, Iterable[str]], limit: int) -> None:
         super().__init__()
@@ -142,7 +187,7 @@ class Variants(dict[tuple[str, str], int]):
             for version in configured[name]:
                 self._add(name, version)
 
-    def __missing__(self, key: tuple[str, str]) -> int:
+    def __missing__(self, key: tuple[str, str]) -> VariantCode:
         model, version = key
         if model not in self._models:
             return UNKNOWN
@@ -150,10 +195,10 @@ class Variants(dict[tuple[str, str], int]):
             return self[model, OTHER]
         return self._add(model, version)
 
-    def _add(self, model: str, version: str | None) -> int:
+    def _add(self, model: str, version: str | None) -> VariantCode:
         if version is not None and (model, version) in self:
             return self[model, version]
-        variant = Variant(len(self.table), self._models[model], version)
+        variant = Variant(VariantCode(len(self.table)), self._models[model], version)
         self._set(variant)
         self._fresh.append(Entry(model, "version" if version is not None else "model", variant.code, version or ""))
         return variant.code
@@ -169,20 +214,20 @@ class Variants(dict[tuple[str, str], int]):
                 self._count[name] += 1
 
     def model_of(self) -> NDArray[np.int64]:
-        """Model index by variant code, -1 for UNKNOWN and for variants of models that are gone."""
+        """Return the model index by variant code, -1 for UNKNOWN and for models that are not configured any more."""
         return np.array([v.model for v in self.table], np.int64)
 
-    def of_model(self, model: int) -> int:
-        """The code under which outcomes of a model wait."""
+    def of_model(self, model: int) -> VariantCode:
+        """Return the code under which outcomes of a model wait."""
         return self._model_code[model]
 
     def take_fresh(self) -> list[Entry]:
-        """Entries made since this was last called."""
+        """Return the entries made since the last call, for the commit that writes them."""
         fresh, self._fresh = self._fresh, []
         return fresh
 
     def restore(self, entries: Sequence[Entry]) -> None:
-        """Replace what construction made by the codes of the database, then add what is configured anew."""
+        """Replace the codes made by construction by those of the database, then add newly configured versions."""
         configured = [(self._names[v.model], v.version) for v in self.table[1:]]
         self.clear()
         self.table = [Variant(UNKNOWN, -1, None)]
@@ -191,11 +236,11 @@ class Variants(dict[tuple[str, str], int]):
         for entry in entries:
             if entry.model in self._models:
                 version = entry.text if entry.kind == "version" else None
-                self._set(Variant(entry.code, self._models[entry.model], version))
+                self._set(Variant(VariantCode(entry.code), self._models[entry.model], version))
                 if version is None:
-                    self._model_code[self._models[entry.model]] = entry.code
+                    self._model_code[self._models[entry.model]] = VariantCode(entry.code)
             else:
-                # Its waiting predictions may still be in the join; they have nobody to report to.
+                # Its predictions may still wait in the join; no model takes their outcomes.
                 while len(self.table) <= entry.code:
                     self.table.append(Variant(UNKNOWN, -1, None))
         held = {v.model for v in self.table if v.model >= 0 and v.version is None}

@@ -1,198 +1,201 @@
-"""Features of a batch of predictions as columns.
+"""Features of predictions: decoded once, and checked against the schema of their model alone.
 
-An event's features arrive as undecoded JSON. Where the reference is known they are decoded straight into a
-row of named fields, so that a batch becomes a matrix without a dictionary per event. A value of the wrong
-type is not worth losing the prediction for: it counts as missing and is told. Pure.
+A value is accepted if it is a number, text, boolean or null within bounds; the features that the configuration
+ignores may be anything. Which of them a reference compares is decided later (`reference.feature_reader`). Pure.
 """
 
 from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import chain
-from operator import attrgetter
-from typing import Annotated, Any
+from enum import Enum
+from typing import Any, Final
 
 import msgspec
-import numpy as np
 
-from detectors.categorical import CategoryCells
-from detectors.reference import CategoricalReference, NumericReference, Profile
-from detectors.types import FloatArray, IntArray
-from monitor.events.refusals import LARGEST_INTEGER
-from monitor.spec import FeatureKind
+from detectors.types import IntArray
+from monitor.events.schema import LARGEST_INTEGER, Scalar, Whole
 
-RESERVED = ("prediction", "score")  # names under which answers are compared; no feature may have them
-Scalar = str | int | float | bool | None
-Whole = Annotated[int, msgspec.Meta(ge=-LARGEST_INTEGER, le=LARGEST_INTEGER)]
-
+_FAULTS = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, MemoryError)
 _decode_any: Callable[[bytes], dict[str, Any]] = msgspec.json.Decoder(dict[str, Any]).decode
 _decode_parts: Callable[[bytes], dict[str, msgspec.Raw]] = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 _decode_part: Callable[[msgspec.Raw], Any] = msgspec.json.Decoder(Any).decode
-_FAULTS = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, MemoryError)
-_ALL: frozenset[str] = frozenset()
-# What msgspec cannot give to a field as its name; such features are read one event at a time.
+# What msgspec does not allow as the encoded name of a field.
 _AWKWARD = re.compile(r'["\\\x00-\x1f]')
+
+
+class FieldKind(Enum):
+    """Which values a field of a row takes."""
+
+    NUMBER = "number"
+    SCALAR = "scalar"
+    IGNORED = "ignored"
+
+
+_TYPES: Final[Mapping[FieldKind, Any]] = {
+    FieldKind.NUMBER: Whole | float | None,
+    FieldKind.SCALAR: str | Whole | float | bool | None,
+    FieldKind.IGNORED: msgspec.Raw,
+}
+
+
+class RowLayout:
+    """A struct with a field for each feature, into which JSON objects are decoded.
+
+    An object with another feature, or with a value of another kind, is not decoded.
+
+    Attributes:
+        kinds: The features and what their values are.
+        fields: Feature to attribute of the struct.
+        decode: From the JSON of an object to a struct; absent features are None. Raises one of msgspec's errors.
+    """
+
+    def __init__(self, kinds: Mapping[str, FieldKind]) -> None:
+        self.kinds = dict(kinds)
+        self.fields = {name: f"f{i}" for i, name in enumerate(kinds)}
+        definition = [(self.fields[name], _TYPES[kind], None) for name, kind in kinds.items()]
+        rename = {field: name for name, field in self.fields.items()}
+        self._struct = msgspec.defstruct("FeatureRow", definition, rename=rename, forbid_unknown_fields=True, gc=False)
+        self.decode: Callable[[bytes], msgspec.Struct] = msgspec.json.Decoder(self._struct).decode
+
+    def row(self, values: Mapping[str, Scalar]) -> msgspec.Struct:
+        """Make a struct of values that were decoded otherwise; they must fit the layout."""
+        return self._struct(**{self.fields[name]: value for name, value in values.items()})
 
 
 @dataclass(frozen=True, slots=True)
 class FeatureRows:
-    """Features of some predictions: a matrix of the numeric ones, codes of each categorical one.
+    """Features of some predictions of one model.
 
-    `raw` are the undecoded features, for learning. NaN and -1 are missing values.
+    Attributes:
+        raw: The undecoded JSON object of each prediction, for learning a reference; may be empty or null.
+        values: The same, decoded: structs of `layout`, or mappings from feature to value where that is None.
+        layout: Which attribute of a struct is which feature.
     """
 
-    numbers: FloatArray
-    codes: tuple[IntArray, ...]
     raw: Sequence[bytes]
+    values: Sequence[Any]
+    layout: RowLayout | None
+
+    def __len__(self) -> int:
+        return len(self.raw)
 
     def take(self, rows: IntArray) -> FeatureRows:
-        """These rows."""
-        raw = [self.raw[i] for i in rows.tolist()] if self.raw else self.raw
-        return FeatureRows(self.numbers[rows], tuple(c[rows] for c in self.codes), raw)
+        """Select predictions."""
+        at = rows.tolist()
+        return FeatureRows([self.raw[i] for i in at], [self.values[i] for i in at], self.layout)
 
 
-class FeatureReader:
-    """Reads the features of one model against one profile; without a profile it only checks them.
+NO_FEATURES: Final = FeatureRows((), (), None)
 
-    Without a profile every feature that is not configured to be ignored is looked at, since any of them may
-    become part of one; with a profile, those of the profile. What is not looked at may be anything.
+
+class FeatureDecoder:
+    """Decodes and checks the features of one model.
+
+    It keeps a layout of the features that the model has sent so far, and decodes straight into it: one pass in C
+    that checks all values, without a dictionary per event. Whatever does not fit the layout is decoded the slow way
+    and widens it. The layout affects speed only, never what is accepted or read.
+
+    Args:
+        ignored: Features that may be anything.
+        limit: Features of an event, the ignored ones included.
     """
 
-    def __init__(
-        self, profile: Profile | None, kinds: Mapping[str, FeatureKind], limit: int, *, learning: bool
-    ) -> None:
-        features = profile.features if profile else ()
-        self._ignored = ignored_names(kinds)
-        compared = [f for f in features if f.name not in self._ignored]
-        self.numeric = [f for f in compared if isinstance(f, NumericReference)]
-        self.categorical = [f for f in compared if isinstance(f, CategoricalReference)]
-        self._names = frozenset(f.name for f in compared)
-        self.mistyped = 0  # values of another type than the reference's, cumulative
-        self._learning = learning
+    def __init__(self, ignored: frozenset[str], limit: int) -> None:
+        self._ignored = ignored
         self._limit = limit
-        self._cells = CategoryCells(self.categorical)
-        self._at_once = not any(map(_AWKWARD.search, self._names))
-        self._decode = _row_decoder([f.name for f in self.numeric], [f.name for f in self.categorical], self._at_once)
-        self._row: type[msgspec.Struct] = self._decode.type
-        self._numbers = attrgetter(*(f"n{i}" for i in range(len(self.numeric)))) if self.numeric else None
-        self._texts = attrgetter(*(f"c{i}" for i in range(len(self.categorical)))) if self.categorical else None
+        # Never more fields than an event may have features, so what fits it needs no counting.
+        self._layout = RowLayout({})
 
-    @property
-    def reads(self) -> bool:
-        """Whether there is anything to compare with."""
-        return bool(self._names)
+    def decode(self, raws: Sequence[bytes]) -> tuple[FeatureRows, list[int]]:
+        """Decode the features of some events.
 
-    def looks_at(self, name: str) -> bool:
-        """Whether a feature's values have to be such that they can be compared."""
-        return name in self._names if self._names else name not in self._ignored
+        Args:
+            raws: JSON of each event's `features`; "" and null stand for none.
 
-    def read(self, raws: Sequence[bytes]) -> tuple[FeatureRows, list[int]]:
-        """Columns of the features, and the positions of rows that must be refused.
-
-        Refused rows are NaN and -1 in the columns; `refusals.examine` says why. Where there are any, the
-        caller is expected to ask again without them: mistyped values are counted only then.
+        Returns:
+            The rows, and the positions of events that must be refused. Where there are any, the rows are empty and
+            the caller asks again without those events.
         """
-        if not self.reads:
-            bad = [i for i, raw in enumerate(raws) if self._members(raw) is None]
-            empty = np.zeros((len(raws), 0))
-            return FeatureRows(empty, (), raws if self._learning else ()), bad
-        rows, bad, mistyped = self._rows(raws)
-        too_long = 6 * self._limit  # the shortest member is `"a":1,`
-        bad += [i for i, raw in enumerate(raws) if len(raw) > too_long and self._members(raw) is None]
-        if not bad:
-            self.mistyped += mistyped
-        return FeatureRows(self._matrix(rows), self._columns(rows), ()), bad
+        layout = self._layout
+        try:
+            return FeatureRows(raws, list(map(layout.decode, raws)), layout), []
+        except _FAULTS:
+            pass
+        odd, bad = self._apart(raws)
+        if bad:
+            return NO_FEATURES, bad
+        kinds = self._widened(layout.kinds, odd.values())
+        if not self._fits(kinds):
+            return self._without_layout(raws, odd), []
+        if kinds != layout.kinds:
+            layout = self._layout = RowLayout(kinds)
+        rows = [layout.row(odd[i]) if i in odd else layout.decode(raw) for i, raw in enumerate(raws)]
+        return FeatureRows(raws, rows, layout), []
 
-    def _rows(self, raws: Sequence[bytes]) -> tuple[list[msgspec.Struct], list[int], int]:
-        """(rows, positions of those to refuse, number of values of another type)."""
-        decode = self._decode.decode
-        if self._at_once:
-            try:
-                return list(map(decode, raws)), [], 0
-            except _FAULTS:
-                pass
-        rows, bad, mistyped = [], [], 0
+    def _apart(self, raws: Sequence[bytes]) -> tuple[dict[int, dict[str, Scalar]], list[int]]:
+        """Find the events that do not fit the layout: their values by position, and positions of unusable ones."""
+        decode = self._layout.decode
+        odd: dict[int, dict[str, Scalar]] = {}
+        bad: list[int] = []
         for i, raw in enumerate(raws):
-            row = None
-            if self._at_once:
-                with suppress(*_FAULTS):
-                    row = decode(raw)
-            if row is None:
-                values = self._members(raw)
+            try:
+                decode(raw)
+            except _FAULTS:
+                values = _checked(raw, self._ignored, self._limit)
                 if values is None:
                     bad.append(i)
-                row, wrong = self._lenient(values or {})
-                mistyped += wrong
-            rows.append(row)
-        return rows, bad, mistyped
+                else:
+                    odd[i] = values
+        return odd, bad
 
-    def _lenient(self, values: Mapping[str, Scalar]) -> tuple[msgspec.Struct, int]:
-        """(a row in which values of another type are missing, how many those are)."""
-        row: dict[str, Scalar] = {}
-        mistyped = 0
-        for i, feature in enumerate(self.numeric):
-            value = values.get(feature.name)
-            if isinstance(value, bool | str):
-                mistyped += 1
-                value = None
-            row[f"n{i}"] = value
-        for i, level in enumerate(self.categorical):
-            row[f"c{i}"] = values.get(level.name)
-        return self._row(**row), mistyped
+    def _without_layout(self, raws: Sequence[bytes], odd: Mapping[int, dict[str, Scalar]]) -> FeatureRows:
+        """Decode into mappings, and begin the layout anew with the features of these events."""
+        rows = [odd[i] if i in odd else _checked(raw, self._ignored, self._limit) or {} for i, raw in enumerate(raws)]
+        kinds = self._widened({}, rows)
+        if self._fits(kinds):
+            self._layout = RowLayout(kinds)
+        return FeatureRows(raws, rows, None)
 
-    def _members(self, raw: bytes) -> dict[str, Scalar] | None:
-        """The features that are looked at, None where the event must be refused for them."""
-        return members(raw, self._ignored, self._names, self._limit)
+    def _fits(self, kinds: Mapping[str, FieldKind]) -> bool:
+        return len(kinds) <= self._limit and not any(map(_AWKWARD.search, kinds))
 
-    def _matrix(self, rows: Sequence[msgspec.Struct]) -> FloatArray:
-        width = len(self.numeric)
-        if self._numbers is None:
-            return np.zeros((len(rows), 0))
-        if width == 1:
-            return np.array(list(map(self._numbers, rows)), np.float64).reshape(-1, 1)
-        picked = map(self._numbers, rows)
-        try:
-            return np.fromiter(chain.from_iterable(picked), np.float64, len(rows) * width).reshape(-1, width)
-        except TypeError:  # None somewhere, which `np.array` reads as NaN, at twice the price
-            return np.array(list(map(self._numbers, rows)), np.float64).reshape(-1, width)
-
-    def _columns(self, rows: Sequence[msgspec.Struct]) -> tuple[IntArray, ...]:
-        if self._texts is None or not rows:
-            return tuple(np.zeros(0, np.int64) for _ in self.categorical)
-        picked = list(map(self._texts, rows))
-        columns = [picked] if len(self.categorical) == 1 else list(zip(*picked, strict=True))
-        return tuple(
-            np.fromiter(map(codes.__getitem__, column), np.int64, len(rows))
-            for codes, column in zip(self._cells.codes, columns, strict=True)
-        )
+    def _widened(self, kinds: Mapping[str, FieldKind], rows: Iterable[Mapping[str, Scalar]]) -> dict[str, FieldKind]:
+        found = dict(kinds)
+        for values in rows:
+            for name, value in values.items():
+                if name in self._ignored:
+                    found[name] = FieldKind.IGNORED
+                elif isinstance(value, bool | str):
+                    found[name] = FieldKind.SCALAR
+                else:
+                    found.setdefault(name, FieldKind.NUMBER)
+        return found
 
 
-def ignored_names(kinds: Mapping[str, FeatureKind]) -> frozenset[str]:
-    """Features that are never looked at."""
-    return frozenset(name for name, kind in kinds.items() if kind is FeatureKind.IGNORE) | frozenset(RESERVED)
+def members(raw: bytes, ignored: frozenset[str]) -> dict[str, Scalar] | None:
+    """Decode the features of one event that are not ignored; None if one of them cannot be used."""
+    values = _checked(raw, ignored, sys.maxsize)
+    if values is None or ignored.isdisjoint(values):
+        return values
+    return {name: value for name, value in values.items() if name not in ignored}
 
 
-def members(
-    raw: bytes, ignored: frozenset[str], only: frozenset[str] = _ALL, limit: int = sys.maxsize
-) -> dict[str, Scalar] | None:
-    """The features of an event that are looked at; None if one of them is no scalar, or all are too many."""
+def _checked(raw: bytes, ignored: frozenset[str], limit: int) -> dict[str, Scalar] | None:
+    """Decode the features of one event, the ignored ones as None; None if it must be refused for them."""
     if not raw or (len(raw) == 4 and bytes(raw) == b"null"):
         return {}
     values: dict[str, Any] | None
     try:
         values = _decode_any(raw)
     except _FAULTS:
-        values = _decoded_apart(raw, ignored, only)
+        values = _decoded_apart(raw, ignored)
     if values is None or len(values) > limit:
         return None
-    if only:
-        values = {name: value for name, value in values.items() if name in only}
-    if not ignored.isdisjoint(values):
-        values = {name: value for name, value in values.items() if name not in ignored}
+    for name in ignored & values.keys():
+        values[name] = None
     kinds = set(map(type, values.values()))
     if dict in kinds or list in kinds:
         return None
@@ -201,21 +204,10 @@ def members(
     return values
 
 
-def _decoded_apart(raw: bytes, ignored: frozenset[str], only: frozenset[str]) -> dict[str, Any] | None:
-    """One value at a time: what nobody looks at may be a number beyond the largest float."""
+def _decoded_apart(raw: bytes, ignored: frozenset[str]) -> dict[str, Any] | None:
+    """Decode one value at a time: an ignored feature may be a number beyond the largest float."""
     try:
         parts = _decode_parts(raw)
-        return {
-            name: _decode_part(part) if (name in only if only else name not in ignored) else None
-            for name, part in parts.items()
-        }
+        return {name: None if name in ignored else _decode_part(part) for name, part in parts.items()}
     except _FAULTS:
         return None
-
-
-def _row_decoder(numeric: Sequence[str], categorical: Sequence[str], renamed: bool) -> msgspec.json.Decoder[Any]:
-    """Decoder into a struct with fields n0, n1 … and c0, c1 …, which are `renamed` to what the features are called."""
-    fields: list[tuple[str, Any, Any]] = [(f"n{i}", Whole | float | None, None) for i in range(len(numeric))]
-    fields += [(f"c{i}", str | Whole | float | bool | None, None) for i in range(len(categorical))]
-    rename = {f"n{i}": name for i, name in enumerate(numeric)} | {f"c{i}": name for i, name in enumerate(categorical)}
-    return msgspec.json.Decoder(msgspec.defstruct("FeatureRow", fields, rename=rename if renamed else None, gc=False))

@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detectors.types import BoolArray, FloatArray, IntArray
-from monitor.events.decoder import EventKind, Events
-from monitor.events.features import FeatureRows
+from monitor.events.columns import EventKind, Events
+from monitor.events.features import NO_FEATURES, FeatureRows
 from monitor.join.rows import Columns, Joined
 from monitor.spec import ModelSpec, Task
 
@@ -130,9 +130,9 @@ class ModelBatch:
 def predictions_of(model: int, events: Events, taken: BoolArray, joined: Joined) -> Predictions:
     """Select the predictions of a model that are `taken`: accepted, in time, and no repeats."""
     rows = np.flatnonzero(taken & (events.model == model))
-    features = events.features.get(model, FeatureRows(np.zeros((0, 0)), (), ()))
+    features = events.features.get(model, NO_FEATURES)
     wanted = events.feature_row[rows]
-    if len(wanted) != len(features.numbers) or (len(wanted) and wanted[-1] != len(wanted) - 1):
+    if len(wanted) != len(features) or (len(wanted) and wanted[-1] != len(wanted) - 1):
         features = features.take(wanted)
     return Predictions(
         position=rows,

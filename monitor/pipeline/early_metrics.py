@@ -11,7 +11,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from monitor.events.decoder import Events
+from monitor.events.columns import Events
 from monitor.join.ids import U64
 from monitor.join.rows import Joined, JoinVerdict
 from monitor.pipeline.columns import UserMetrics

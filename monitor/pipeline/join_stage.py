@@ -11,7 +11,7 @@ import numpy as np
 
 from detectors.types import BoolArray, IntArray
 from monitor.events.codes import Variants
-from monitor.events.decoder import EventKind, Events
+from monitor.events.columns import EventKind, Events
 from monitor.join.log import JoinLog
 from monitor.join.rows import Agreements, Joined, JoinRows, JoinVerdict, Pairs
 from monitor.join.table import JoinTable

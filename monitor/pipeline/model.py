@@ -22,7 +22,7 @@ from monitor.alerting.episodes import AlertPublisher, SimpleEpisode
 from monitor.alerting.records import AlertKind, AlertRecord, AlertWindow, Subject
 from monitor.evaluation.evaluator import Evaluator
 from monitor.evaluation.version_state import VersionState
-from monitor.events.codes import Codes, Labels, Variants
+from monitor.events.codes import Codes, LabelCode, Labels, Variants
 from monitor.pipeline import schedule
 from monitor.pipeline.columns import ModelBatch, Predictions
 from monitor.pipeline.commit import ModelCommit, ModelSnapshot
@@ -58,7 +58,7 @@ class ModelMonitor:
         self.labels = labels
         self.user_metrics = Codes(spec.name, "metric", limits.user_metrics)
         self.alerts = AlertPublisher()
-        self.references = ReferenceSet(spec, limits, labels)
+        self.references = ReferenceSet(spec, labels)
         self.controller = ServingController(spec.name, spec.serving, f"{spec.name}/0", self.alerts)
         self.versions = Versions(spec, variants, self.references, self.controller)
         self.stage_one = StageOne(spec, self.versions, self.references, self.user_metric)
@@ -90,7 +90,7 @@ class ModelMonitor:
         """Return a prediction or an outcome as events have it; labels are numbers in here."""
         if np.isnan(value):
             return None
-        return value if self.spec.task is Task.REGRESSION else self.labels.text(int(value))
+        return value if self.spec.task is Task.REGRESSION else self.labels.text(LabelCode(int(value)))
 
     # -- a batch -----------------------------------------------------------------------------------------
 

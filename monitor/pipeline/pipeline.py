@@ -21,7 +21,8 @@ from monitor.alerting.daemon import DaemonAlerts
 from monitor.alerting.records import AlertRecord
 from monitor.errors import StoreError
 from monitor.events.codes import Entry, Variants
-from monitor.events.decoder import EventDecoder, EventKind, Events
+from monitor.events.columns import EventKind, Events
+from monitor.events.decoder import EventDecoder
 from monitor.events.refusals import Refusal, Refused
 from monitor.join.rows import Joined, JoinVerdict
 from monitor.pipeline.columns import (

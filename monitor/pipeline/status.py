@@ -16,7 +16,7 @@ from detectors.types import BoolArray
 from fallback.chain import answering
 from fallback.types import Decision
 from monitor.alerting.records import AlertRecord, AlertStatus
-from monitor.events.decoder import EventKind, Events
+from monitor.events.columns import EventKind, Events
 from monitor.events.refusals import Refused
 from monitor.serving.controller import Role, ServingController
 from monitor.stream.types import Batch

@@ -17,10 +17,12 @@ from detectors.comparison import Comparison
 from detectors.pane import Counts
 from detectors.reference import CategoricalReference, NumericReference, Profile
 from detectors.types import BoolArray, FloatArray, IntArray
-from monitor.events.codes import OTHER, VERSIONLESS_TIERS, Labels
-from monitor.events.features import RESERVED, FeatureReader, FeatureRows
+from monitor.events.codes import OTHER, VERSIONLESS_TIERS, LabelCode, Labels
+from monitor.events.features import FeatureRows
+from monitor.events.schema import RESERVED
+from monitor.reference.feature_reader import FeatureColumns, FeatureReader
 from monitor.reference.learning import AnswerLearner, FeatureLearner
-from monitor.spec import Limits, ModelSpec, Task
+from monitor.spec import ModelSpec, Task
 
 FEATURES = "features"
 _BASELINE_N = 1000  # answers behind a version's own reference where the model expects no outcomes
@@ -52,8 +54,8 @@ class ReferenceChanges:
 class ReferenceSet:
     """The references of one model, and those that are being learned."""
 
-    def __init__(self, spec: ModelSpec, limits: Limits, labels: Labels) -> None:
-        self._spec, self._limits, self._labels = spec, limits, labels
+    def __init__(self, spec: ModelSpec, labels: Labels) -> None:
+        self._spec, self._labels = spec, labels
         self.profile: Profile | None = None
         self.features: Comparison | None = None
         self.learner: FeatureLearner | None = None
@@ -61,9 +63,9 @@ class ReferenceSet:
         self.answer_learners: dict[str, AnswerLearner] = {}
         self.relearning = 0  # answers that an operator wants learned; 0: as configured
         self.seen: set[str] = set()  # features that events had: other columns of a reference are not judged
-        self._mistyped = 0
+        self.mistyped = 0  # values of another type than the reference's in counted predictions, cumulative
         self._changes = ReferenceChanges()
-        self.reader = self._reader(None)
+        self._reader: FeatureReader | None = None
         self.activate(None)
 
     # -- in force ----------------------------------------------------------------------------------------
@@ -72,23 +74,18 @@ class ReferenceSet:
     def _learn(self) -> int:
         return self.relearning or self._spec.reference.learn
 
-    def _reader(self, profile: Profile | None) -> FeatureReader:
-        learning = self._learn > 0 and profile is None
-        return FeatureReader(profile, self._spec.feature_kinds, self._limits.features, learning=learning)
-
     def activate(self, profile: Profile | None) -> None:
         """Compare features with this profile from now on; without one, learn it where that is configured."""
         spec = self._spec
-        self._mistyped += self.reader.mistyped
         self.profile, self.features = profile, None
-        self.reader = self._reader(profile)
+        self._reader = None if profile is None else FeatureReader(profile, spec.feature_kinds)
         if profile is None:
             if self._learn and spec.drift is not None:
                 self.learner = FeatureLearner(self._learn, spec.reference.points, spec.feature_kinds)
             return
         self.learner = None
-        if spec.drift is not None and self.reader.reads:
-            self.features = self._comparison(FEATURES, self.reader.numeric, self.reader.categorical)
+        if spec.drift is not None and self._reader is not None and self._reader.reads:
+            self.features = self._comparison(FEATURES, self._reader.numeric, self._reader.categorical)
 
     def replace(self, profile: Profile | None, learn: int = 0) -> None:
         """A new reference, or None to learn it from the next `learn` answers."""
@@ -148,11 +145,6 @@ class ReferenceSet:
         own = self.answers.get(version)
         return [c for c in (self.features, own) if c is not None]
 
-    @property
-    def mistyped(self) -> int:
-        """Values of features that were of another type than the reference's, cumulative."""
-        return self._mistyped + self.reader.mistyped
-
     # -- a batch -----------------------------------------------------------------------------------------
 
     def counting(
@@ -170,7 +162,7 @@ class ReferenceSet:
         def counts(code: int, rows: IntArray) -> Mapping[str, Counts]:
             found: dict[str, Counts] = {}
             seen = rows[rows >= first] - first
-            if reading is not None and len(seen):
+            if reading is not None and rest is not None and len(seen):
                 found |= reading.place(rest.numbers[seen], [c[seen] for c in rest.codes])
             own = self.answers.get(versions[code])
             given = rows[compared[rows]]
@@ -180,18 +172,24 @@ class ReferenceSet:
 
         return counts
 
-    def _learn_features(self, time: IntArray, features: FeatureRows) -> tuple[int, FeatureRows]:
-        """(row from which features are compared, features from there on)."""
+    def _learn_features(self, time: IntArray, features: FeatureRows) -> tuple[int, FeatureColumns | None]:
+        """Return the row from which features are compared, and their columns from there on."""
         if self.learner is None:
-            return 0, features
+            return 0, self._read(features)
         taken = min(self.learner.missing, len(time))
         self.learner.add(features.raw[:taken], time[:taken])
         if self.learner.missing or not len(time):
-            return len(time), features
-        profile = self.learner.profile()
-        self.replace(profile)
-        rest, _ = self.reader.read(features.raw[taken:])
-        return taken, rest
+            return len(time), None
+        self.replace(self.learner.profile())
+        return taken, self._read(features.take(np.arange(taken, len(time))))
+
+    def _read(self, features: FeatureRows) -> FeatureColumns | None:
+        """Read what the reference in force compares; None without one."""
+        if self._reader is None or not self._reader.reads:
+            return None
+        columns = self._reader.read(features)
+        self.mistyped += columns.mistyped
+        return columns
 
     def _learn_answers(
         self, versions: Mapping[int, str], variant: IntArray, value: FloatArray, score: FloatArray
@@ -209,7 +207,7 @@ class ReferenceSet:
             if not learner.missing:
                 texts = None
                 if self._spec.task is not Task.REGRESSION:
-                    texts = {label: self._labels.text(label) for label in learner.codes}
+                    texts = {label: self._labels.text(LabelCode(label)) for label in learner.codes}
                 profile = learner.profile(texts)
                 self.activate_answers(version, profile)
                 self._changes.fresh.append(NewReference(answers_of(version), profile))
@@ -231,7 +229,8 @@ class ReferenceSet:
         levels = own.categories.references[feature].levels
         of_label = {self._labels.code(text): i for i, text in enumerate(levels)}
         distinct, where = np.unique(labels, return_inverse=True)
-        cells = [of_label.get(int(c), codes[self._labels.text(int(c))]) for c in distinct.tolist()]
+        seen = [LabelCode(int(c)) for c in distinct.tolist()]
+        cells = [of_label.get(c, codes[self._labels.text(c)]) for c in seen]
         result: IntArray = np.array(cells, np.int64)[where]
         return result
 

@@ -17,7 +17,8 @@ from detectors.categorical import text_of
 from detectors.reference import Column, Profile, build_features
 from detectors.saved import pack, unpack
 from detectors.types import FloatArray, IntArray
-from monitor.events.features import RESERVED, Scalar, ignored_names, members
+from monitor.events.features import members
+from monitor.events.schema import RESERVED, Scalar, ignored_names
 from monitor.spec import FeatureKind
 
 _MAGIC = b"DRIFTLRN"

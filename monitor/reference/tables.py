@@ -36,8 +36,7 @@ from detectors.types import FloatArray
 from monitor.aggregation.outcomes import OutcomeTable, ScoredPairs
 from monitor.errors import InputFileError
 from monitor.events.codes import NEGATIVE, POSITIVE, Labels
-from monitor.events.features import Scalar
-from monitor.events.refusals import LARGEST_INTEGER
+from monitor.events.schema import LARGEST_INTEGER, Scalar
 from monitor.reference.learning import mostly_numbers, numbers_of
 from monitor.spec import FeatureKind, Task
 from monitor.times import parse_time

@@ -17,9 +17,9 @@ from detectors.reference import Profile
 from detectors.types import IntArray
 from monitor.clock import wall_ms
 from monitor.errors import ConfigError
-from monitor.events.decoder import EventKind, Events
-from monitor.events.features import FeatureReader
-from monitor.pipeline.pipeline import Pipeline
+from monitor.events.codes import Variants
+from monitor.events.columns import EventKind, Events
+from monitor.events.decoder import EventDecoder
 from monitor.reference.learning import FeatureLearner
 from monitor.service.app import Components
 from monitor.service.worker import BATCH
@@ -56,13 +56,13 @@ def profile_of_last_window(p: Components, name: str) -> tuple[Profile, LastWindo
         raise ConfigError(f"models.{name}", None, "no window of its champion was checked yet")
     spec = next(m for m in p.core.models if m.name == name)
     index = p.core.models.index(spec)
-    pipeline = Pipeline(p.core, 0)
-    pipeline.decoder.readers[index] = FeatureReader(None, spec.feature_kinds, p.core.limits.features, learning=True)
-    variant = pipeline.variants[name, window.version]
+    variants = Variants([m.name for m in p.core.models], {m.name: () for m in p.core.models}, p.core.limits.versions)
+    variant = variants[name, window.version]
+    decoder = EventDecoder(p.core, variants, seed=0)
     rows: dict[tuple[int, int], tuple[int, bytes]] = {}
     source = p.stream.source()
     try:
-        for events in _backwards(source, pipeline, window, p.core.lateness):
+        for events in _backwards(source, decoder, window, p.core.lateness):
             inside = (events.time >= window.start) & (events.time < window.end + spec.window.counted)
             mine = (events.variant == variant) & (events.kind <= EventKind.UNSERVED) & inside
             _collect(events.take(np.flatnonzero(mine)), index, rows)
@@ -89,7 +89,7 @@ def _collect(events: Events, index: int, rows: dict[tuple[int, int], tuple[int, 
             rows.setdefault((lo, hi), (time, bytes(features.raw[at])))
 
 
-def _backwards(source: Source, pipeline: Pipeline, window: LastWindow, lateness: int) -> Iterator[Events]:
+def _backwards(source: Source, decoder: EventDecoder, window: LastWindow, lateness: int) -> Iterator[Events]:
     """Chunks of every partition, back to before the window."""
     bounds = source.bounds(source.partitions())
     position = dict(window.positions)
@@ -106,7 +106,7 @@ def _backwards(source: Source, pipeline: Pipeline, window: LastWindow, lateness:
         for q, back in behind.items():
             start, stop = max(back.first, back.start - chunk), back.start
             for batch in _between(source, q, start, stop):
-                events, _ = pipeline.decoder.decode(batch, wall_ms())
+                events, _ = decoder.decode(batch, wall_ms())
                 if len(events):
                     low = _low(events.time)
                     back.earliest = low if back.earliest is None else min(back.earliest, low)
@@ -128,7 +128,6 @@ def _between(source: Source, partition: Partition, start: int, stop: int) -> Ite
         quiet = 0 if len(batch) else quiet + 1
         inside = np.flatnonzero(batch.offset < stop)
         if len(inside) < len(batch):
-            values = [batch.values[i] for i in inside.tolist()]
-            batch = Batch(batch.partitions, batch.source[inside], batch.offset[inside], batch.timestamp[inside], values)
+            batch = batch.take(inside)
         if len(batch):
             yield batch

@@ -162,6 +162,4 @@ def _before(batch: Batch, ends: Mapping[Partition, int]) -> Batch:
     inside = batch.offset < limit[batch.source] if len(batch) else np.ones(0, np.bool_)
     if inside.all():
         return batch
-    rows = np.flatnonzero(inside)
-    values = [batch.values[i] for i in rows.tolist()]
-    return Batch(batch.partitions, batch.source[rows], batch.offset[rows], batch.timestamp[rows], values)
+    return batch.take(np.flatnonzero(inside))

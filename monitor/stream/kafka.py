@@ -34,13 +34,13 @@ class KafkaSource:
     So may every method that asks; `poll` by itself waits out an outage and returns empty.
     """
 
-    def __init__(self, spec: KafkaSpec, topics: Collection[str]) -> None:
-        self._spec, self._topics = spec, tuple(topics)
+    def __init__(self, spec: KafkaSpec, topics: Collection[str], enveloped: Collection[str] = ()) -> None:
+        self._spec, self._topics, self._enveloped = spec, tuple(topics), frozenset(enveloped)
         self._positions: dict[Partition, int] = {}  # of the assigned partitions, as of the last change by us
         self._paused: set[Partition] = set()
         self._watch = ProgressWatch(spec.stall_s)
         self._commit_failing = False
-        self._client: ConsumerClient | None = ConsumerClient(spec)
+        self._client: ConsumerClient | None = ConsumerClient(spec, self._enveloped)
 
     def partitions(self) -> frozenset[Partition]:
         found = self._describe()
@@ -121,7 +121,7 @@ class KafkaSource:
 
     def _connected(self) -> ConsumerClient:
         if self._client is None:
-            client = ConsumerClient(self._spec)
+            client = ConsumerClient(self._spec, self._enveloped)
             client.assign(self._positions, self._paused)
             self._client = client
         return self._client

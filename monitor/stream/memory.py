@@ -17,7 +17,7 @@ from typing import NamedTuple
 import numpy as np
 
 from monitor.errors import OffsetGone, StreamError, TopicsMissing
-from monitor.stream.types import Batch, Message, Partition, Run, TopicSpec, TopicState
+from monitor.stream.types import Batch, Envelope, Message, Partition, Run, TopicSpec, TopicState
 
 
 class Record(NamedTuple):
@@ -93,8 +93,8 @@ class MemoryStream:
         with self.changed:
             return list(self.log(Partition(topic, partition)).records)
 
-    def source(self, *topics: str) -> MemorySource:
-        return MemorySource(self, topics)
+    def source(self, *topics: str, enveloped: Collection[str] = ()) -> MemorySource:
+        return MemorySource(self, topics, enveloped)
 
     def sink(self) -> MemorySink:
         return MemorySink(self)
@@ -121,8 +121,8 @@ class MemoryStream:
 class MemorySource:
     """Keeps `Source`."""
 
-    def __init__(self, stream: MemoryStream, topics: Sequence[str]) -> None:
-        self._stream, self._topics = stream, topics
+    def __init__(self, stream: MemoryStream, topics: Sequence[str], enveloped: Collection[str] = ()) -> None:
+        self._stream, self._topics, self._enveloped = stream, topics, frozenset(enveloped)
         self._positions: dict[Partition, int] = {}  # in the order of their turn
         self._paused: set[Partition] = set()
 
@@ -207,6 +207,7 @@ class MemorySource:
             np.arange(position, position + len(records)),
             np.array([record.timestamp for record in records], np.int64),
             [record.value for record in records],
+            [Envelope(r.key, r.headers) for r in records] if partition.topic in self._enveloped else None,
         )
 
 

@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from itertools import chain
-from typing import NamedTuple, Protocol
+from itertools import chain, repeat
+from typing import Final, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,6 +30,21 @@ class Start(StrEnum):
     LATEST = "latest"
 
 
+class Envelope(NamedTuple):
+    """What a record carries beside its value.
+
+    Attributes:
+        key: None for a record without one.
+        headers: Of two headers with one name the last one counts; headers without a value are left out.
+    """
+
+    key: bytes | None = None
+    headers: Mapping[str, bytes] = {}
+
+
+NO_ENVELOPE: Final = Envelope()
+
+
 class Run(NamedTuple):
     """Successive records of one partition, as columns: what a `Batch` is put together from."""
 
@@ -37,14 +52,20 @@ class Run(NamedTuple):
     offset: NDArray[np.int64]
     timestamp: NDArray[np.int64]
     values: list[bytes | None]
+    envelopes: list[Envelope] | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Batch:
     """Records in the order in which they are to be processed, as columns.
 
-    `source[i]` indexes `partitions`; `timestamp` is the record's own, in milliseconds since the epoch,
-    -1 where the stream keeps none. Within one partition offsets grow. A value of None is a tombstone.
+    Attributes:
+        partitions: Where the records come from.
+        source: For each record an index into `partitions`. Within one partition offsets grow.
+        offset: Of the record in its partition.
+        timestamp: The record's own, in milliseconds since the epoch; -1 where the stream keeps none.
+        values: Bytes of the record; None is a tombstone.
+        envelopes: Key and headers of each record; None unless the source was asked for those of a topic.
     """
 
     partitions: tuple[Partition, ...]
@@ -52,6 +73,7 @@ class Batch:
     offset: NDArray[np.int64]
     timestamp: NDArray[np.int64]
     values: list[bytes | None]
+    envelopes: list[Envelope] | None = None
 
     def __len__(self) -> int:
         return len(self.values)
@@ -69,7 +91,8 @@ class Batch:
             return Batch.empty()
         if len(runs) == 1:
             (run,) = runs
-            return Batch((run.partition,), np.zeros(len(run.values), np.int32), run.offset, run.timestamp, run.values)
+            source = np.zeros(len(run.values), np.int32)
+            return Batch((run.partition,), source, run.offset, run.timestamp, run.values, run.envelopes)
         lengths = [len(run.values) for run in runs]
         return Batch(
             tuple(run.partition for run in runs),
@@ -77,12 +100,15 @@ class Batch:
             np.concatenate([run.offset for run in runs]),
             np.concatenate([run.timestamp for run in runs]),
             list(chain.from_iterable(run.values for run in runs)),
+            _envelopes_of(runs),
         )
 
-    def part(self, start: int, stop: int) -> Batch:
-        """The records from `start` to before `stop`."""
-        rows = slice(start, stop)
-        return Batch(self.partitions, self.source[rows], self.offset[rows], self.timestamp[rows], self.values[rows])
+    def take(self, rows: NDArray[np.int64]) -> Batch:
+        """Select records by position; `partitions` stays whole."""
+        at = rows.tolist()
+        envelopes = None if self.envelopes is None else [self.envelopes[i] for i in at]
+        values = [self.values[i] for i in at]
+        return Batch(self.partitions, self.source[rows], self.offset[rows], self.timestamp[rows], values, envelopes)
 
     def next_positions(self) -> dict[Partition, int]:
         """For each partition in the batch the offset after its last record."""
@@ -92,6 +118,13 @@ class Batch:
             if len(mine):
                 ends[partition] = int(self.offset[mine[-1]]) + 1
         return ends
+
+
+def _envelopes_of(runs: Sequence[Run]) -> list[Envelope] | None:
+    """Return the envelopes of successive runs, empty ones for runs without; None if no run has any."""
+    if all(run.envelopes is None for run in runs):
+        return None
+    return [e for run in runs for e in (run.envelopes or repeat(NO_ENVELOPE, len(run.values)))]
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +138,10 @@ class Message:
 
 
 class Source(Protocol):
-    """Records of the configured topics. Used by one thread."""
+    """Records of the configured topics. Used by one thread.
+
+    For topics that a source is made with as `enveloped`, batches carry keys and headers too. Files have none.
+    """
 
     def partitions(self) -> frozenset[Partition]:
         """All partitions that exist now; new ones appear as topics grow.

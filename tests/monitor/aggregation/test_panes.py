@@ -26,7 +26,7 @@ from monitor.aggregation.metrics import (
     latency_cells,
 )
 from monitor.aggregation.panes import Answers, OpenPane, Panes, slice_of, whole
-from monitor.events.refusals import SERVED_BY
+from monitor.events.schema import SERVED_BY
 from tests.monitor.kit import (
     SECOND,
     T0,

@@ -13,9 +13,10 @@ from detectors.reference import Profile, build_features
 from monitor.config.build import core
 from monitor.config.load import parse
 from monitor.events.codes import Variants
-from monitor.events.decoder import EventDecoder, Events
-from monitor.events.features import FeatureReader
+from monitor.events.columns import Events
+from monitor.events.decoder import EventDecoder
 from monitor.events.refusals import Refused
+from monitor.reference.feature_reader import FeatureReader
 from monitor.spec import CoreSpec, Limits
 from monitor.stream.types import Batch, Partition
 
@@ -56,14 +57,15 @@ def profile(names: Sequence[str] = PLAIN) -> Profile:
     return Profile(build_features(kinds, {**dict.fromkeys(names, numbers), "kind": texts}, 130), 130, ordered=True)
 
 
-def decoder(spec: CoreSpec = SPEC, reference: Profile | None = None) -> EventDecoder:
-    """A decoder that has seen nothing; with a reference, the first model's features are compared with it."""
+def decoder(spec: CoreSpec = SPEC) -> EventDecoder:
+    """A decoder that has seen nothing."""
     names = [model.name for model in spec.models]
-    made = EventDecoder(spec, Variants(names, {name: [CHAMPION] for name in names}, spec.limits.versions), seed=1)
-    if reference is not None:
-        kinds = spec.models[0].feature_kinds
-        made.readers[0] = FeatureReader(reference, kinds, spec.limits.features, learning=False)
-    return made
+    return EventDecoder(spec, Variants(names, {name: [CHAMPION] for name in names}, spec.limits.versions), seed=1)
+
+
+def reader(names: Sequence[str] = PLAIN) -> FeatureReader:
+    """What compares the first model's features with a reference that has these numeric features and `kind`."""
+    return FeatureReader(profile(names), SPEC.models[0].feature_kinds)
 
 
 def batch_of(values: Sequence[bytes | None], stamps: Sequence[int] | None = None, first: int = 0) -> Batch:

@@ -16,7 +16,10 @@ import numpy as np
 
 from monitor.events.codes import OTHER
 from monitor.events.codes import VERSIONLESS_TIERS as FALLBACK_LEVELS
-from monitor.events.decoder import EventDecoder, EventKind, Events
+from monitor.events.columns import EventKind, Events
+from monitor.events.decoder import EventDecoder
+from monitor.events.features import NO_FEATURES
+from monitor.reference.feature_reader import FeatureColumns, FeatureReader
 from monitor.spec import CoreSpec, FeatureKind, Task
 from monitor.times import parse_time
 from tests.monitor.events.decoding import CHAMPION, VERSIONLESS_TIERS
@@ -32,7 +35,10 @@ class Refuse(Exception):
 
 @dataclass(slots=True)
 class OneByOne:
-    """Decodes one record at a time. `compared` are the numeric features of the first model's reference."""
+    """Decodes one record at a time. `compared` are the numeric features of the first model's reference.
+
+    They decide what is read of the features, never what is accepted.
+    """
 
     spec: CoreSpec
     wall: int
@@ -117,8 +123,7 @@ class OneByOne:
             return
         comparing = bool(self.compared) and model is self.spec.models[0]
         unseen = {n for n, kind in model.feature_kinds.items() if kind is FeatureKind.IGNORE} | {"prediction", "score"}
-        compared = ({*self.compared, "kind"} if comparing else values.keys()) - unseen
-        for name in compared & values.keys():
+        for name in values.keys() - unseen:
             refuse_if(isinstance(values[name], dict | list) or not bounded(values[name]))
         if comparing:
             numbers = {name: values.get(name) for name in self.compared if name not in unseen}
@@ -257,12 +262,19 @@ def within(known: list[str], text: str, most: int) -> str:
 # -- the same of the real one ----------------------------------------------------------------------------
 
 
-def readable(events: Events, decoder: EventDecoder, spec: CoreSpec) -> list[dict[str, Any]]:
-    """Decoded events in the form of `OneByOne.decode`."""
-    return [_one(events, i, decoder, spec) for i in range(len(events))]
+def readable(
+    events: Events, decoder: EventDecoder, spec: CoreSpec, compared: FeatureColumns | None
+) -> list[dict[str, Any]]:
+    """Decoded events in the form of `OneByOne.decode`; `compared` are the columns of the first model."""
+    return [_one(events, i, decoder, spec, compared) for i in range(len(events))]
 
 
-def _one(e: Events, i: int, decoder: EventDecoder, spec: CoreSpec) -> dict[str, Any]:
+def read(events: Events, reader: FeatureReader | None) -> FeatureColumns | None:
+    """What the first model compares of these events."""
+    return None if reader is None else reader.read(events.features.get(0, NO_FEATURES))
+
+
+def _one(e: Events, i: int, decoder: EventDecoder, spec: CoreSpec, compared: FeatureColumns | None) -> dict[str, Any]:
     model = spec.models[int(e.model[i])]
     variant = decoder._variants.table[int(e.variant[i])]
     kind = EventKind(int(e.kind[i]))
@@ -293,9 +305,9 @@ def _one(e: Events, i: int, decoder: EventDecoder, spec: CoreSpec) -> dict[str, 
         "latency": float(e.latency[i]),
         "batch": [float(e.batch_size[i]), float(e.batch_ms[i])],
     }
-    if decoder.readers[int(e.model[i])].reads:
-        features, at = e.features[int(e.model[i])], int(e.feature_row[i])
-        said |= {"numbers": features.numbers[at].tolist(), "cell": int(features.codes[0][at])}
+    if compared is not None and e.model[i] == 0:
+        at = int(e.feature_row[i])
+        said |= {"numbers": compared.numbers[at].tolist(), "cell": int(compared.codes[0][at])}
     return said
 
 

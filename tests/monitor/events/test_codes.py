@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from monitor.events.codes import NEGATIVE, OTHER, POSITIVE, UNKNOWN, Codes, Entry, Labels, Variants
+from monitor.events.codes import NEGATIVE, OTHER, POSITIVE, UNKNOWN, Codes, Entry, LabelCode, Labels, Variants
 
 LIMIT = 4
 texts = st.lists(st.sampled_from([*"abcdefgh", "", OTHER]), max_size=30)
@@ -118,7 +118,7 @@ def test_a_label_beyond_the_limit_is_shown_as_other() -> None:
 
 def test_the_codes_of_a_binary_task_are_shown_by_what_they_mean() -> None:
     """The positive class by its name; negative is 0; a code that nobody knows by itself."""
-    assert [labels().text(code) for code in (POSITIVE, NEGATIVE, 17)] == ["1", "0", "17"]
+    assert [labels().text(code) for code in (POSITIVE, NEGATIVE, LabelCode(17))] == ["1", "0", "17"]
     assert labels(positive="spam").text(POSITIVE) == "spam"
 
 

@@ -10,9 +10,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from monitor.events.codes import NEGATIVE, OTHER, POSITIVE
-from monitor.events.decoder import EventDecoder, EventKind
+from monitor.events.codes import NEGATIVE, OTHER, POSITIVE, LabelCode
+from monitor.events.columns import EventKind
+from monitor.events.decoder import EventDecoder
 from monitor.events.refusals import Refusal
+from monitor.reference.feature_reader import FeatureColumns, FeatureReader
 from tests.monitor.event_streams import streams, torn
 from tests.monitor.events.decoding import (
     AWKWARD,
@@ -28,23 +30,24 @@ from tests.monitor.events.decoding import (
     batch_of,
     decode,
     decoder,
-    profile,
     raw,
+    reader,
     resources,
 )
-from tests.monitor.events.decoding_one_by_one import OneByOne, columns_of, readable, same
+from tests.monitor.events.decoding_one_by_one import OneByOne, columns_of, read, readable, same
 
-PROFILE = profile()
-REFERENCES = {(): None, PLAIN: PROFILE, AWKWARD: profile(AWKWARD)}
+compared = st.sampled_from([(), PLAIN, AWKWARD])  # numeric features of the first model's reference
 
-compared = st.sampled_from(sorted(REFERENCES))
+
+def reader_of(compared: tuple[str, ...]) -> FeatureReader | None:
+    return reader(compared) if compared else None
 
 
 @settings(max_examples=150)
-@given(st.lists(st.binary() | st.none() | torn(), max_size=20), compared)
-def test_any_bytes_are_accepted_or_refused_exactly_once(values: list[bytes | None], compared: tuple[str, ...]) -> None:
+@given(st.lists(st.binary() | st.none() | torn(), max_size=20))
+def test_any_bytes_are_accepted_or_refused_exactly_once(values: list[bytes | None]) -> None:
     """Nothing is raised, and each record is either in the columns or among the refused, in order."""
-    events, refused = decoder(reference=REFERENCES[compared]).decode(batch_of(values), WALL)
+    events, refused = decoder().decode(batch_of(values), WALL)
 
     rows = [*events.row.tolist(), *(r.row for r in refused)]
     assert sorted(rows) == list(range(len(values)))
@@ -59,15 +62,31 @@ def test_a_batch_is_what_a_decoder_of_one_record_at_a_time_makes_of_it(
     values: list[bytes | None], compared: tuple[str, ...]
 ) -> None:
     """Bulk decoding, early exits and second thoughts change nothing: neither who is accepted nor what was said."""
-    made, model = decoder(reference=REFERENCES[compared]), OneByOne(SPEC, WALL, compared)
+    made, model = decoder(), OneByOne(SPEC, WALL, compared)
 
     events, refused = made.decode(batch_of(values), WALL)
+    columns = read(events, reader_of(compared))
 
     expected = [model.decode(value) for value in values]
     assert [r.row for r in refused] == [i for i, said in enumerate(expected) if said is None]
     wanted = [{n: v for n, v in said.items() if n != "request_id"} for said in expected if said is not None]
-    assert same(readable(events, made, SPEC), wanted)
-    assert made.readers[0].mistyped == model.mistyped
+    assert same(readable(events, made, SPEC, columns), wanted)
+    assert (columns.mistyped if columns else 0) == model.mistyped
+
+
+@settings(max_examples=150)
+@given(streams, streams, compared)
+def test_what_was_decoded_before_does_not_change_what_is_accepted_and_read(
+    earlier: list[bytes | None], values: list[bytes | None], compared: tuple[str, ...]
+) -> None:
+    """Which features a model has sent so far is remembered for speed alone."""
+    cold, warm = decoder(), decoder()
+    warm.decode(batch_of(earlier), WALL)
+
+    (fresh, refused), (later, refused_later) = (made.decode(batch_of(values), WALL) for made in (cold, warm))
+
+    assert refused_later == refused
+    assert repr(read(later, reader_of(compared))) == repr(read(fresh, reader_of(compared)))
 
 
 @settings(max_examples=150)
@@ -76,29 +95,35 @@ def test_splitting_a_batch_changes_nothing(
     values: list[bytes | None], cuts: list[int], compared: tuple[str, ...]
 ) -> None:
     """Not a column, not a code, not a reason: results do not depend on how the stream was cut."""
-    at_once, in_parts = (decoder(reference=REFERENCES[compared]) for _ in range(2))
+    at_once, in_parts = decoder(), decoder()
     events, refused = at_once.decode(batch_of(values), WALL)
+    whole = read(events, reader_of(compared))
 
     columns: dict[str, list[Any]] = {name: [] for name in columns_of(events)}
-    told = []
+    told, read_in_parts = [], []
     ends = sorted({*(c for c in cuts if c < len(values)), len(values)})
     for start, end in zip([0, *ends], ends, strict=False):
         part, bad = in_parts.decode(batch_of(values[start:end]), WALL)
         for name, column in columns_of(part).items():
             columns[name] += column
         told += [(start + r.row, r.reason, r.detail) for r in bad]
+        read_in_parts.append(read(part, reader_of(compared)))
 
     assert repr(columns) == repr(columns_of(events))
     assert told == [(r.row, r.reason, r.detail) for r in refused]
     assert [e.text for e in in_parts.segments.take_fresh()] == [e.text for e in at_once.segments.take_fresh()]
-    assert [d.mistyped for d in in_parts.readers] == [d.mistyped for d in at_once.readers]
+    parts = [columns for columns in read_in_parts if columns is not None]
+    assert sum(columns.mistyped for columns in parts) == (whole.mistyped if whole else 0)
+    if whole is not None:
+        np.testing.assert_array_equal(np.concatenate([columns.numbers for columns in parts]), whole.numbers)
+        np.testing.assert_array_equal(np.concatenate([columns.codes[0] for columns in parts]), whole.codes[0])
 
 
 @settings(max_examples=100)
 @given(streams)
 def test_refused_records_leave_no_trace(values: list[bytes | None]) -> None:
     """Without them the codes, the columns and the counts are the same."""
-    with_them, without = decoder(reference=PROFILE), decoder(reference=PROFILE)
+    with_them, without = decoder(), decoder()
     events, refused = with_them.decode(batch_of(values), WALL)
     gone = {r.row for r in refused}
 
@@ -144,17 +169,14 @@ def test_a_prediction_needs_no_more_than_who_when_and_what() -> None:
 
 
 @pytest.mark.parametrize("features", [{}, None, ..., Verbatim(" {  } "), Verbatim(" null ")])
-@pytest.mark.parametrize("compared", [True, False])
-def test_features_may_be_empty_or_absent(features: object, compared: bool) -> None:
+def test_features_may_be_empty_or_absent(features: object) -> None:
     """An event without features is an answer like any other; what is compared is missing."""
-    made = decoder(reference=PROFILE if compared else None)
-
-    events, refused = decode(a_prediction(features=features), using=made)
+    events, refused = decode(a_prediction(features=features))
 
     assert not refused
-    rows = events.features[0]
-    assert np.isnan(rows.numbers).all()
-    assert [codes.tolist() for codes in rows.codes] == ([[-1]] if compared else [])
+    columns = reader().read(events.features[0])
+    assert np.isnan(columns.numbers).all()
+    assert [codes.tolist() for codes in columns.codes] == [[-1]]
 
 
 def test_an_event_with_an_error_needs_no_prediction() -> None:
@@ -397,7 +419,7 @@ def test_the_score_of_a_multiclass_answer_is_that_of_the_predicted_class() -> No
 
     assert scores[:2] == [0.5, 0.6]
     assert np.isnan(scores[2:]).all()
-    assert [made.labels[3].text(int(v)) for v in values[:3]] == ["gas", "1", "gas"]
+    assert [made.labels[3].text(LabelCode(int(v))) for v in values[:3]] == ["gas", "1", "gas"]
     assert len(made.labels[3].codes.texts) == 2
 
 
@@ -444,47 +466,41 @@ def test_an_answer_by_another_version_than_assigned_is_contaminated(fields: dict
 # -- features --------------------------------------------------------------------------------------------
 
 
-def compared_with(
-    *events: dict[str, Any], names: tuple[str, ...] = PLAIN
-) -> tuple[EventDecoder, np.ndarray[Any, Any], list[int]]:
-    made = decoder(reference=REFERENCES[names])
-    columns, refused = decode(*events, using=made)
+def compared_with(*events: dict[str, Any], names: tuple[str, ...] = PLAIN) -> FeatureColumns:
+    accepted, refused = decode(*events)
     assert not refused
-    rows = columns.features[0]
-    return made, rows.numbers, rows.codes[0].tolist()
+    return reader(names).read(accepted.features[0])
 
 
 def test_features_with_names_that_cannot_be_fields_are_compared_like_others() -> None:
     """Quotes, backslashes and control characters are allowed in the name of a column."""
-    _, numbers, _ = compared_with(a_prediction(features={"load": 0.25, 'a "quoted" one': 0.75}), names=AWKWARD)
+    columns = compared_with(a_prediction(features={"load": 0.25, 'a "quoted" one': 0.75}), names=AWKWARD)
 
-    assert numbers.tolist() == [[0.25, 0.75]]
+    assert columns.numbers.tolist() == [[0.25, 0.75]]
 
 
 def test_a_value_of_another_type_than_the_reference_is_missing_and_told() -> None:
     """A prediction is not worth losing for it."""
-    made, numbers, _ = compared_with(
+    columns = compared_with(
         a_prediction(features={"load": "0.5"}),
         a_prediction(features={"load": True}),
         a_prediction(features={"load": 1}),
     )
 
-    assert np.isnan(numbers[:2, 0]).all()
-    assert numbers[2, 0] == 1.0
-    assert made.readers[0].mistyped == 2
+    assert np.isnan(columns.numbers[:2, 0]).all()
+    assert columns.numbers[2, 0] == 1.0
+    assert columns.mistyped == 2
 
 
 def test_a_value_of_another_type_is_told_once_though_the_batch_is_looked_at_again() -> None:
     """A refused record beside it makes the decoder begin anew."""
-    made = decoder(reference=PROFILE)
-    decode(
+    events, _ = decode(
         a_prediction(features={"load": "x"}),
         a_prediction(features={"load": [1]}),
         a_prediction(prediction="x"),
-        using=made,
     )
 
-    assert made.readers[0].mistyped == 1
+    assert reader().read(events.features[0]).mistyped == 1
 
 
 @pytest.mark.parametrize(
@@ -493,31 +509,25 @@ def test_a_value_of_another_type_is_told_once_though_the_batch_is_looked_at_agai
 )
 def test_categories_are_compared_as_texts(value: object, cell: int) -> None:
     """The levels of the reference are 7, gas, oil and true; what it never had has the last cell."""
-    _, _, codes = compared_with(a_prediction(features={"kind": value}))
+    columns = compared_with(a_prediction(features={"kind": value}))
 
-    assert codes == [cell]
+    assert columns.codes[0].tolist() == [cell]
 
 
 @pytest.mark.parametrize("value", [[1], {"a": 1}, Verbatim("1e999"), 2**53 + 1, -(10**400)])
 @pytest.mark.parametrize("name", ["load", "kind", "z", "note"])
-def test_what_nobody_looks_at_may_be_anything(name: str, value: object) -> None:
-    """With a reference its features have to be scalars; without one all of them, but for those that are ignored."""
-    with_reference = decode(a_prediction(features={name: value}), using=decoder(reference=PROFILE))[1]
-    without = decode(a_prediction(features={name: value}))[1]
+def test_only_features_that_the_configuration_ignores_may_be_anything(name: str, value: object) -> None:
+    """The others have to be scalars within bounds, whether a reference has them or not."""
+    _, refused = decode(a_prediction(features={name: value}))
 
-    assert bool(with_reference) == (name in ("load", "kind"))
-    assert bool(without) == (name != "note")
+    assert bool(refused) == (name != "note")
 
 
-@pytest.mark.parametrize("compared", [True, False])
-def test_as_many_features_as_the_limit_allows(compared: bool) -> None:
+def test_as_many_features_as_the_limit_allows() -> None:
     """One more is a dead letter that says how many."""
-    reference = PROFILE if compared else None
     fits, too_many = ({str(i): i for i in range(n)} for n in (LIMITS.features, LIMITS.features + 1))
 
-    _, refused = decode(
-        a_prediction(features=fits), a_prediction(features=too_many), using=decoder(reference=reference)
-    )
+    _, refused = decode(a_prediction(features=fits), a_prediction(features=too_many))
 
     assert [(r.row, r.reason) for r in refused] == [(1, Refusal.TOO_MANY_FEATURES)]
     assert refused[0].detail == "features: 7 of them, at most 6"
@@ -525,27 +535,25 @@ def test_as_many_features_as_the_limit_allows(compared: bool) -> None:
 
 def test_the_features_of_each_model_are_its_own() -> None:
     """`feature_row` points into the rows of the event's model."""
-    made = decoder(reference=PROFILE)
     events, _ = decode(
         a_prediction(features={"load": 0.1}), a_prediction(model="fuel", prediction="x", features={"load": 0.2}),
-        an_outcome(), a_prediction(features={"load": 0.3}), using=made,
+        an_outcome(), a_prediction(features={"load": 0.3}),
     )  # fmt: skip
 
     assert events.feature_row.tolist() == [0, 0, -1, 1]
-    assert events.features[0].numbers[:, 0].tolist() == [0.1, 0.3]
-    assert len(events.features[3].numbers) == 1
+    assert reader().read(events.features[0]).numbers[:, 0].tolist() == [0.1, 0.3]
+    assert len(events.features[3]) == 1
 
 
 def test_taking_rows_of_events_keeps_their_features() -> None:
     """Some events of a batch, as the pipeline picks them."""
-    made = decoder(reference=PROFILE)
-    events, _ = decode(*(a_prediction(features={"load": x / 10}) for x in range(5)), using=made)
+    events, _ = decode(*(a_prediction(features={"load": x / 10}) for x in range(5)))
 
     some = events.take(np.array([4, 1]))
     rows = some.features[0].take(some.feature_row)
 
     assert some.row.tolist() == [4, 1]
-    assert rows.numbers[:, 0].tolist() == [0.4, 0.1]
+    assert reader().read(rows).numbers[:, 0].tolist() == [0.4, 0.1]
 
 
 def test_an_empty_batch_has_no_events() -> None:

@@ -1,128 +1,111 @@
-"""Features: rows of JSON against a reference, and what is gathered to learn one."""
+"""Features: what is accepted by the schema, what it is decoded into, and what is gathered to learn a reference."""
 
 from __future__ import annotations
 
 import json
 from typing import Any
 
-import msgspec
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from detectors.reference import CategoricalReference, NumericReference
-from monitor.events.features import FeatureReader, ignored_names, members
+from monitor.events.features import FeatureDecoder, FieldKind, members
+from monitor.events.schema import ignored_names
 from monitor.reference.learning import FeatureLearner
 from monitor.spec import FeatureKind
-from tests.monitor.events.decoding import AWKWARD, PLAIN, profile
 
 LIMIT = 500
-scalars = (
-    st.none() | st.booleans() | st.integers(-1000, 1000) | st.floats(-1e9, 1e9) | st.sampled_from(["gas", "7", "x"])
-)
-rows_of_features = st.lists(st.dictionaries(st.sampled_from(["load", "flow", "kind", "z"]), scalars), max_size=12)
-
-
-def reader(names: tuple[str, ...] = PLAIN, **kinds: FeatureKind) -> FeatureReader:
-    return FeatureReader(profile(names), kinds, LIMIT, learning=False)
+IGNORED = ignored_names({"note": FeatureKind.IGNORE})
 
 
 def written(rows: list[dict[str, Any]]) -> list[bytes]:
     return [json.dumps(row).encode() for row in rows]
 
 
-@given(rows_of_features)
-def test_rows_are_read_the_same_one_by_one_as_all_at_once(rows: list[dict[str, Any]]) -> None:
-    """The lenient way, which a value of another type leads to, gives the columns of the fast one."""
-    at_once, one_by_one = reader(), reader()
-    raws = written(rows)
-
-    together, bad = at_once.read(raws)
-    apart = [one_by_one.read([raw])[0] for raw in raws]
-
-    assert not bad
-    assert at_once.mistyped == one_by_one.mistyped
-    if rows:
-        np.testing.assert_array_equal(together.numbers, np.concatenate([r.numbers for r in apart]))
-        np.testing.assert_array_equal(together.codes[0], np.concatenate([r.codes[0] for r in apart]))
-
-
-def test_an_ignored_feature_is_not_compared() -> None:
-    """Nor are the names under which answers are."""
-    it = FeatureReader(profile((*PLAIN, "score")), {"load": FeatureKind.IGNORE}, LIMIT, learning=False)
-
-    assert [f.name for f in it.numeric] == ["flow", "note"]
-    assert [it.looks_at(name) for name in ("load", "score", "flow", "kind", "z")] == [False, False, True, True, False]
-
-
-def test_without_anything_to_compare_all_but_ignored_features_are_looked_at() -> None:
-    """Any of them may become part of a reference."""
-    it = FeatureReader(None, {"note": FeatureKind.IGNORE}, LIMIT, learning=False)
-
-    assert not it.reads
-    assert [it.looks_at(name) for name in ("load", "note", "prediction")] == [True, False, False]
-
-
-@pytest.mark.parametrize("name", ['"', "\\", "\n", "\x00", "a\tb"])
-def test_any_name_can_be_compared(name: str) -> None:
-    """A learned reference has the names that a producer chose."""
-    it = reader((name, "load"))
-
-    rows, bad = it.read(written([{name: 1, "load": 2}, {name: "x"}, {}]))
-
-    assert not bad
-    np.testing.assert_array_equal(rows.numbers, [[1, 2], [np.nan, np.nan], [np.nan, np.nan]])
-    assert it.mistyped == 1
-
-
-@pytest.mark.parametrize("names", [PLAIN, AWKWARD])
-@pytest.mark.parametrize("raw", [b"{}", b"null", b"", msgspec.Raw(b"null"), msgspec.Raw(b"")])
-def test_no_features_are_missing_features(raw: bytes, names: tuple[str, ...]) -> None:
-    """However it is written that there are none."""
-    rows, bad = reader(names).read([raw])
-
-    assert not bad
-    assert np.isnan(rows.numbers).all()
-    assert rows.codes[0].tolist() == [-1]
-
-
-@pytest.mark.parametrize("raw", [b"[1]", b'"x"', b"1", b"true", b"{", b'{"load": [1]}', b'{"load": 1e999}'])
+@pytest.mark.parametrize("raw", [b"[1]", b'"x"', b"1", b"true", b"{", b'{"load": [1]}', b'{"z": 1e999}', b'{"z": {}}'])
 def test_what_cannot_be_compared_is_told_by_its_position(raw: bytes) -> None:
-    """And is missing in the columns, so that the rows keep their places."""
-    rows, bad = reader().read([b'{"load": 1}', raw, b'{"load": 3}'])
+    """Alone and between others, before and after the decoder has seen such features."""
+    it = FeatureDecoder(IGNORED, LIMIT)
 
-    assert bad == [1]
-    np.testing.assert_array_equal(rows.numbers[:, 0], [1, np.nan, 3])
+    assert it.decode([b'{"load": 1}', raw, b'{"load": 3}'])[1] == [1]
+    assert it.decode([b'{"load": 1, "z": 2}', b'{"load": 3}'])[1] == []
+    assert it.decode([raw, b'{"load": 1}', raw])[1] == [0, 2]
 
 
-def test_mistyped_values_are_counted_only_when_all_rows_are_good() -> None:
-    """The decoder asks again without the bad ones."""
-    it = reader()
-    raws = [b'{"load": "x"}', b'{"load": [1]}']
+def test_ignored_features_may_be_anything_and_count_as_features() -> None:
+    """Their values are not decoded."""
+    it = FeatureDecoder(IGNORED, 2)
+    anything = [b'{"note": [1], "load": 1}', b'{"note": 1e999}', b'{"score": {"a": 1}}']
 
-    assert it.read(raws)[1] == [1]
-    assert it.mistyped == 0
-    assert it.read(raws[:1])[1] == []
-    assert it.mistyped == 1
+    for _ in range(2):
+        assert it.decode(anything)[1] == []
+        assert it.decode([*anything, b'{"note": 1, "score": 2, "load": 3}'])[1] == [3]
+
+
+def test_rows_have_a_field_for_each_feature_that_was_sent() -> None:
+    """A feature that once had a text stays one that may have one."""
+    it = FeatureDecoder(IGNORED, LIMIT)
+    it.decode(written([{"load": 1, "kind": "gas", "note": [1]}]))
+    it.decode(written([{"load": 2}, {"z": None}]))
+
+    rows, _ = it.decode(written([{"load": 3, "kind": 7, "z": 4.5}]))
+
+    assert rows.layout is not None
+    assert rows.layout.kinds == {
+        "load": FieldKind.NUMBER, "kind": FieldKind.SCALAR, "note": FieldKind.IGNORED, "z": FieldKind.NUMBER,
+    }  # fmt: skip
+    assert [getattr(rows.values[0], rows.layout.fields[name]) for name in ("load", "kind", "z")] == [3, 7, 4.5]
+
+
+def test_the_layout_stays_when_nothing_new_comes() -> None:
+    """Else every batch would pay for a new one; two equal names, or null for none, are nothing new."""
+    it = FeatureDecoder(IGNORED, LIMIT)
+    first, _ = it.decode([b'{"load": 1}'])
+
+    second, bad = it.decode([b'{"load": "x", "load": 2}', b"null", b'{"load": 3}'])
+
+    assert not bad
+    assert second.layout is first.layout
+    assert [row.f0 for row in second.values] == [2, None, 3]
+
+
+def test_more_features_than_an_event_may_have_are_decoded_without_a_layout() -> None:
+    """Each event has few enough; then the layout begins anew with those of one batch."""
+    it = FeatureDecoder(IGNORED, 2)
+    it.decode(written([{"a": 1, "b": 2}]))
+
+    without, bad = it.decode(written([{"c": 3}, {"a": 4, "d": "x"}]))
+    assert not bad
+    assert (without.layout, list(without.values)) == (None, [{"c": 3}, {"a": 4, "d": "x"}])
+
+    it.decode(written([{"e": 1}, {"f": 1}]))
+    again, _ = it.decode(written([{"e": 5, "f": 6}]))
+    assert again.layout is not None
+    assert list(again.layout.kinds) == ["e", "f"]
+
+
+def test_taking_rows_keeps_them_together() -> None:
+    """What was sent, and what it was decoded into."""
+    rows, _ = FeatureDecoder(IGNORED, LIMIT).decode(written([{"load": x} for x in range(4)]))
+
+    some = rows.take(np.array([3, 1]))
+
+    assert [bytes(raw) for raw in some.raw] == [b'{"load": 3}', b'{"load": 1}']
+    assert [row.f0 for row in some.values] == [3, 1]
 
 
 def test_members_are_those_that_are_looked_at() -> None:
     """The rest is not even decoded, where it cannot be."""
-    ignored = ignored_names({"note": FeatureKind.IGNORE})
-
-    assert members(b'{"a": 1, "note": [1], "score": 2}', ignored) == {"a": 1}
-    assert members(b'{"a": 1, "note": 1e999}', ignored) == {"a": 1}
-    assert members(b'{"a": 1, "b": 1e999}', ignored, only=frozenset({"a"})) == {"a": 1}
-    assert members(b'{"a": 1, "b": 2}', ignored, limit=1) is None
-    assert members(b'{"a": 1e999, "note": 1}', ignored) is None
+    assert members(b'{"a": 1, "note": [1], "score": 2}', IGNORED) == {"a": 1}
+    assert members(b'{"a": 1, "note": 1e999}', IGNORED) == {"a": 1}
+    assert members(b'{"a": 1e999, "note": 1}', IGNORED) is None
 
 
 def test_a_reference_can_be_learned_from_events_with_anything_in_what_is_ignored() -> None:
     """Such events are accepted while it is learned, so they must not stop it at the end."""
     kinds = {"note": FeatureKind.IGNORE}
     raws = [b'{"load": 1, "note": 1e999}', b'{"load": 2.5, "note": [1]}', b"null", b'{"load": 4, "score": 1}']
-    accepted, bad = FeatureReader(None, kinds, LIMIT, learning=True).read(raws)
+    accepted, bad = FeatureDecoder(IGNORED, LIMIT).decode(raws)
     learner = FeatureLearner(4, 2048, kinds)
     learner.add(accepted.raw, np.arange(4))
 

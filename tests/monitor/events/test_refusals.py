@@ -10,7 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from monitor.events.refusals import Expected, Refusal, bad_text, examine
+from monitor.events.formats.examiner import bad_text, examine
+from monitor.events.refusals import Refusal
+from monitor.events.schema import ModelSchema
 from monitor.pipeline.effects import DeadLetter
 from monitor.spec import Limits
 from monitor.stream.types import Partition
@@ -258,7 +260,7 @@ def test_examining_finds_a_fault_exactly_where_decoding_does(record: bytes | Non
     made = decoder()
 
     _, refused = made.decode(batch_of([record]), WALL)
-    finding = examine(record, LIMITS, made._expected)
+    finding = examine(record, LIMITS, made.schema)
 
     # Which models there are, and what time it is, only the decoder knows.
     if not refused or refused[0].reason not in (R.UNKNOWN_MODEL, R.TIME_IN_FUTURE):
@@ -288,19 +290,19 @@ def test_a_dead_letter_carries_the_beginning_of_a_large_record() -> None:
 
 
 def test_examining_knows_the_model_by_its_name() -> None:
-    """What a regression needs is told of regressions only; features are looked at as the model does."""
+    """What a regression needs is told of regressions only; features are checked unless the model ignores them."""
     asked: list[object] = []
 
-    def expected(model: object) -> Expected | None:
+    def schema_of(model: object) -> ModelSchema | None:
         asked.append(model)
-        return Expected(numeric=True, looks_at=lambda name: name == "load") if model == "heat" else None
+        return ModelSchema(numeric=True, ignored=frozenset({"other"})) if model == "heat" else None
 
     record = a_prediction(features={"other": [1]}, prediction="x")
-    assert examine(raw(record), LIMITS, expected) == (
+    assert examine(raw(record), LIMITS, schema_of) == (
         R.WRONG_TYPE, "prediction: 'x': a regression needs a number, not text",
     )  # fmt: skip
-    assert examine(raw(a_prediction(features={"other": [1]})), LIMITS, expected) is None
-    assert examine(raw(a_prediction(model="fuel", prediction="x")), LIMITS, expected) is None
+    assert examine(raw(a_prediction(features={"other": [1]})), LIMITS, schema_of) is None
+    assert examine(raw(a_prediction(model="fuel", prediction="x")), LIMITS, schema_of) is None
     assert asked == ["heat", "heat", "fuel"]
 
 

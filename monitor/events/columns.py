@@ -1,0 +1,119 @@
+"""Events as columns: what the stages after the decoder work on. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from enum import IntEnum
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from detectors.types import BoolArray, FloatArray, IntArray
+from monitor.events.features import FeatureRows
+
+
+class EventKind(IntEnum):
+    """What an event is. The first three are what the join knows (`join.rows.EventKind`)."""
+
+    SERVED = 0
+    UNSERVED = 1
+    OUTCOME = 2
+    RESOURCES = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Events:
+    """Accepted events of a batch in order, as columns of equal length.
+
+    A value that an event does not have is NaN, 0 or None.
+
+    Attributes:
+        row: Position of the record in the batch.
+        kind: `EventKind`.
+        model: Index of the model in the configuration.
+        variant: `VariantCode`; of an outcome that of its model.
+        time: The event's own time in milliseconds since the epoch.
+        lo, hi: 128-bit hash of (model, request id).
+        value: The predicted or actual number, or its `LabelCode`; NaN without one.
+        score: Probability of the positive (binary) or of the predicted class (multiclass).
+        segment: Code of the segment, 0 without one.
+        served_by: Index in `schema.SERVED_BY`.
+        failed: The answer is an error.
+        contaminated: Another version than the assigned one answered at the primary tier.
+        latency: Milliseconds.
+        batch_size, batch_ms: Size and duration of the batch of predictions.
+        resources: Shape (events, 3): memory in MB, CPU and GPU in percent.
+        metrics: The user's own metrics: a dict, or None.
+        feature_row: Row of a prediction in its model's features, -1 for other events.
+        features: By model index. They satisfy the schema; no reference is involved.
+    """
+
+    row: IntArray
+    kind: NDArray[np.uint8]
+    model: IntArray
+    variant: NDArray[np.uint16]
+    time: IntArray
+    lo: NDArray[np.uint64]
+    hi: NDArray[np.uint64]
+    value: FloatArray
+    score: FloatArray
+    segment: NDArray[np.uint16]
+    served_by: NDArray[np.uint8]
+    failed: BoolArray
+    contaminated: BoolArray
+    latency: FloatArray
+    batch_size: FloatArray
+    batch_ms: FloatArray
+    resources: FloatArray
+    metrics: NDArray[np.object_]
+    feature_row: IntArray
+    features: Mapping[int, FeatureRows]
+
+    def __len__(self) -> int:
+        return len(self.row)
+
+    def take(self, rows: IntArray) -> Events:
+        """Select events. The features stay whole: `feature_row` still points into them."""
+        return Events(**{f.name: _taken(getattr(self, f.name), rows) for f in fields(self)})
+
+
+def _taken(column: Any, rows: IntArray) -> Any:
+    return column[rows] if isinstance(column, np.ndarray) else column
+
+
+class EventColumns:
+    """Columns of `count` events while the decoder fills them."""
+
+    def __init__(self, count: int) -> None:
+        self.time = np.zeros(count, np.int64)
+        self.model = np.zeros(count, np.int64)
+        self.variant = np.zeros(count, np.uint16)
+        self.lo = np.zeros(count, np.uint64)
+        self.hi = np.zeros(count, np.uint64)
+        self.value = np.full(count, np.nan)
+        self.score = np.full(count, np.nan)
+        self.segment = np.zeros(count, np.uint16)
+        self.served_by = np.zeros(count, np.uint8)
+        self.failed = np.zeros(count, np.bool_)
+        self.contaminated = np.zeros(count, np.bool_)
+        self.latency = np.full(count, np.nan)
+        self.batch_size = np.full(count, np.nan)
+        self.batch_ms = np.full(count, np.nan)
+        self.resources = np.full((count, 3), np.nan)
+        self.metrics = np.full(count, None, np.object_)
+        self.feature_row = np.full(count, -1, np.int64)
+        self.features: dict[int, FeatureRows] = {}
+
+    def events(self, row: IntArray, kind: NDArray[np.uint8]) -> Events:
+        """Return the columns as events."""
+        return Events(row=row, kind=kind, **vars(self))
+
+
+def numbers_of(values: Sequence[float | None]) -> FloatArray:
+    """Convert numbers to an array, with NaN for None."""
+    try:
+        return np.fromiter(values, np.float64, len(values))
+    except TypeError:
+        return np.array(values, np.float64)

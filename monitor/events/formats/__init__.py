@@ -1,0 +1,1 @@
+"""Wire formats of records. Today there is one, driftd's own JSON."""

@@ -1,0 +1,176 @@
+"""Parse JSON that may break the rules, and say which value of which field breaks one.
+
+Numbers and text that no event may have are kept until it is known in which field they are. Slow: for records that
+were refused only. Pure. Called by `formats.examiner`.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, Final
+
+from monitor.events.refusals import Refusal
+from monitor.events.schema import LARGEST_INTEGER
+
+_SHOWN: Final = 60  # characters of a value in a detail
+_DEEPEST: Final = 100
+
+
+class BrokenRule(Exception):
+    """Raised at the first broken rule; `finding` is the reason and the detail."""
+
+    def __init__(self, reason: Refusal, detail: str) -> None:
+        self.finding = (reason, detail)
+        super().__init__(detail)
+
+
+@dataclass(frozen=True, slots=True)
+class _Unfit:
+    """A number that no event may have, kept until it is known in which field it is.
+
+    Attributes:
+        json: Whether JSON allows it; NaN and Infinity are not JSON.
+    """
+
+    reason: Refusal
+    text: str
+    why: str
+    json: bool = True
+
+    def __repr__(self) -> str:
+        return self.text
+
+
+class _Object(dict[str, Any]):
+    """A JSON object that knows which of its names occurred more than once. The last value counts."""
+
+    def __init__(self, pairs: list[tuple[str, Any]]) -> None:
+        super().__init__(pairs)
+        self.repeated: frozenset[str] = frozenset()
+        if len(self) < len(pairs):
+            times = Counter(name for name, _ in pairs)
+            self.repeated = frozenset(name for name, count in times.items() if count > 1)
+
+
+def load(raw: bytes) -> Any:
+    """Parse JSON, tolerating what `check_values` reports later.
+
+    Raises:
+        BrokenRule: it is not JSON, or nested too deeply.
+    """
+    try:
+        # Bytes that are not UTF-8 become lone surrogates, so that it can be told in which field they are.
+        return json.loads(
+            raw.decode("utf-8", "surrogateescape"),
+            parse_constant=lambda name: _Unfit(Refusal.NOT_FINITE, name, "is not a JSON number", json=False),
+            parse_int=_integer,
+            parse_float=_number,
+            object_pairs_hook=_Object,
+        )
+    except RecursionError:
+        raise BrokenRule(Refusal.TOO_DEEP, f"nested deeper than {_DEEPEST} levels") from None
+    except (ValueError, MemoryError) as error:
+        raise BrokenRule(Refusal.NOT_JSON, f"{show(raw.decode('utf-8', 'replace'))}: {error}") from None
+
+
+def _integer(digits: str) -> int | _Unfit:
+    if len(digits) > 17 or abs(int(digits)) > LARGEST_INTEGER:
+        return _Unfit(Refusal.INTEGER_TOO_LARGE, cut(digits), "integers lie between -2^53 and 2^53")
+    return int(digits)
+
+
+def _number(digits: str) -> float | _Unfit:
+    value = float(digits)
+    if not math.isfinite(value):
+        return _Unfit(Refusal.NOT_FINITE, cut(digits), "is beyond the largest float")
+    return value
+
+
+def check_values(value: object, path: str, depth: int, *, numbers: bool = True) -> None:
+    """Check names and values at any depth for unusable text and numbers.
+
+    Args:
+        value: A value made by `load`.
+        path: Name of the field, for the detail; "" for the whole record.
+        depth: How deeply the value is nested in the record.
+        numbers: Also refuse numbers that are JSON but beyond 2^53 or the largest float.
+
+    Raises:
+        BrokenRule: a lone surrogate, a NUL, a number out of range, or too many levels.
+    """
+    if depth > _DEEPEST:
+        raise BrokenRule(Refusal.TOO_DEEP, f"{path}: nested deeper than {_DEEPEST} levels")
+    if isinstance(value, _Unfit) and (numbers or not value.json):
+        raise BrokenRule(value.reason, f"{path}: {value.text}: {value.why}")
+    if isinstance(value, str):
+        check_text(value, path)
+    elif isinstance(value, dict):
+        for name, inner in value.items():
+            check_text(name, f"a name in {path or 'the record'}")
+            check_values(inner, within(path, name) if depth < 2 else path, depth + 1, numbers=numbers)
+    elif isinstance(value, list):
+        for inner in value:
+            check_values(inner, path, depth + 1, numbers=numbers)
+
+
+def check_text(text: str, path: str) -> None:
+    """Raise BrokenRule where a text has a NUL or a lone surrogate."""
+    if "\0" in text:
+        raise BrokenRule(Refusal.BAD_TEXT, f"{path}: {show(text)}: has a NUL character")
+    if any("\ud800" <= c <= "\udfff" for c in text):
+        raise BrokenRule(
+            Refusal.BAD_TEXT, f"{path}: {show(text)}: has half a surrogate pair, or bytes that are not UTF-8"
+        )
+
+
+def check_not_repeated(fields: object, names: Iterable[str], path: str) -> None:
+    """Raise BrokenRule where one of the names occurs twice in an object.
+
+    Called for a record that was refused without another fault: the last of two equal names counts, but the fast
+    decoder checks the first one too.
+    """
+    if isinstance(fields, _Object):
+        for name in names:
+            if name in fields.repeated:
+                raise BrokenRule(Refusal.BAD_VALUE, f"{within(path, name)}: stands twice, with a value that cannot be")
+
+
+def is_number(value: object) -> bool:
+    """Return whether a JSON value is a number; a boolean is not."""
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def kind_of(value: object) -> str:
+    """Name the JSON type of a value, for a detail."""
+    match value:
+        case None:
+            return "null"
+        case bool():
+            return "a boolean"
+        case str():
+            return "text"
+        case dict():
+            return "an object"
+        case list():
+            return "a list"
+        case _:
+            return "a number"
+
+
+def within(path: str, name: str) -> str:
+    """Return the path of a field, with a long name shortened."""
+    return f"{path}.{cut(name)}" if path else cut(name)
+
+
+def cut(text: str) -> str:
+    """Shorten a text for a detail."""
+    return text if len(text) <= _SHOWN else text[:_SHOWN] + "…"
+
+
+def show(value: object) -> str:
+    """Return a value as a detail shows it."""
+    return cut(repr(value))

@@ -1,0 +1,52 @@
+"""What an event may contain, as far as the configuration of its model decides it.
+
+Whether an event is accepted depends on the event, the limits and this schema, never on the reference that is in
+force: a feature value that the reference cannot use counts as missing, and the event stays accepted. Pure.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Annotated, Final
+
+import msgspec
+
+from fallback.types import Tier
+from monitor.spec import FeatureKind, ModelSpec, Task
+
+SCHEMA: Final = 1  # version of the event format
+TYPES: Final = ("prediction", "outcome", "resources")
+SERVED_BY: Final = tuple(tier.value for tier in Tier)
+LARGEST_INTEGER: Final = 1 << 53  # beyond it a float cannot hold every integer
+RESERVED: Final = ("prediction", "score")  # names under which answers are compared; no feature may have them
+
+Scalar = str | int | float | bool | None
+Whole = Annotated[int, msgspec.Meta(ge=-LARGEST_INTEGER, le=LARGEST_INTEGER)]
+
+
+@dataclass(frozen=True, slots=True)
+class ModelSchema:
+    """Rules for the events of one model.
+
+    Attributes:
+        numeric: Predictions and actual values must be numbers, as in a regression.
+        ignored: Features whose values are not checked; any JSON is accepted there.
+    """
+
+    numeric: bool
+    ignored: frozenset[str]
+
+    def checks(self, feature: str) -> bool:
+        """Return whether the value of a feature must be a scalar within bounds."""
+        return feature not in self.ignored
+
+
+def schema_of(model: ModelSpec) -> ModelSchema:
+    """Derive the schema of a model's events from its configuration."""
+    return ModelSchema(model.task is Task.REGRESSION, ignored_names(model.feature_kinds))
+
+
+def ignored_names(kinds: Mapping[str, FeatureKind]) -> frozenset[str]:
+    """Return the features that are never checked nor compared: those configured so, and reserved names."""
+    return frozenset(name for name, kind in kinds.items() if kind is FeatureKind.IGNORE) | frozenset(RESERVED)
