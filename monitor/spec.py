@@ -83,10 +83,13 @@ class DriftSpec:
 
 @dataclass(frozen=True, slots=True)
 class OutcomesSpec:
-    """Patience with outcomes, and what is made of them. `pane` is 0 where windows are counted."""
+    """How long predictions and outcomes wait for each other, and what is made of them.
 
-    within: int
-    early: int
+    `pane` is 0 where windows are counted.
+    """
+
+    prediction_ttl: int
+    outcome_ttl: int
     min_coverage: float
     pane: int
     baseline_n: int

@@ -41,10 +41,12 @@ def window_of_check(spec: WindowSpec, outcomes: OutcomesSpec, window: Window) ->
     """The window of a check in outcome panes: its quality will become known later."""
     if spec.counted:
         last = window.first_pane + len(window) - 1
-        return OutcomeWindow(window.first_pane, last, window.start, window.end, -1, window.end + outcomes.within)
+        return OutcomeWindow(
+            window.first_pane, last, window.start, window.end, -1, window.end + outcomes.prediction_ttl
+        )
     first, last = window.start // outcomes.pane, (window.end - 1) // outcomes.pane
     end = (last + 1) * outcomes.pane
-    return OutcomeWindow(first, last, first * outcomes.pane, end, end, end + outcomes.within)
+    return OutcomeWindow(first, last, first * outcomes.pane, end, end, end + outcomes.prediction_ttl)
 
 
 class OutcomeWindows:

@@ -182,8 +182,8 @@ def _drift(section: DriftSection, window: WindowSpec) -> DriftSpec:
 
 def _outcomes(model: str, section: OutcomesSection, window: WindowSpec) -> OutcomesSpec:
     return OutcomesSpec(
-        within=section.within,
-        early=section.early,
+        prediction_ttl=section.within,
+        outcome_ttl=section.early,
         min_coverage=section.min_coverage,
         pane=0 if window.counted else _outcome_pane(model, section, window),
         baseline_n=section.baseline_n,
@@ -274,7 +274,7 @@ def memory_need(config: Configuration, per_second: float, features: int = 20) ->
     windows = 0
     for model in spec.models:
         if model.outcomes is not None:
-            waiting += per_second * model.outcomes.within / 1000
+            waiting += per_second * model.outcomes.prediction_ttl / 1000
         cells = features * (2 * model.reference.points + 1)
         panes = (
             model.window.events // model.window.every

@@ -1,5 +1,8 @@
-"""Predictions meet their outcomes.
+"""Join predictions with their outcomes.
 
-`ids` hashes what identifies an event, `index` finds it, `table` holds what waits and joins a batch at a
-time, `log` is the durable form: one columnar segment a commit.
+From the bottom up: `ids` hashes what identifies an event, `index` finds its key, `slots` has the columns of
+what waits, `closed` remembers what is done, `entries` ties the three together. `sampling` and `expiry` bound
+them. `answers` and `outcomes` process the rows of a round, `table` the rounds of a batch. `blobs` encodes
+what is stored, `log` decides what a commit stores. `rows`, `results` and `request_state` are the values that
+go in and come out.
 """

@@ -1,4 +1,4 @@
-"""What identifies an event, as 128 bits.
+"""Hash what identifies an event to 128 bits.
 
 Pure. The seed belongs to the store and is drawn once, so that nobody who does not know it can choose ids
 that crowd one region of the index.
@@ -12,16 +12,26 @@ import numpy as np
 import xxhash
 from numpy.typing import NDArray
 
-U64 = NDArray[np.uint64]
+from monitor.join.arrays import Keys
+
+_GOLDEN = np.uint64(0x9E3779B97F4A7C15)  # 2**64 divided by the golden ratio: multiples differ in their upper bits
 
 
 def model_seed(seed: int, model: str) -> int:
-    """The store's seed made the model's own: requests of two models may share an id."""
+    """Derive a model's hash seed from the store's, because requests of two models may share an id."""
     return xxhash.xxh3_64_intdigest(model.encode(), seed)
 
 
-def hash_ids(request_ids: Sequence[str], seeds: Iterable[int]) -> tuple[U64, U64]:
-    """(low, high) halves of the hash of each id under the seed of its model; a low half is never 0."""
+def hash_ids(request_ids: Sequence[str], seeds: Iterable[int]) -> tuple[Keys, Keys]:
+    """Hash each id under the seed of its model.
+
+    Args:
+        request_ids: The ids.
+        seeds: A seed (`model_seed`) for each id.
+
+    Returns:
+        The low and the high halves of the hashes, two uint64 arrays; a low half is never 0.
+    """
     digests = b"".join(map(xxhash.xxh3_128_digest, map(str.encode, request_ids), seeds))
     halves = np.frombuffer(digests, np.uint64).reshape(-1, 2)
     low = halves[:, 0].copy()
@@ -29,8 +39,16 @@ def hash_ids(request_ids: Sequence[str], seeds: Iterable[int]) -> tuple[U64, U64
     return low, halves[:, 1].copy()
 
 
-def shadow_keys(low: U64, variants: NDArray[np.integer]) -> U64:
-    """Key of an answer that was not served: the request's own, told apart by the variant that gave it."""
-    lanes = low ^ (variants.astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15) | np.uint64(1))
-    lanes[lanes == 0] = 1
-    return lanes
+def shadow_keys(low: Keys, variants: NDArray[np.integer]) -> Keys:
+    """Derive the keys of answers that were not served from their requests' keys and their variants.
+
+    Args:
+        low: Key of each answer's request.
+        variants: Variant code of each answer.
+
+    Returns:
+        A key for each answer, never 0. The same call on these keys gives the requests' keys again.
+    """
+    keys = low ^ (variants.astype(np.uint64) * _GOLDEN | np.uint64(1))
+    keys[keys == 0] = 1
+    return keys

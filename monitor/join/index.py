@@ -3,89 +3,92 @@
 Open addressing in numpy: no Python object per key. Ties inside a batch are resolved by writing backwards
 and reading back: of several writers to a cell the last one stays, so the first of the batch wins. Pure.
 
-A cell's value is a slot (0 or more), VACANT, or the memory of a closed key: which generation it was closed
-in and a word of 17 bits about it.
+A cell's value is a slot (0 or more), EMPTY, or the memory of a closed key: the generation in which it was
+closed and a tag of 17 bits.
 """
 
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 
-from monitor.join.ids import U64
+from monitor.join.arrays import CellIndices, CellValues, ClosedTags, Keys, Positions
 
 EMPTY = -1  # the key is there, but nothing is known of it: its next event takes the cell over
 REGION = 1 << 12  # probing stays inside a region, so a region can be rebuilt alone
 GENERATIONS = (1 << 14) - 1  # closed keys are forgotten a generation at a time; the numbers go round
-NOTE_BITS = 17
+TAG_BITS = 17
 _CLAIM = -(1 << 31)  # marks of the running batch, below every closed value
 _SIZED_FOR = 0.6  # load at the number of keys that the index was made for
 _MOST_LOADED = 0.7  # beyond it the index is rebuilt without what is forgotten, larger if that is not enough
 MOST_AT_ONCE = 1 << 16  # keys in a batch: claims must stay apart from closed values
-
-I32 = NDArray[np.int32]
-I64 = NDArray[np.int64]
-Bools = NDArray[np.bool_]
 
 
 class IndexFull(RuntimeError):
     """A region has no free cell left: more keys than the configured bounds allow."""
 
 
-def closed_value(generation: int, note: I64) -> I32:
-    """What a cell says of a key closed in `generation` with a note of 17 bits."""
-    return (-2 - ((generation << NOTE_BITS) | note)).astype(np.int32)
+def closed_value(generation: int, tags: ClosedTags) -> CellValues:
+    """Encode what a cell holds of a key that is closed.
+
+    Args:
+        generation: Generation in which the keys were closed, below GENERATIONS.
+        tags: Tag of each key, below 2**TAG_BITS.
+
+    Returns:
+        Cell values, below EMPTY.
+    """
+    return (-2 - ((generation << TAG_BITS) | tags)).astype(np.int32)
 
 
-def closed_tag_of(values: I32) -> I64:
-    """The note of closed values."""
-    return (-2 - values.astype(np.int64)) & ((1 << NOTE_BITS) - 1)
+def closed_tag_of(values: CellValues) -> ClosedTags:
+    """Decode the tags of closed keys from cell values below EMPTY."""
+    return (-2 - values.astype(np.int64)) & ((1 << TAG_BITS) - 1)
 
 
-def generation_of(values: I32) -> I64:
-    """The generation of closed values."""
-    return (-2 - values.astype(np.int64)) >> NOTE_BITS
+def generation_of(values: CellValues) -> Positions:
+    """Decode the generations of closed keys from cell values below EMPTY."""
+    return (-2 - values.astype(np.int64)) >> TAG_BITS
 
 
 class KeyIndex:
-    """Keys are distinct, never 0, and as random as a hash."""
+    """Find the cell of a key, and what it says; keys are distinct, never 0, and as random as a hash."""
 
     def __init__(self, keys: int) -> None:
-        """Room for `keys` keys: growing later would pause for as long as everything is moved."""
+        """Make room for `keys` keys: growing later would pause for as long as everything is moved."""
         size = REGION
         while size * _SIZED_FOR < keys:
             size *= 2
-        self._key = np.zeros(size, np.uint64)
-        self.value = np.zeros(size, np.int32)
+        self._key: Keys = np.zeros(size, np.uint64)
+        self.value: CellValues = np.zeros(size, np.int32)
         self._mask = np.uint64(size - 1)
         self._used = 0
         self._alive = np.zeros(GENERATIONS, np.bool_)  # generations of closed keys that still count
         self._swept = 0
 
     def __len__(self) -> int:
-        """Cells in use, forgotten ones that were not swept yet included."""
+        """Count the cells in use, forgotten ones that were not swept yet included."""
         return self._used
 
     @property
     def nbytes(self) -> int:
-        """Memory of the index."""
+        """Tell the memory of the index in bytes."""
         return self._key.nbytes + self.value.nbytes
 
-    def begin(self, generation: int) -> None:
-        """Keys may be closed in this generation from now on."""
+    def add_generation(self, generation: int) -> None:
+        """Let keys be closed in a generation from now on."""
         self._alive[generation] = True
 
-    def forget(self, generation: int) -> None:
-        """Keys closed in this generation are unknown again."""
+    def forget_generation(self, generation: int) -> None:
+        """Make the keys that were closed in a generation unknown again."""
         self._alive[generation] = False
 
     def reserve(self, room: int) -> None:
-        """Make room for so many new keys. Moves cells: what `find` and `find_or_add` told is void after it."""
+        """Make room for `room` new keys. Moves cells: what `find` and `find_or_add` returned is void after it."""
         if self._used + room > len(self._key) * _MOST_LOADED:
             self._rebuild(room)
 
-    def find(self, keys: U64) -> I64:
-        """Cell of each key, -1 where it is not there."""
+    def find(self, keys: Keys) -> CellIndices:
+        """Find the cell of each key, -1 where the key is not there."""
         out = np.full(len(keys), -1, np.int64)
         active, wanted = np.arange(len(keys)), keys
         cell = (keys & self._mask).view(np.int64)
@@ -99,18 +102,28 @@ class KeyIndex:
             active, wanted, cell = active[on], wanted[on], _next(cell[on])
         return out
 
-    def look_up(self, keys: U64) -> I32:
-        """Value of each key: a slot, how it was closed, or VACANT where it is unknown or forgotten."""
-        cell = self.find(keys)
-        value = np.where(cell >= 0, self.value[np.maximum(cell, 0)], EMPTY)
+    def look_up(self, keys: Keys) -> CellValues:
+        """Read the value of each key; EMPTY where it is not there or forgotten."""
+        value = self.value_at(self.find(keys))
         closed = np.flatnonzero(value < EMPTY)
         value[closed[~self._alive[generation_of(value[closed])]]] = EMPTY
         return value
 
-    def find_or_add(self, keys: U64) -> I64:
-        """Cell of each key; a key that was not there, or is forgotten, gets a cell that says VACANT.
+    def value_at(self, cells: CellIndices) -> CellValues:
+        """Read the values of cells that `find` returned; EMPTY for -1."""
+        return np.where(cells >= 0, self.value[np.maximum(cells, 0)], np.int32(EMPTY))
 
-        At most MOST_AT_ONCE keys, for which `reserve` made room. Raises `IndexFull`.
+    def find_or_add(self, keys: Keys) -> CellIndices:
+        """Find the cell of each key; one that was not there, or is forgotten, gets a cell that holds EMPTY.
+
+        Args:
+            keys: At most MOST_AT_ONCE, for which `reserve` made room; they may repeat.
+
+        Returns:
+            A cell for each key, the same for the same key.
+
+        Raises:
+            IndexFull: A region has no free cell.
         """
         out = np.empty(len(keys), np.int64)
         active, wanted = np.arange(len(keys)), keys
@@ -129,8 +142,8 @@ class KeyIndex:
             active, wanted, cell = active[on], wanted[on], _next(cell[on])
         raise IndexFull(f"a region of the index is full at {self._used} of {len(self._key)} cells")
 
-    def _claim(self, active: I64, wanted: U64, cell: I64, free: I64) -> U64:
-        """Put keys into free cells, the first of the batch first. -> what those cells hold then."""
+    def _claim(self, active: Positions, wanted: Keys, cell: CellIndices, free: Positions) -> Keys:
+        """Put keys into free cells, the first of the batch first; return the keys that those cells hold then."""
         backwards, at = free[::-1], cell[free]
         self._key[cell[backwards]] = wanted[backwards]
         self.value[cell[backwards]] = active[backwards] + _CLAIM
@@ -139,14 +152,14 @@ class KeyIndex:
         self.value[at] = EMPTY
         return self._key[at]
 
-    def _release_forgotten(self, cells: I64) -> None:
+    def _release_forgotten(self, cells: CellIndices) -> None:
         values = self.value[cells]
         closed = np.flatnonzero(values < EMPTY)
         dead = closed[~self._alive[generation_of(values[closed])]]
         self.value[cells[dead]] = EMPTY
 
     def sweep(self, share: int = 64) -> None:
-        """Rebuild the next 1/share of the regions without keys of which nothing is known any more."""
+        """Rebuild the next `1 / share` of the regions without the keys that are forgotten."""
         length = max(len(self._key) // share // REGION, 1) * REGION
         start = self._swept
         self._swept = (start + length) % len(self._key)
@@ -160,8 +173,8 @@ class KeyIndex:
         key[:] = 0
         self._place(keys, values)
 
-    def _place(self, keys: U64, values: I32) -> None:
-        """Put distinct keys that are not there."""
+    def _place(self, keys: Keys, values: CellValues) -> None:
+        """Insert distinct keys that are not there."""
         cell = (keys & self._mask).view(np.int64)
         while len(keys):
             free = np.flatnonzero(self._key[cell] == 0)
@@ -188,5 +201,5 @@ class KeyIndex:
         self._used = len(keys)
 
 
-def _next(cell: I64) -> I64:
+def _next(cell: CellIndices) -> CellIndices:
     return (cell & ~(REGION - 1)) | ((cell + 1) & (REGION - 1))

@@ -1,9 +1,9 @@
-"""The durable form of the join: log-structured columns.
+"""Decide what each commit stores of the join: log-structured columns.
 
 Each commit appends one segment, the entries that opened or changed since the last one, and one row of the
 keys that closed. Nothing is updated in place. Segments in which little is still open are rewritten from
 memory; before the record of closed keys is dropped, which of the rows are still open is written down as
-bits. Pure: it makes rows and reads rows, `store` moves them.
+bits. Pure: it makes rows and reads rows, `store` moves them, `blobs` has their format.
 
 Recovery takes, of every key, the last row that is not known to be closed. An id is never both open and in a
 retained record of closed keys.
@@ -11,38 +11,36 @@ retained record of closed keys.
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-import crc32c
 import numpy as np
-import zstandard
 from numpy.typing import NDArray
 
-from monitor.errors import SchemaTooNew, StoreError
-from monitor.join.index import I64
+from monitor.join.arrays import Columns, RowIndices, SlotIndices
+from monitor.join.blobs import (
+    decode_alive,
+    decode_closed,
+    decode_segment,
+    encode_alive,
+    encode_closed,
+    encode_segment,
+)
+from monitor.join.closed import EMPTIED, Closings, StoredClosings
 from monitor.join.slots import FREE, SAVED
-from monitor.join.table import EMPTIED, Closed, JoinTable
+from monitor.join.table import JoinTable
 
-_MAGIC, _SCHEMA = b"DJ", 1
-_HEAD = struct.Struct("<2sBBIIqI")  # magic, schema, flags, rows, raw size, time base, checksum of the rest
-_LONG_TIMES = 1
-_RANDOM = ("lo", "hi")  # hashes do not compress
 _FEW_LIVE = 4096  # a segment with fewer open rows is a candidate for rewriting
 _LOW_SHARE = 0.25
 _CANDIDATES = 16
 _REWRITE_AT_MOST = 1 << 16
 _CLOSED_ROWS = 64  # rows of one generation beyond which they are put together
 
-_compress = zstandard.ZstdCompressor(level=1).compress
-_decompress = zstandard.ZstdDecompressor().decompress
-
 
 @dataclass(frozen=True, slots=True)
 class SegmentRow:
-    """Entries that were open at commit `id`."""
+    """Entries that were open at commit `id`; times in ms, `body` made by `encode_segment`."""
 
     id: int
     rows: int
@@ -53,7 +51,7 @@ class SegmentRow:
 
 @dataclass(frozen=True, slots=True)
 class AliveRow:
-    """Which rows of segment `id` were open at commit `as_of`, a bit each (`encode_alive`)."""
+    """Which rows of segment `id` were open at commit `as_of`; `bits` made by `encode_alive`."""
 
     id: int
     as_of: int
@@ -62,7 +60,7 @@ class AliveRow:
 
 @dataclass(frozen=True, slots=True)
 class ClosedRow:
-    """Keys closed by commit `seq`, all of one generation, which began at stream time `clock`."""
+    """Keys closed by commit `seq`, all of one generation, which began at stream time `clock` (ms)."""
 
     seq: int
     generation: int
@@ -72,43 +70,62 @@ class ClosedRow:
 
 @dataclass(frozen=True, slots=True)
 class JoinCommit:
-    """What one commit writes and deletes."""
+    """What one commit writes and deletes. A value: it can be written again if that fails.
+
+    Attributes:
+        segment: To write, if anything is open that was not.
+        closed: To write, after `drop_closed`.
+        alive: To write.
+        drop_segments: Segments to delete, with their `AliveRow`.
+        drop_closed: `seq` of rows of closed keys to delete.
+        forget: Generations to forget in memory, once this is committed.
+        release: Slots to release then.
+    """
 
     segment: SegmentRow | None
-    closed: tuple[ClosedRow, ...]  # written after `drop_closed`
+    closed: tuple[ClosedRow, ...]
     alive: tuple[AliveRow, ...]
     drop_segments: tuple[int, ...]
     drop_closed: tuple[int, ...]
-    forget: tuple[int, ...]  # generations to forget in memory, once this is committed
-    release: I64  # slots to release then
+    forget: tuple[int, ...]
+    release: SlotIndices
 
 
 class JoinLog:
-    """Keeps book of what of a `JoinTable` is in the database. One worker owns it."""
+    """Keep book of what of a `JoinTable` is in the database. One worker owns it."""
 
     def __init__(self, table: JoinTable) -> None:
-        self._table = table
+        self._entries = table.entries
         self._rows: dict[int, int] = {}  # segment → rows in it
         self._live: dict[int, int] = {}  # segment → rows that are the latest of an open key
         self._closed: list[tuple[int, int]] = []  # (seq, generation) of the retained rows
-        self._latest: list[Closed] = []  # the keys of those of the latest generation
-        self._latest_began = 0
+        self._latest: list[Closings] = []  # the keys of those of the latest generation
+        self._latest_start = 0
 
     @property
     def segments(self) -> int:
-        """Segments in the database."""
+        """Count the segments in the database."""
         return len(self._rows)
 
-    def delta(self, seq: int, clock: int, *, rewrite: bool = False) -> JoinCommit:
-        """What commit `seq` has to write. `rewrite`: all segments, so that nothing stale is left behind."""
-        table = self._table
-        generation, began = table.generation, table.generation_began
-        opened, closed = table.take_changes()
-        column = table.slots.column
-        gone = table.slots.retired()
-        self._retire(column["segment_id"][gone])
+    def prepare_commit(self, seq: int, watermark: int, *, rewrite: bool = False) -> JoinCommit:
+        """Take the changes since the last commit as rows to write. Only here are they taken.
+
+        Args:
+            seq: Number of the commit, increasing.
+            watermark: Stream time, ms.
+            rewrite: Rewrite all segments, so that nothing stale is left behind.
+
+        Returns:
+            What to write; `on_committed` must follow once it is written.
+        """
+        entries = self._entries
+        generation, start = entries.closed.generation, entries.closed.generation_start
+        opened, closings = entries.drain_changed(), entries.closed.drain_changes()
+        column = entries.slots.column
+        retired = entries.slots.retired()
+        self._retire(column["segment_id"][retired])
         self._retire(column["segment_id"][opened])
-        column["segment_id"][gone] = -1
+        column["segment_id"][retired] = -1
         column["segment_id"][opened] = -1
         merged = list(self._rows) if rewrite else self._to_merge()
         if merged:
@@ -118,24 +135,25 @@ class JoinLog:
         for s in dead:
             del self._rows[s], self._live[s]
         segment = self._new_segment(seq, opened)
-        forget = table.generations_to_drop(clock)
+        forget = entries.closed.generations_to_drop(watermark)
         alive = self._fold(seq) if forget else ()
-        closed_rows, drop_closed = self._close(seq, generation, began, closed, forget)
-        return JoinCommit(segment, closed_rows, alive, tuple(dead), drop_closed, tuple(forget), gone)
+        closed_rows, drop_closed = self._close(seq, generation, start, closings, forget)
+        return JoinCommit(segment, closed_rows, alive, tuple(dead), drop_closed, tuple(forget), retired)
 
-    def committed(self, delta: JoinCommit) -> None:
-        """The delta is in the database: what it gave up may be used again."""
-        self._table.slots.release(delta.release)
-        self._table.forget(list(delta.forget))
-        self._table.index.sweep()
+    def on_committed(self, commit: JoinCommit) -> None:
+        """Let go in memory of what a commit, which is in the database now, has ended."""
+        self._entries.slots.release(commit.release)
+        self._entries.closed.forget(commit.forget)
+        self._entries.index.sweep()
 
-    def _retire(self, segment_ids: I64) -> None:
+    def _retire(self, segment_ids: NDArray[np.int64]) -> None:
+        """Count rows of these segments (-1: none) as not live any more."""
         ids, counts = np.unique(segment_ids[segment_ids >= 0], return_counts=True)
         for s, count in zip(ids.tolist(), counts.tolist(), strict=True):
             self._live[s] -= count
 
     def _to_merge(self) -> list[int]:
-        """At most one rewrite a commit, of the oldest segments with little left."""
+        """Choose the oldest segments with little left, to be rewritten as one."""
         candidates = [
             s for s, live in self._live.items() if live and (live < _FEW_LIVE or live < _LOW_SHARE * self._rows[s])
         ]
@@ -151,10 +169,10 @@ class JoinLog:
             total += self._live[s]
         return chosen
 
-    def _new_segment(self, seq: int, opened: I64) -> SegmentRow | None:
+    def _new_segment(self, seq: int, opened: SlotIndices) -> SegmentRow | None:
         if not len(opened):
             return None
-        column = self._table.slots.column
+        column = self._entries.slots.column
         column["segment_id"][opened] = seq
         column["row"][opened] = np.arange(len(opened))
         self._rows[seq] = self._live[seq] = len(opened)
@@ -163,8 +181,8 @@ class JoinLog:
         return SegmentRow(seq, len(opened), int(times.min()), int(times.max()), body)
 
     def _fold(self, seq: int) -> tuple[AliveRow, ...]:
-        """Which rows are open, from memory: the record of closed keys is about to lose entries."""
-        column = self._table.slots.column
+        """Write down which rows are open, from memory: the record of closed keys is about to lose entries."""
+        column = self._entries.slots.column
         held = np.flatnonzero((column["state"] != FREE) & (column["segment_id"] >= 0))
         ids = np.array(sorted(self._rows), np.int64)
         ends = np.cumsum([self._rows[s] for s in ids.tolist()])
@@ -176,12 +194,12 @@ class JoinLog:
         )
 
     def _close(
-        self, seq: int, generation: int, began: int, closed: Closed, forget: list[int]
+        self, seq: int, generation: int, start: int, closings: Closings, forget: list[int]
     ) -> tuple[tuple[ClosedRow, ...], tuple[int, ...]]:
-        """Rows to write and rows to drop, so that a generation is a few rows while it grows and one after."""
+        """Make rows to write and list rows to drop: a growing generation is a few rows, a full one is one."""
         dropped = [s for s, g in self._closed if g in forget]
         self._closed = [row for row in self._closed if row[1] not in forget]
-        if not len(closed.lo) or generation in forget:
+        if not len(closings.keys) or generation in forget:
             return (), tuple(dropped)
         written = []
         latest = self._closed[-1][1] if self._closed else generation
@@ -189,183 +207,99 @@ class JoinLog:
         if latest != generation:
             if len(mine) > 1:
                 whole = self._put_together(self._latest)
-                written.append(ClosedRow(mine[-1], latest, self._latest_began, encode_closed(whole)))
+                written.append(ClosedRow(mine[-1], latest, self._latest_start, encode_closed(whole)))
                 self._closed = [row for row in self._closed if row[1] != latest] + [(mine[-1], latest)]
                 dropped += mine
             self._latest = []
         elif len(mine) >= _CLOSED_ROWS:
-            closed = self._put_together([*self._latest, closed])
+            closings = self._put_together([*self._latest, closings])
             self._closed = [row for row in self._closed if row[1] != latest]
             self._latest = []
             dropped += mine
         self._closed.append((seq, generation))
-        self._latest.append(closed)
-        self._latest_began = began
-        written.append(ClosedRow(seq, generation, began, encode_closed(closed)))
+        self._latest.append(closings)
+        self._latest_start = start
+        written.append(ClosedRow(seq, generation, start, encode_closed(closings)))
         return tuple(written), tuple(dropped)
 
-    def _put_together(self, parts: list[Closed]) -> Closed:
-        """One record for several. Vacated keys that are open again drop out: their new rows came later."""
-        lo = np.concatenate([part.lo for part in parts])
-        note = np.concatenate([part.note for part in parts])
-        cell = self._table.index.find(lo)
-        open_again = (note == EMPTIED) & (cell >= 0) & (self._table.index.value[np.maximum(cell, 0)] >= 0)
-        return Closed(lo[~open_again], note[~open_again])
+    def _put_together(self, parts: list[Closings]) -> Closings:
+        """Make one record of several. Emptied keys that are open again drop out: their new rows came later."""
+        keys = np.concatenate([part.keys for part in parts])
+        tags = np.concatenate([part.tags for part in parts])
+        index = self._entries.index
+        open_again = (tags == EMPTIED) & (index.value_at(index.find(keys)) >= 0)
+        return Closings(keys[~open_again], tags[~open_again])
 
     def restore(
-        self, segments: Iterable[SegmentRow], alive: Iterable[AliveRow], closed: Iterable[ClosedRow], clock: int
+        self, segments: Iterable[SegmentRow], alive: Iterable[AliveRow], closed: Iterable[ClosedRow], watermark: int
     ) -> None:
-        """Fill an empty table from all rows of the database; `clock` is stream time of the last commit.
+        """Fill an empty table with the entries that were open at the last commit.
+
+        Args:
+            segments: All rows of the database, in any order; likewise `alive` and `closed`.
+            alive: See `segments`.
+            closed: See `segments`.
+            watermark: Stream time of the last commit, ms.
 
         Raises:
-            StoreError: a blob is damaged. Nothing is skipped: what it held cannot be guessed.
-            SchemaTooNew: a blob is of a newer release.
+            StoreError: A blob is damaged. Nothing is skipped: what it held cannot be guessed.
+            SchemaTooNew: A blob is of a newer release.
         """
         closed_rows = sorted(closed, key=lambda row: row.seq)
         keys = [(row, decode_closed(row.body)) for row in closed_rows]
         self._closed = [(row.seq, row.generation) for row in closed_rows]
         self._latest = [k for row, k in keys if row.generation == closed_rows[-1].generation]
-        self._latest_began = closed_rows[-1].clock if closed_rows else 0
-        bits = {a.id: a.bits for a in sorted(alive, key=lambda a: a.as_of)}
+        self._latest_start = closed_rows[-1].clock if closed_rows else 0
+        columns = self._open_rows(segments, {a.id: a.bits for a in sorted(alive, key=lambda a: a.as_of)})
+        survivors = _survivors(columns, keys)
+        columns = {name: c[survivors] for name, c in columns.items()}
+        ids, counts = np.unique(columns["segment_id"], return_counts=True)
+        self._live.update(zip(ids.tolist(), counts.tolist(), strict=True))
+        done = [StoredClosings(row.generation, row.clock, _without_emptied(k)) for row, k in keys]
+        self._entries.closed.restore(done, watermark)
+        self._entries.restore(columns)
+
+    def _open_rows(self, segments: Iterable[SegmentRow], bits: dict[int, bytes]) -> Columns:
+        """Read the rows of all segments, without those that are not open by the latest `bits` of a segment."""
         parts = []
         for segment in sorted(segments, key=lambda s: s.id):
             columns = decode_segment(segment.body)
             columns["segment_id"] = np.full(segment.rows, segment.id, np.int64)
             columns["row"] = np.arange(segment.rows, dtype=np.int32)
             if segment.id in bits:
-                open_ = decode_alive(bits[segment.id])
-                columns = {name: c[open_] for name, c in columns.items()}
+                is_open = decode_alive(bits[segment.id])
+                columns = {name: c[is_open] for name, c in columns.items()}
             self._rows[segment.id], self._live[segment.id] = segment.rows, 0
             parts.append(columns)
-        columns = _joined(parts)
-        columns = {name: c[_survivors(columns, keys)] for name, c in columns.items()}
-        ids, counts = np.unique(columns["segment_id"], return_counts=True)
-        self._live.update(zip(ids.tolist(), counts.tolist(), strict=True))
-        done = [(row.generation, row.clock, _really_closed(k)) for row, k in keys]
-        self._table.restore(columns, done, clock)
+        return _joined(parts)
 
 
-def _survivors(columns: dict[str, NDArray[Any]], keys: list[tuple[ClosedRow, Closed]]) -> I64:
-    """Rows that are the last of their key and were not closed, or vacated at or after their segment."""
+def _survivors(columns: Columns, keys: list[tuple[ClosedRow, Closings]]) -> RowIndices:
+    """Find the rows that are the last of their key and were neither closed nor emptied since."""
     lo = columns["lo"]
     _, last = np.unique(lo[::-1], return_index=True)
     alive = np.zeros(len(lo), np.bool_)
     alive[len(lo) - 1 - last] = True
     if not keys or not len(lo):
         return np.flatnonzero(alive)
-    closed = np.concatenate([k.lo for _, k in keys])
-    vacated = np.concatenate([k.note for _, k in keys]) == EMPTIED
-    alive &= ~np.isin(lo, closed[~vacated])
-    if vacated.any():
-        seq = np.concatenate([np.full(len(k.lo), row.seq) for row, k in keys])[vacated]
-        # The latest commit that vacated a key: rows are in order of commits, so its last mention.
-        key, mention = np.unique(closed[vacated][::-1], return_index=True)
+    closed = np.concatenate([k.keys for _, k in keys])
+    emptied = np.concatenate([k.tags for _, k in keys]) == EMPTIED
+    alive &= ~np.isin(lo, closed[~emptied])
+    if emptied.any():
+        seq = np.concatenate([np.full(len(k.keys), row.seq) for row, k in keys])[emptied]
+        # The latest commit that emptied a key: rows are in order of commits, so its last mention.
+        key, mention = np.unique(closed[emptied][::-1], return_index=True)
         latest = seq[::-1][mention]
         at = np.minimum(np.searchsorted(key, lo), len(key) - 1)
         alive &= ~((key[at] == lo) & (columns["segment_id"] < latest[at]))
     return np.flatnonzero(alive)
 
 
-def _really_closed(closed: Closed) -> Closed:
-    kept = closed.note != EMPTIED
-    return Closed(closed.lo[kept], closed.note[kept])
+def _without_emptied(closings: Closings) -> Closings:
+    kept = closings.tags != EMPTIED
+    return Closings(closings.keys[kept], closings.tags[kept])
 
 
-def _joined(parts: list[dict[str, NDArray[Any]]]) -> dict[str, NDArray[Any]]:
+def _joined(parts: list[dict[str, NDArray[Any]]]) -> Columns:
     kinds = SAVED | {"segment_id": np.int64, "row": np.int32}
     return {name: np.concatenate([np.zeros(0, kind), *(p[name] for p in parts)]) for name, kind in kinds.items()}
-
-
-# -- blobs -----------------------------------------------------------------------------------------------
-
-
-def encode_segment(columns: dict[str, NDArray[Any]]) -> bytes:
-    """Keys as they are, the other columns byte-shuffled and compressed: about 28 bytes an entry."""
-    count = len(columns["lo"])
-    base = int(columns["time"].min()) if count else 0
-    times = columns["time"] - base
-    long = bool(count) and int(times.max()) >= 1 << 32
-    parts = []
-    for name, kind in SAVED.items():
-        if name in _RANDOM:
-            continue
-        column = columns[name]
-        if name == "time":
-            column = times if long else times.astype(np.uint32)
-        parts.append(_shuffle(np.ascontiguousarray(column.astype(kind if name != "time" else column.dtype))))
-    raw = b"".join(parts)
-    tail = b"".join([*(columns[name].tobytes() for name in _RANDOM), _compress(raw)])
-    flags = _LONG_TIMES if long else 0
-    return _HEAD.pack(_MAGIC, _SCHEMA, flags, count, len(raw), base, crc32c.crc32c(tail)) + tail
-
-
-def decode_segment(body: bytes) -> dict[str, NDArray[Any]]:
-    """The inverse of `encode_segment`. Raises `StoreError` and `SchemaTooNew`."""
-    flags, count, size, base, tail = _opened(body, "join segment")
-    columns: dict[str, NDArray[Any]] = {}
-    for i, name in enumerate(_RANDOM):
-        columns[name] = np.frombuffer(tail, np.uint64, count, 8 * count * i)
-    raw = _decompress(tail[16 * count :], max_output_size=max(size, 1))
-    at = 0
-    for name, kind in SAVED.items():
-        if name in _RANDOM:
-            continue
-        dtype = np.dtype(kind)
-        if name == "time" and not flags & _LONG_TIMES:
-            dtype = np.dtype(np.uint32)
-        length = count * dtype.itemsize
-        columns[name] = _unshuffle(raw[at : at + length], dtype, count)
-        at += length
-    columns["time"] = columns["time"].astype(np.int64) + base
-    return columns
-
-
-def encode_closed(closed: Closed) -> bytes:
-    """12 bytes a key, the notes compressed."""
-    raw = _shuffle(closed.note)
-    tail = closed.lo.tobytes() + _compress(raw)
-    return _HEAD.pack(_MAGIC, _SCHEMA, 0, len(closed.lo), len(raw), 0, crc32c.crc32c(tail)) + tail
-
-
-def decode_closed(body: bytes) -> Closed:
-    """The inverse of `encode_closed`. Raises `StoreError` and `SchemaTooNew`."""
-    _, count, size, _, tail = _opened(body, "record of closed keys")
-    lo = np.frombuffer(tail, np.uint64, count)
-    note = _unshuffle(_decompress(tail[8 * count :], max_output_size=max(size, 1)), np.dtype(np.uint32), count)
-    return Closed(lo, note)
-
-
-def encode_alive(alive: NDArray[np.bool_]) -> bytes:
-    """A bit a row."""
-    tail = np.packbits(alive).tobytes()
-    return _HEAD.pack(_MAGIC, _SCHEMA, 0, len(alive), len(tail), 0, crc32c.crc32c(tail)) + tail
-
-
-def decode_alive(body: bytes) -> NDArray[np.bool_]:
-    """The inverse of `encode_alive`. Raises `StoreError` and `SchemaTooNew`."""
-    _, count, _, _, tail = _opened(body, "record of open rows")
-    return np.unpackbits(np.frombuffer(tail, np.uint8), count=count).astype(np.bool_)
-
-
-def _opened(body: bytes, what: str) -> tuple[int, int, int, int, bytes]:
-    if len(body) < _HEAD.size or body[:2] != _MAGIC:
-        raise StoreError(f"a {what} is damaged; restore the database from a backup", retryable=False)
-    _, schema, flags, count, size, base, checksum = _HEAD.unpack_from(body)
-    if schema > _SCHEMA:
-        raise SchemaTooNew(f"a {what}", schema, _SCHEMA)
-    tail = body[_HEAD.size :]
-    if crc32c.crc32c(tail) != checksum:
-        raise StoreError(f"a {what} is damaged; restore the database from a backup", retryable=False)
-    return flags, count, size, base, tail
-
-
-def _shuffle(column: NDArray[Any]) -> bytes:
-    width = column.dtype.itemsize
-    return column.tobytes() if width == 1 else column.view(np.uint8).reshape(-1, width).T.tobytes()
-
-
-def _unshuffle(raw: bytes, dtype: np.dtype[Any], count: int) -> NDArray[Any]:
-    if dtype.itemsize == 1:
-        return np.frombuffer(raw, dtype, count)
-    planes = np.frombuffer(raw, np.uint8, count * dtype.itemsize).reshape(dtype.itemsize, count)
-    return np.ascontiguousarray(planes.T).view(dtype).ravel()

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from detectors.types import BoolArray, FloatArray, IntArray
 from monitor.events.columns import EventKind, Events
 from monitor.events.features import NO_FEATURES, FeatureRows
-from monitor.join.rows import Columns, Joined
+from monitor.join.results import ComparedAnswers, Joined, JoinedPairs
 from monitor.spec import ModelSpec, Task
 
 UserMetrics = Mapping[str, float | None]
@@ -154,22 +154,19 @@ def predictions_of(model: int, events: Events, taken: BoolArray, joined: Joined)
 
 
 def matched_pairs_of(
-    model: int, events: Events, joined: Joined, column: Columns, owner: IntArray, early: Mapping[int, UserMetrics]
+    model: int, events: Events, pairs: JoinedPairs, owner: IntArray, early: Mapping[int, UserMetrics]
 ) -> MatchedPairs:
     """Select the pairs of a model.
 
     Args:
         model: Index of the model.
         events: The batch.
-        joined: Its join.
-        column: Columns of the answers that wait, by slot.
+        pairs: Of all models.
         owner: Index of the model by variant code.
         early: Metrics that came with outcomes before their predictions, by the low half of the request's hash.
     """
-    pairs = joined.pairs
-    variant = column["variant"][pairs.slot].astype(np.int64)
-    mine = np.flatnonzero(owner[variant] == model)
-    slot, row = pairs.slot[mine], pairs.row[mine]
+    mine = np.flatnonzero(owner[pairs.variant] == model)
+    row = pairs.row[mine]
     metrics: list[UserMetrics | None] = [None] * len(mine)
     if len(mine):
         by_outcome = events.kind[row] == EventKind.OUTCOME
@@ -181,43 +178,30 @@ def matched_pairs_of(
                 metrics[i] = early.get(request)
     return MatchedPairs(
         position=row,
-        variant=variant[mine],
-        pane=column["pane"][slot].astype(np.int64),
-        predicted=column["value"][slot],
-        score=_shortest(column["score"][slot]),
+        variant=pairs.variant[mine],
+        pane=pairs.pane[mine],
+        predicted=pairs.predicted[mine],
+        score=pairs.score[mine],
         actual=pairs.actual[mine],
         time=pairs.outcome_time[mine],
-        delay=(pairs.outcome_time[mine] - column["time"][slot]) / 1000,
+        delay=(pairs.outcome_time[mine] - pairs.time[mine]) / 1000,
         metrics=metrics,
     )
 
 
-def shadow_comparisons_of(
-    model: int, spec: ModelSpec, joined: Joined, column: Columns, owner: IntArray
-) -> ShadowComparisons:
+def shadow_comparisons_of(model: int, spec: ModelSpec, compared: ComparedAnswers, owner: IntArray) -> ShadowComparisons:
     """Select the comparisons of a model; numbers agree within the configured tolerance, labels where they are equal."""
-    a = joined.agreements
-    variant = column["variant"][a.other_slot].astype(np.int64)
-    served, other = column["value"][a.served_slot], column["value"][a.other_slot]
-    mine = np.flatnonzero((owner[variant] == model) & ~np.isnan(served) & ~np.isnan(other))
+    served, other = compared.served_value, compared.other_value
+    mine = np.flatnonzero((owner[compared.variant] == model) & ~np.isnan(served) & ~np.isnan(other))
     served, other = served[mine], other[mine]
     if spec.task is Task.REGRESSION:
         agreed = np.abs(other - served) <= spec.agreement_tolerance * np.abs(served)
     else:
         agreed = served == other
-    pane = column["pane"][a.other_slot[mine]].astype(np.int64)
-    return ShadowComparisons(a.row[mine], variant[mine], pane, agreed)
+    return ShadowComparisons(compared.row[mine], compared.variant[mine], compared.pane[mine], agreed)
 
 
 def resource_samples_of(model: int, events: Events, late: BoolArray) -> ResourceSamples:
     """Select the reported resources of a model that are not late."""
     mine = np.flatnonzero((events.kind == EventKind.RESOURCES) & (events.model == model) & ~late)
     return ResourceSamples(mine, events.variant[mine].astype(np.int64), events.time[mine], events.resources[mine])
-
-
-def _shortest(score: NDArray[np.float32]) -> FloatArray:
-    """Widen scores that waited as 32-bit floats: 0.7 is 0.7 again, and not 0.69999999, in another calibration bin."""
-    exact = score.astype(np.float64)
-    rounded = np.round(exact, 7)
-    result: FloatArray = np.where(rounded.astype(np.float32) == score, rounded, exact)
-    return result

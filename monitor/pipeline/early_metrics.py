@@ -12,12 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from monitor.events.columns import Events
-from monitor.join.ids import U64
-from monitor.join.rows import Joined, JoinVerdict
+from monitor.join.arrays import Keys
+from monitor.join.results import Joined, JoinVerdict
 from monitor.pipeline.columns import UserMetrics
 
 _MOST: Final = 10_000  # outcomes with metrics that wait for their prediction
-StillWaits = Callable[[U64], NDArray[np.bool_]]
+StillWaits = Callable[[Keys], NDArray[np.bool_]]
 
 
 class EarlyMetrics:
@@ -37,7 +37,7 @@ class EarlyMetrics:
             elif self.by_request:
                 self.by_request.pop(int(events.lo[i]), None)
 
-    def forget(self, requests: U64) -> None:
+    def forget(self, requests: Keys) -> None:
         """Drop those of these requests that do not wait any more, and those beyond the bound, the earliest first."""
         if not self.by_request:
             return

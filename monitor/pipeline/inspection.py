@@ -1,7 +1,4 @@
-"""What became of one request: for `driftd inspect`.
-
-Pure. Everything that is known of a request is under keys made of its id, so nothing is searched.
-"""
+"""What became of one request: for `driftd inspect`. Pure."""
 
 from __future__ import annotations
 
@@ -9,92 +6,66 @@ from typing import Any, Final
 
 import numpy as np
 
-from monitor.join.ids import hash_ids, model_seed, shadow_keys
-from monitor.join.index import EMPTY, closed_tag_of
-from monitor.join.slots import ANSWER, OUTCOME
-from monitor.join.table import NO_OUTCOME
+from monitor.join.arrays import VariantCode
+from monitor.join.ids import hash_ids, model_seed
+from monitor.join.request_state import RequestPhase, WaitingEvent
 from monitor.pipeline.model import ModelMonitor
 from monitor.pipeline.pipeline import Pipeline
 from monitor.times import format_time
 
 _MEANING: Final = {
-    "unknown": "never read, read too long ago to be remembered, or not among those that are sampled",
-    "waiting": "answered, and waiting for its outcome",
-    "early": "its outcome came first and waits for the answer",
-    "beside": "only answers that were not served are known",
-    "joined": "answered, and met its outcome",
-    "late": "answered; its outcome came too late",
-    "closed": "answered; no outcome came in time, or none can score it",
+    RequestPhase.UNKNOWN: "never read, read too long ago to be remembered, or not among those that are sampled",
+    RequestPhase.WAITING: "answered, and waiting for its outcome",
+    RequestPhase.EARLY: "its outcome came first and waits for the answer",
+    RequestPhase.BESIDE: "only answers that were not served are known",
+    RequestPhase.JOINED: "answered, and met its outcome",
+    RequestPhase.LATE: "answered; its outcome came too late",
+    RequestPhase.CLOSED: "answered; no outcome came in time, or none can score it",
 }
 
 
 def look_up(pipeline: Pipeline, model: ModelMonitor, seed: int, request_id: str) -> dict[str, Any]:
-    """The state of a request of a model, as of the commit that the pipeline was restored from."""
+    """Describe a request of a model, as of the commit that the pipeline was restored from.
+
+    Args:
+        pipeline: A restored pipeline.
+        model: The model, one of the pipeline's.
+        seed: Hash seed of the store.
+        request_id: Id of the request.
+
+    Returns:
+        The document that `driftd inspect` shows.
+    """
     low, high = hash_ids([request_id], [model_seed(seed, model.spec.name)])
-    value = int(pipeline.join.table.index.look_up(low)[0])
-    answers = []
-    outcome = None
-    column = pipeline.join.table.slots.column
-    if value >= 0 and int(column["hi"][value]) == int(high[0]):
-        bits = int(column["state"][value])
-        state = "waiting" if bits & ANSWER else "early" if bits & OUTCOME else "beside"
-        if bits & ANSWER:
-            answers.append(_answer(pipeline, model, value, served=True))
-        elif bits & OUTCOME:
-            outcome = {"actual": model.shown(float(column["value"][value])), "time": _time(column["time"][value])}
-    elif value >= 0 or value == EMPTY:
-        state = "unknown"
-    else:
-        state = _ended(value)
-    answers += _beside(pipeline, model, low)
+    index = next(i for i, m in enumerate(pipeline.models) if m is model)
+    variants = np.flatnonzero(pipeline.variants.model_of() == index).tolist()
+    known = pipeline.join.table.look_up(low, high, map(VariantCode, variants))
+    answers = [_answer(pipeline, model, known.answer, served=True)] if known.answer else []
+    for shadow in known.shadows:
+        if shadow.waiting:
+            answers.append(_answer(pipeline, model, shadow.waiting, served=False))
+        else:
+            version = pipeline.variants.table[shadow.variant].version
+            answers.append({"version": version, "served": False, "state": shadow.phase.value})
+    waiting = known.outcome
     return {
         "model": model.spec.name,
         "request_id": request_id,
-        "state": state,
-        "meaning": _MEANING[state],
+        "state": known.phase.value,
+        "meaning": _MEANING[known.phase],
         "answers": answers,
-        "outcome": outcome,
-        "stream_time": _time(pipeline.watermark.now) if pipeline.watermark.now >= 0 else None,
+        "outcome": waiting and {"actual": model.shown(waiting.value), "time": format_time(waiting.time)},
+        "stream_time": format_time(pipeline.watermark.now) if pipeline.watermark.now >= 0 else None,
     }
 
 
-def _beside(pipeline: Pipeline, model: ModelMonitor, low: np.ndarray[Any, Any]) -> list[dict[str, Any]]:
-    """Answers that were not served: shadows, and attempts that failed."""
-    owner = pipeline.variants.model_of()
-    index = next(i for i, m in enumerate(pipeline.models) if m is model)
-    found = []
-    for variant in np.flatnonzero(owner == index).tolist():
-        key = shadow_keys(low, np.array([variant]))
-        value = int(pipeline.join.table.index.look_up(key)[0])
-        if value >= 0:
-            found.append(_answer(pipeline, model, value, served=False))
-        elif value != EMPTY:
-            version = pipeline.variants.table[variant].version
-            found.append({"version": version, "served": False, "state": _ended(value)})
-    return found
-
-
-def _ended(value: int) -> str:
-    """How what is closed in the index has ended."""
-    note = int(closed_tag_of(np.array([value], np.int32))[0])
-    if note > NO_OUTCOME:
-        return "late"
-    return "closed" if note == NO_OUTCOME else "joined"
-
-
-def _answer(pipeline: Pipeline, model: ModelMonitor, slot: int, *, served: bool) -> dict[str, Any]:
-    column = pipeline.join.table.slots.column
-    at = int(column["time"][slot])
+def _answer(pipeline: Pipeline, model: ModelMonitor, answer: WaitingEvent, *, served: bool) -> dict[str, Any]:
     outcomes = model.spec.outcomes
     return {
-        "version": pipeline.variants.table[int(column["variant"][slot])].version,
+        "version": pipeline.variants.table[answer.variant].version,
         "served": served,
-        "state": "waiting",
-        "time": _time(at),
-        "prediction": model.shown(float(column["value"][slot])),
-        "expires_at": None if outcomes is None else _time(at + outcomes.within),
+        "state": RequestPhase.WAITING.value,
+        "time": format_time(answer.time),
+        "prediction": model.shown(answer.value),
+        "expires_at": None if outcomes is None else format_time(answer.time + outcomes.prediction_ttl),
     }
-
-
-def _time(ms: int) -> str:
-    return format_time(int(ms))

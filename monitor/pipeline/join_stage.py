@@ -13,7 +13,8 @@ from detectors.types import BoolArray, IntArray
 from monitor.events.codes import Variants
 from monitor.events.columns import EventKind, Events
 from monitor.join.log import JoinLog
-from monitor.join.rows import Agreements, Joined, JoinRows, JoinVerdict, Pairs
+from monitor.join.results import Joined
+from monitor.join.rows import JoinRows
 from monitor.join.table import JoinTable
 from monitor.spec import CoreSpec
 from monitor.stream.watermark import UNKNOWN
@@ -31,8 +32,9 @@ class JoinStage:
         self._allowed_lateness = spec.lateness
         self._pane = np.array([m.window.pane for m in spec.models], np.int64)
         self._expects = np.array([m.outcomes is not None for m in spec.models], np.bool_)
-        ttl = [(m.outcomes.within, m.outcomes.early) if m.outcomes else (_UNSERVED_TTL, 0) for m in spec.models]
-        self._prediction_ttl, self._outcome_ttl = (np.array(column, np.int64) for column in zip(*ttl, strict=True))
+        expected = [m.outcomes for m in spec.models]
+        self._prediction_ttl = np.array([o.prediction_ttl if o else _UNSERVED_TTL for o in expected], np.int64)
+        self._outcome_ttl = np.array([o.outcome_ttl if o else 0 for o in expected], np.int64)
 
     def join(self, events: Events, watermark: IntArray) -> tuple[Joined, BoolArray]:
         """Join what can be joined.
@@ -50,7 +52,7 @@ class JoinStage:
         late = ~outcome & self._late(events, watermark)
         expects = self._expects[model]
         rows = np.flatnonzero((answer & ~late) | (outcome & expects))
-        self.table.counts.orphans += int(np.count_nonzero(outcome & ~expects))
+        self.table.count_orphans(int(np.count_nonzero(outcome & ~expects)))
         failed_attempt = events.failed & (events.kind == EventKind.UNSERVED)
         joined = self.table.join(
             JoinRows(
@@ -58,9 +60,9 @@ class JoinStage:
                 hi=events.hi[rows],
                 kind=events.kind[rows],
                 waits=(expects & ~failed_attempt)[rows],
-                clock=np.maximum(watermark[rows], 0),
-                within=self._prediction_ttl[model[rows]],
-                early=self._outcome_ttl[model[rows]],
+                watermark=np.maximum(watermark[rows], 0),
+                prediction_ttl=self._prediction_ttl[model[rows]],
+                outcome_ttl=self._outcome_ttl[model[rows]],
                 payload={
                     "time": events.time[rows],
                     "value": events.value[rows],
@@ -71,14 +73,7 @@ class JoinStage:
                 },
             )
         )
-        verdict = np.full(len(events), JoinVerdict.ACCEPTED, np.uint8)
-        verdict[rows] = joined.verdict
-        slot = np.full(len(events), -1, np.int64)
-        slot[rows] = joined.slot
-        p, a = joined.pairs, joined.agreements
-        pairs = Pairs(rows[p.row], p.slot, p.actual, p.outcome_time, p.request)
-        agreements = Agreements(rows[a.row], a.served_slot, a.other_slot)
-        return Joined(verdict, slot, pairs, agreements), late
+        return joined.spread(rows, len(events)), late
 
     def _late(self, events: Events, watermark: IntArray) -> BoolArray:
         """Events whose pane has closed, and those so old that repeats of them may be forgotten."""
@@ -88,11 +83,6 @@ class JoinStage:
         if self.table.horizon is not None:
             late |= events.time < self.table.horizon + self._allowed_lateness
         return late
-
-    def assign_panes(self, slot: IntArray, pane: IntArray) -> None:
-        """Note the outcome panes of accepted predictions, which their pairs will count in."""
-        kept = slot >= 0
-        self.table.slots.column["pane"][slot[kept]] = pane[kept]
 
     def expire(self, watermark: int, *, everything: bool) -> None:
         """Give up what has waited too long, and keep the number of waiting predictions bounded."""

@@ -8,9 +8,9 @@ records. One session owns it, and nothing in it locks. `docs/architecture.md` fo
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import asdict
 from typing import Any
 
+import msgspec
 import numpy as np
 
 from detectors.saved import DamagedError
@@ -24,10 +24,10 @@ from monitor.events.codes import Entry, Variants
 from monitor.events.columns import EventKind, Events
 from monitor.events.decoder import EventDecoder
 from monitor.events.refusals import Refusal, Refused
-from monitor.join.rows import Joined, JoinVerdict
+from monitor.join.arrays import Pane
+from monitor.join.results import Joined, JoinState, JoinVerdict
 from monitor.pipeline.columns import (
     ModelBatch,
-    Predictions,
     matched_pairs_of,
     predictions_of,
     resource_samples_of,
@@ -64,7 +64,7 @@ class Pipeline:
         self.positions: dict[Partition, int] = {}
         self.seq = 0
         self.warnings: list[RestoreWarning] = []  # of what was stored and does not fit the configuration
-        self._early_metrics = EarlyMetrics(self.join.table.outcome_waits)
+        self._early_metrics = EarlyMetrics(self.join.table.has_waiting_outcome)
         self._started = False  # whether models have said what their configuration changes
         self._restored: dict[str, Restored] = {}
         self._wall = 0
@@ -122,29 +122,24 @@ class Pipeline:
         predictions = [predictions_of(i, events, taken, joined) for i in range(len(self.models))]
         self._name_metrics(events)
         for model, its in zip(self.models, predictions, strict=True):
-            self.join.assign_panes(joined.slot[its.position], model.add_predictions(its))
+            self.join.table.assign_panes(joined.slot[its.position], model.add_predictions(its))
         self._early_metrics.add(events, joined)
-        owner = self.variants.model_of()
+        pairs, comparisons = self.join.table.pairs_of(joined), self.join.table.comparisons_of(joined)
+        owner, early = self.variants.model_of(), self._early_metrics.by_request
         times = np.append(watermark[events.row], self.watermark.now)
         records = []
         for i, model in enumerate(self.models):
-            batch = self._batch_of(i, predictions[i], events, joined, late, owner)
+            batch = ModelBatch(
+                predictions[i],
+                matched_pairs_of(i, events, pairs, owner, early),
+                shadow_comparisons_of(i, model.spec, comparisons, owner),
+                resource_samples_of(i, events, late),
+            )
             ran = model.run(batch, times, None if self._replaying else wall)
             records += [(r.position, r.after, i, r.what) for r in ran]
         records.sort(key=lambda r: r[:3])
-        self._early_metrics.forget(joined.pairs.request)
+        self._early_metrics.forget(pairs.request)
         return [what for *_, what in records]
-
-    def _batch_of(
-        self, model: int, predictions: Predictions, events: Events, joined: Joined, late: BoolArray, owner: IntArray
-    ) -> ModelBatch:
-        column, spec = self.join.table.slots.column, self.models[model].spec
-        return ModelBatch(
-            predictions,
-            matched_pairs_of(model, events, joined, column, owner, self._early_metrics.by_request),
-            shadow_comparisons_of(model, spec, joined, column, owner),
-            resource_samples_of(model, events, late),
-        )
 
     def _name_metrics(self, events: Events) -> None:
         """Give metrics of the user's own their places in the order of the stream: there are not enough for all."""
@@ -163,7 +158,7 @@ class Pipeline:
             effects.published += self._start(self.watermark.now if self.watermark.now >= 0 else wall)
         self.watermark.end()
         effects.extend(self.process(Batch.empty(), wall))
-        self.join.table.orphan_all()
+        self.join.table.orphan_waiting_outcomes()
         for model in self.models:
             effects.published += model.finish()
         return effects
@@ -195,7 +190,7 @@ class Pipeline:
         self.join.expire(self.watermark.now, everything=last)
         self._early_metrics.forget_expired()
         self.totals.join.update(self.join.totals())
-        join = self.join.log.delta(self.seq, max(self.watermark.now, 0), rewrite=last and self._replaying)
+        join = self.join.log.prepare_commit(self.seq, max(self.watermark.now, 0), rewrite=last and self._replaying)
         effects.published += self.daemon.take()
         self.totals.count_published(effects.published)
         codes = self._drain_codes()
@@ -223,12 +218,9 @@ class Pipeline:
         return codes
 
     def _shard(self) -> dict[str, Any]:
-        table = self.join.table
         return {
             "clock": self.watermark.state(),
-            "sampling": table.sampling_log2,
-            "horizon": table.horizon,
-            "counts": asdict(table.counts),
+            **msgspec.to_builtins(self.join.table.state()),
             "begun": self._started,
             "daemon": self.daemon.state(),
             "waiting_metrics": self._early_metrics.state(),
@@ -236,7 +228,7 @@ class Pipeline:
 
     def on_committed(self, commit: PipelineCommit) -> None:
         """Release what only the commit, now in the database, still needed."""
-        self.join.log.committed(commit.join)
+        self.join.log.on_committed(commit.join)
 
     def restore(self, snapshot: Snapshot, positions: Mapping[Partition, int]) -> None:
         """Go on where the last commit was. Call before anything else.
@@ -265,7 +257,7 @@ class Pipeline:
             if restored is not None:
                 self.warnings += restored.warnings
                 if restored.windows_reset:
-                    self.join.table.displace(owner == i, DROPPED_PANE)
+                    self.join.table.reassign_panes(owner == i, Pane(DROPPED_PANE))
         for name in sorted(snapshot.models.keys() - {model.spec.name for model in self.models}):
             detail = "not configured any more: what is stored of it stays, and its waiting answers expire"
             self.warnings.append(RestoreWarning(name, "model_removed", detail))
@@ -283,12 +275,9 @@ class Pipeline:
     def _restore_shard(self, shard: Mapping[str, Any]) -> None:
         if not shard:
             return
-        table = self.join.table
         self.watermark.restore(shard["clock"])
         self.daemon.restore(shard["daemon"])
-        table.sampling_log2, table.horizon = shard["sampling"], shard["horizon"]
-        for name, count in shard["counts"].items():
-            setattr(table.counts, name, count)
+        self.join.table.restore(msgspec.convert(shard, JoinState))
         self._early_metrics.restore(shard["waiting_metrics"])
 
     def status(self) -> dict[str, Any]:

@@ -14,18 +14,18 @@ from typing import Any
 
 from tests.monitor.join.one_by_one import Event, OneByOne
 
-BESIDE = 600_000  # ms for which an answer beside the served one is remembered where no outcomes come
+UNSERVED_TTL = 600_000  # ms for which an answer beside the served one is remembered where no outcomes come
 POSITIVE, NEGATIVE = ("1", "true", "yes"), ("0", "false", "no")
 
 
 @dataclass(frozen=True)
 class Watched:
-    """What the auditor knows of a model. `pane` is 0 where windows are counted, `within` 0 without outcomes."""
+    """What the auditor knows of a model. `pane` is 0 where windows are counted, `prediction_ttl` 0 without outcomes."""
 
     task: str
     pane: int
-    within: int
-    early: int
+    prediction_ttl: int
+    outcome_ttl: int
 
 
 class Clock:
@@ -65,7 +65,7 @@ class Auditor:
         self.clock = Clock(lateness, ends)
         self.events: Counter[str] = Counter()
         self.answers: Counter[tuple[str, str]] = Counter()
-        self.joins = {name: OneByOne(m.within or BESIDE, m.early) for name, m in models.items()}
+        self.joins = {name: OneByOne(m.prediction_ttl or UNSERVED_TTL, m.outcome_ttl) for name, m in models.items()}
         self.numbers: dict[str, int] = {}  # of request ids and versions
         self.verdicts: Counter[str] = Counter()
         self.orphans = 0
@@ -119,7 +119,7 @@ class Auditor:
                 value=0.0,
                 variant=self.number("version " + event["version"]),
                 served=served,
-                waits=model.within > 0 and (served or "error" not in event),
+                waits=model.prediction_ttl > 0 and (served or "error" not in event),
             )
         )
         self.verdicts[verdict] += 1
@@ -127,7 +127,7 @@ class Auditor:
 
     def outcome(self, event: Mapping[str, Any], clock: int) -> None:
         name, model = event["model"], self.models[event["model"]]
-        if not model.within:
+        if not model.prediction_ttl:
             self.orphans += 1
             return
         value = self.value(model, event["actual"])
@@ -159,7 +159,7 @@ class Auditor:
             found["orphans"] += join.orphans
             for request in join.requests.values():
                 answers = [a for a in (request.served, *request.others.values()) if a is not None and a.open]
-                over = sum(clock - answer.time >= model.within for answer in answers)
+                over = sum(clock - answer.time >= model.prediction_ttl for answer in answers)
                 found["expired"] += over
                 found["pending"] += len(answers) - over
                 found["orphans"] += request.outcome is not None and not request.met

@@ -90,16 +90,16 @@ def counted(events: int, every: int) -> WindowSpec:
 
 
 def some_outcomes(
-    within: int = HOUR,
+    prediction_ttl: int = HOUR,
     *,
-    early: int = 10 * MINUTE,
+    outcome_ttl: int = 10 * MINUTE,
     min_coverage: float = 0.8,
     pane: int = 0,
     baseline_n: int = 50,
     concept_drift: str | None = None,
 ) -> OutcomesSpec:
     """Outcomes; `pane` is 0 where windows are counted."""
-    return OutcomesSpec(within, early, min_coverage, pane, baseline_n, concept_drift, None)
+    return OutcomesSpec(prediction_ttl, outcome_ttl, min_coverage, pane, baseline_n, concept_drift, None)
 
 
 def a_drift(alarms: float = 1, *, period: int = 0, events: int = 0, resolve_after: int = 3) -> DriftSpec:

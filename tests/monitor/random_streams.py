@@ -65,7 +65,7 @@ def a_busy_core(*, lateness: int = 2 * SECOND, limits: Limits = SMALL) -> CoreSp
         window=timed(10 * SECOND, 20 * SECOND, longest=60 * SECOND, min_events=25),
         reference=learned(60),
         drift=a_drift(100, period=3_600 * SECOND, resolve_after=2),
-        outcomes=some_outcomes(25 * SECOND, early=9 * SECOND, min_coverage=0.5, pane=20 * SECOND, baseline_n=20),
+        outcomes=some_outcomes(25 * SECOND, outcome_ttl=9 * SECOND, min_coverage=0.5, pane=20 * SECOND, baseline_n=20),
         rules=(
             *_RULES,
             a_rule(
@@ -84,7 +84,9 @@ def a_busy_core(*, lateness: int = 2 * SECOND, limits: Limits = SMALL) -> CoreSp
         window=counted(40, 20),
         reference=from_file(),
         drift=a_drift(100, events=50_000, resolve_after=2),
-        outcomes=some_outcomes(40 * SECOND, early=9 * SECOND, min_coverage=0.5, baseline_n=20, concept_drift="adwin"),
+        outcomes=some_outcomes(
+            40 * SECOND, outcome_ttl=9 * SECOND, min_coverage=0.5, baseline_n=20, concept_drift="adwin"
+        ),
         rules=(*_RULES, a_rule("error", "mae", above=1.3, of=LimitBasis.SHARE, then=Consequence.ROLLBACK, min_n=5)),
         no_data_after=9 * SECOND,
         serving=replace(_SERVING, shadows=()),
@@ -95,7 +97,7 @@ def a_busy_core(*, lateness: int = 2 * SECOND, limits: Limits = SMALL) -> CoreSp
         window=counted(30, 30),
         reference=learned(40),
         drift=a_drift(100, period=3_600 * SECOND),
-        outcomes=some_outcomes(30 * SECOND, early=5 * SECOND, min_coverage=0.3, baseline_n=10),
+        outcomes=some_outcomes(30 * SECOND, outcome_ttl=5 * SECOND, min_coverage=0.3, baseline_n=10),
         rules=(a_rule("f1", "f1_macro", below=0.9, of=LimitBasis.SHARE, hard=True, min_n=5), *_RULES[:2]),
     )
     silent = a_model(

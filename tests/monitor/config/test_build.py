@@ -139,7 +139,7 @@ def test_panes_of_outcomes_are_as_narrow_as_their_number_allows(window: str, wit
 
     assert outcomes is not None
     assert outcomes.pane == pane
-    assert not pane or outcomes.within / pane <= 10_000
+    assert not pane or outcomes.prediction_ttl / pane <= 10_000
 
 
 def test_too_many_panes_of_outcomes_are_refused() -> None:

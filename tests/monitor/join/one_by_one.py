@@ -51,10 +51,10 @@ class _Request:
 
 
 class OneByOne:
-    """`within` and `early` are the patience, in the unit of time of the events."""
+    """`prediction_ttl` and `outcome_ttl` are in the unit of time of the events."""
 
-    def __init__(self, within: int, early: int) -> None:
-        self.within, self.early = within, early
+    def __init__(self, prediction_ttl: int, outcome_ttl: int) -> None:
+        self.prediction_ttl, self.outcome_ttl = prediction_ttl, outcome_ttl
         self.requests: dict[int, _Request] = {}
         self.pairs: list[Pair] = []
         self.agreements: list[tuple[int, int, int]] = []  # request, served variant, other variant
@@ -64,16 +64,16 @@ class OneByOne:
     def put(self, event: Event) -> str:
         """Process one event; the verdict's name."""
         request = self.requests.setdefault(event.request, _Request())
-        self._patience(event.request, request, event.clock)
+        self._expire(event.request, request, event.clock)
         return self._outcome(request, event) if event.variant is None else self._answer(request, event)
 
-    def _patience(self, key: int, request: _Request, clock: int) -> None:
+    def _expire(self, key: int, request: _Request, clock: int) -> None:
         served = request.served
-        if served is not None and served.open and clock - served.time >= self.within:
+        if served is not None and served.open and clock - served.time >= self.prediction_ttl:
             served.open = False
             self.expired += 1
             request.closed = True
-        if request.outcome is not None and clock - request.outcome[0] >= self.early:
+        if request.outcome is not None and clock - request.outcome[0] >= self.outcome_ttl:
             if request.met:
                 request.closed, request.actual = True, request.outcome[1]
             else:
@@ -82,7 +82,7 @@ class OneByOne:
             request.outcome = None
         elif served is None and request.outcome is None and request.others and not request.closed:
             latest = max(other.time for other in request.others.values())
-            request.closed = clock - latest >= self.within
+            request.closed = clock - latest >= self.prediction_ttl
 
     def _answer(self, request: _Request, event: Event) -> str:
         assert event.variant is not None
@@ -128,7 +128,7 @@ class OneByOne:
         outcome = (event.time, event.value)
         met = ran_out = False
         for other in request.others.values():
-            if other.open and event.clock - other.time >= self.within:
+            if other.open and event.clock - other.time >= self.prediction_ttl:
                 other.open = False
                 self.expired += 1
                 ran_out = True
@@ -150,7 +150,7 @@ class OneByOne:
         self.pairs.append(Pair(event.request, answer.variant, answer.value, outcome[1], answer.time, outcome[0]))
 
     def finish(self) -> tuple[int, int]:
-        """(expired answers, orphans) once everybody's patience has run out."""
+        """(expired answers, orphans) once everything has expired."""
         expired, orphans = self.expired, self.orphans
         for request in self.requests.values():
             answers = [a for a in (request.served, *request.others.values()) if a is not None]

@@ -39,7 +39,7 @@ def keys_for(r: random.Random, requests: int, *, crowded: bool = False) -> NDArr
     return (drawn << np.uint64(20)) + drawn + np.uint64(1)
 
 
-def rows_of(events: Sequence[Event], keys: NDArray[np.uint64], within: int, early: int) -> JoinRows:
+def rows_of(events: Sequence[Event], keys: NDArray[np.uint64], prediction_ttl: int, outcome_ttl: int) -> JoinRows:
     """Rows of a batch."""
     lo = keys[[e.request for e in events]]
     count = len(events)
@@ -49,9 +49,9 @@ def rows_of(events: Sequence[Event], keys: NDArray[np.uint64], within: int, earl
         hi=lo + np.uint64(1),
         kind=np.array(kinds, np.uint8),
         waits=np.array([e.waits for e in events], np.bool_),
-        clock=np.array([e.clock for e in events], np.int64),
-        within=np.full(count, within, np.int64),
-        early=np.full(count, early, np.int64),
+        watermark=np.array([e.clock for e in events], np.int64),
+        prediction_ttl=np.full(count, prediction_ttl, np.int64),
+        outcome_ttl=np.full(count, outcome_ttl, np.int64),
         payload={
             "time": np.array([e.time for e in events], np.int64),
             "value": np.array([e.value for e in events], np.float64),

@@ -10,9 +10,10 @@ import pytest
 from numpy.typing import NDArray
 
 from monitor.errors import SchemaTooNew, StoreError
+from monitor.join.blobs import decode_segment, encode_segment
 from monitor.join.index import EMPTY, closed_tag_of
-from monitor.join.log import AliveRow, ClosedRow, JoinCommit, JoinLog, SegmentRow, decode_segment, encode_segment
-from monitor.join.rows import JoinVerdict
+from monitor.join.log import AliveRow, ClosedRow, JoinCommit, JoinLog, SegmentRow
+from monitor.join.results import JoinVerdict
 from monitor.join.slots import FREE, SAVED
 from monitor.join.table import JoinTable
 from tests.monitor.join.one_by_one import Event
@@ -45,20 +46,20 @@ class Tables:
         """A new process."""
         table = JoinTable(pending, seen)
         log = JoinLog(table)
-        log.restore(self.segments.values(), self.alive.values(), self.closed.values(), clock=0)
+        log.restore(self.segments.values(), self.alive.values(), self.closed.values(), watermark=0)
         return table, log
 
 
 def open_entries(table: JoinTable) -> set[Entry]:
     """All that is open, comparable."""
-    column = table.slots.column
+    column = table.entries.slots.column
     held = np.flatnonzero(column["state"] != FREE)
     return set(zip(*(column[name][held].tolist() for name in SAVED), strict=True))
 
 
 def closed_keys(table: JoinTable, keys: NDArray[np.uint64]) -> list[int]:
     """What the index says of keys that are not open; generations may be numbered anew after a restart."""
-    values = table.index.look_up(keys)
+    values = table.entries.index.look_up(keys)
     return [int(v) for v in np.where(values < EMPTY, closed_tag_of(values), -1)]
 
 
@@ -69,8 +70,8 @@ def test_a_restored_table_goes_on_exactly_as_before(seed: int) -> None:
     requests, seen = r.choice(((20, 10_000), (500, 10_000), (500, 320)))
     events = random_events(r, 2_000, requests)
     keys = keys_for(r, requests)
-    within, early = r.choice((20, 100, 10**6)), r.choice((10, 50, 10**6))
-    patience = np.full(100, within), np.full(100, early)
+    prediction_ttl, outcome_ttl = r.choice((20, 100, 10**6)), r.choice((10, 50, 10**6))
+    ttls = np.full(100, prediction_ttl), np.full(100, outcome_ttl)
     survivor, database = JoinTable(10_000, seen), Tables()
     survivor_log = JoinLog(survivor)
     table, log = database.restored(10_000, seen)
@@ -79,7 +80,7 @@ def test_a_restored_table_goes_on_exactly_as_before(seed: int) -> None:
     while start < len(events):
         batch = events[start : start + r.choice((3, 50, 300))]
         start += len(batch)
-        rows = rows_of(batch, keys, within, early)
+        rows = rows_of(batch, keys, prediction_ttl, outcome_ttl)
         mine, theirs = table.join(rows), survivor.join(rows)
         assert mine.verdict.tolist() == theirs.verdict.tolist()
         assert mine.pairs.actual.tolist() == theirs.pairs.actual.tolist()
@@ -88,17 +89,17 @@ def test_a_restored_table_goes_on_exactly_as_before(seed: int) -> None:
             seq += 1
             rewrite = r.random() < 0.1
             for t, its_log in ((table, log), (survivor, survivor_log)):
-                t.expire(batch[-1].clock, *patience, everything=True)
-                delta = its_log.delta(seq, batch[-1].clock, rewrite=rewrite)
+                t.expire(batch[-1].clock, *ttls, everything=True)
+                delta = its_log.prepare_commit(seq, batch[-1].clock, rewrite=rewrite)
                 if t is table:
                     database.apply(delta)
-                its_log.committed(delta)
+                its_log.on_committed(delta)
             if r.random() < 0.5:
                 table, log = database.restored(10_000, seen)
             assert open_entries(table) == open_entries(survivor)
             assert closed_keys(table, keys) == closed_keys(survivor, keys)
             assert table.waiting == survivor.waiting
-            assert table.remembered() == survivor.remembered()
+            assert table.entries.closed.remembered == survivor.entries.closed.remembered
     assert seq > 3
 
 
@@ -113,9 +114,9 @@ def test_segments_and_records_of_closed_keys_stay_few() -> None:
         outcomes = [Event(max(e.request - r.randrange(1, 400), 50), seq, seq, 1.0) for e in answers]
         table.join(rows_of(answers + outcomes, keys, 300, 300))
         table.expire(seq, np.full(10, 300), np.full(10, 300), everything=True)
-        delta = log.delta(seq, seq)
+        delta = log.prepare_commit(seq, seq)
         database.apply(delta)
-        log.committed(delta)
+        log.on_committed(delta)
 
     assert len(database.segments) < 40
     assert len(database.closed) < 130
@@ -130,10 +131,10 @@ def test_a_failed_commit_can_be_written_again() -> None:
     table.join(
         rows_of([Event(1, 5, 5, 0.0, variant=1), Event(2, 5, 5, 0.0, variant=1), Event(2, 6, 6, 1.0)], keys, 9, 9)
     )
-    delta = log.delta(1, 6)
+    delta = log.prepare_commit(1, 6)
 
     database.apply(delta)
-    log.committed(delta)
+    log.on_committed(delta)
 
     assert open_entries(database.restored(1_000, 1_000)[0]) == open_entries(table)
 
@@ -177,10 +178,10 @@ def test_a_stream_that_ended_leaves_no_outcome_waiting_after_a_restart() -> None
     table.join(rows_of([Event(1, 5, 5, 1.0)], keys_for(random.Random(1), 10), 100, 100))
     for seq in (1, 2):
         if seq == 2:
-            table.orphan_all()
-        delta = log.delta(seq, 5)
+            table.orphan_waiting_outcomes()
+        delta = log.prepare_commit(seq, 5)
         database.apply(delta)
-        log.committed(delta)
+        log.on_committed(delta)
 
     assert table.counts.orphans == 1
     assert open_entries(database.restored(1_000, 1_000)[0]) == set()
@@ -193,9 +194,9 @@ def test_verdict_of_a_forgotten_request_is_that_of_a_new_one() -> None:
     keys = keys_for(random.Random(3), 500)
     for seq in range(1, 301):
         table.join(rows_of([Event(seq, seq, seq, 0.0, variant=1), Event(seq, seq, seq, 1.0)], keys, 100, 100))
-        delta = log.delta(seq, seq)
+        delta = log.prepare_commit(seq, seq)
         database.apply(delta)
-        log.committed(delta)
+        log.on_committed(delta)
     restored, _ = database.restored(10_000, 64)
 
     again = rows_of([Event(1, 301, 301, 1.0), Event(300, 301, 301, 1.0)], keys, 100, 100)

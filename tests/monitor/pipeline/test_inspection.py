@@ -16,7 +16,7 @@ BESIDE: dict[str, Any] = {"version": "v2", "served": False}
 
 def found(request_id: str, *events: Event) -> dict[str, Any]:
     """A request of a model whose outcomes are awaited for a hundred seconds."""
-    run = Run(a_core(a_model(outcomes=some_outcomes(WITHIN, early=WITHIN))))
+    run = Run(a_core(a_model(outcomes=some_outcomes(WITHIN, outcome_ttl=WITHIN))))
     run.events(*events)
     return look_up(run.pipeline, run.model, SEED, request_id)
 

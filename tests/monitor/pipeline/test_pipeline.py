@@ -266,7 +266,7 @@ DRIFTS = {"drift": a_drift(period=HOUR, resolve_after=2), "reference": from_file
 LEARNS = {"drift": a_drift(events=100_000, resolve_after=2), "reference": learned(300)}
 SLOW = a_rule("slow", "latency_p95_ms", above=50, checks=3, hard=True)
 WRONG = a_rule("wrong", "accuracy", below=-0.2, of=LimitBasis.POINTS, checks=2, min_n=20)
-EXPIRING = some_outcomes(10 * SECOND, early=3 * SECOND, min_coverage=0.5, pane=10 * SECOND)
+EXPIRING = some_outcomes(10 * SECOND, outcome_ttl=3 * SECOND, min_coverage=0.5, pane=10 * SECOND)
 SERVING = ServingSpec(
     "v1", previous="v0", chain=(Tier.PREVIOUS, Tier.DEFAULT), default=0, has_default=True, routes=(Route("v2", 500),)
 )

@@ -39,8 +39,8 @@ def an_auditor(core: CoreSpec, records: list[Record]) -> Auditor:
         m.name: Watched(
             m.task.value,
             m.window.pane,
-            m.outcomes.within if m.outcomes else 0,
-            m.outcomes.early if m.outcomes else 0,
+            m.outcomes.prediction_ttl if m.outcomes else 0,
+            m.outcomes.outcome_ttl if m.outcomes else 0,
         )
         for m in core.models
     }

@@ -343,7 +343,7 @@ def test_windows_by_time_equal_a_recount_from_scratch(seed: int, panes: int) -> 
     model = a_model(
         task=Task.BINARY,
         window=timed(width, panes * width),
-        outcomes=some_outcomes(60 * MINUTE, early=60 * MINUTE, pane=width, min_coverage=0.5),
+        outcomes=some_outcomes(60 * MINUTE, outcome_ttl=60 * MINUTE, pane=width, min_coverage=0.5),
     )
     told = replayed(model, events, lateness=5 * SECOND)
 
@@ -367,7 +367,7 @@ def test_counted_windows_equal_a_recount_from_scratch(seed: int, size: tuple[int
     model = a_model(
         task=Task.BINARY,
         window=counted(*size),
-        outcomes=some_outcomes(60 * MINUTE, early=60 * MINUTE, min_coverage=0.5),
+        outcomes=some_outcomes(60 * MINUTE, outcome_ttl=60 * MINUTE, min_coverage=0.5),
     )
     told = replayed(model, events)
 

@@ -1,0 +1,156 @@
+"""Process the answers (predictions) of a round. Pure."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from monitor.join.arrays import CellIndices, Keys, Mask, RowIndices, SlotIndices, VariantCodes
+from monitor.join.closed import tag_of
+from monitor.join.entries import Entries, shadow_bit
+from monitor.join.ids import shadow_keys
+from monitor.join.index import EMPTY
+from monitor.join.results import BatchResults, JoinVerdict
+from monitor.join.rows import PAYLOAD, JoinRows, RowKind
+from monitor.join.slots import ANSWER, MATCHED, OUTCOME, UNSERVED
+
+
+class AnswerStep:
+    """Accept the first answer of each variant to a request, and pair it where the outcome waits already."""
+
+    def __init__(self, entries: Entries) -> None:
+        self._entries = entries
+
+    def process(self, rows: JoinRows, row: RowIndices, cell: CellIndices, waits: Mask, results: BatchResults) -> None:
+        """Process answers of distinct requests.
+
+        Args:
+            rows: The batch.
+            row: Rows of answers.
+            cell: Cell of each one's request.
+            waits: Which of them wait for an outcome.
+            results: Where verdicts, slots, pairs and comparisons are added.
+        """
+        column, index = self._entries.slots.column, self._entries.index
+        value = index.value[cell]
+        is_open, closed = value >= 0, value < EMPTY
+        slot = np.where(is_open, value, 0).astype(np.int64)
+        variant = rows.payload["variant"][row]
+        served = rows.kind[row] == RowKind.SERVED
+        answered = is_open & (column["state"][slot] & ANSWER != 0)
+        repeated = (answered & (column["variant"][slot] == variant)) | (served & closed)
+        first = served & ~closed & ~answered
+        # The same variant may have answered before without being served.
+        marked = np.flatnonzero(first & is_open & (column["shadow_mask"][slot] & shadow_bit(variant) != 0))
+        if len(marked):
+            keys = shadow_keys(rows.lo[row[marked]], variant[marked])
+            repeated[marked[index.look_up(keys) != EMPTY]] = True
+        results.verdict[row[repeated]] = JoinVerdict.DUPLICATE
+        first &= ~repeated
+        other = ~first & ~repeated
+        if first.any():
+            self._add_served(rows, row[first], cell[first], waits[first], results)
+        if other.any():
+            self._add_unserved(rows, row[other], cell[other], waits[other], results)
+
+    # -- served ------------------------------------------------------------------------------------------
+
+    def _add_served(
+        self, rows: JoinRows, row: RowIndices, cell: CellIndices, waits: Mask, results: BatchResults
+    ) -> None:
+        """Put answers under their requests' own keys, where no answer is yet."""
+        entries = self._entries
+        fresh = entries.index.value[cell] < 0
+        opened = fresh & waits
+        entries.open(rows, row[opened], cell[opened])
+        lost = fresh & ~waits
+        entries.closed.close_without_outcome(cell[lost], rows.lo[row[lost]])
+        kept = ~lost
+        row, cell, waits = row[kept], cell[kept], waits[kept]
+        slot = entries.index.value[cell].astype(np.int64)
+        results.slot[row] = slot
+        column = entries.slots.column
+        matched = column["state"][slot] & OUTCOME != 0
+        actual, outcome_time = column["value"][slot], column["time"][slot]
+        entries.write_answers(slot, rows, row)
+        column["state"][slot] |= ANSWER
+        entries.waiting += len(slot)
+        entries.mark_changed(slot)
+        for shadow in entries.shadow_answers_of(rows, row, slot):
+            results.add_compared(row[shadow.position], slot[shadow.position], shadow.slot)
+        if matched.any():
+            at, its, keys = row[matched], slot[matched], rows.lo[row[matched]]
+            results.add_pairs(at, its, actual[matched], outcome_time[matched], keys)
+            entries.close_answers(its, cell[matched], keys, tag_of(actual[matched]))
+        done = ~waits & ~matched
+        if done.any():
+            # It shares the request's entry with other answers, but nothing can score it.
+            entries.close_answers_without_outcome(slot[done], cell[done], rows.lo[row[done]])
+
+    # -- not served --------------------------------------------------------------------------------------
+
+    def _add_unserved(
+        self, rows: JoinRows, row: RowIndices, cell: CellIndices, waits: Mask, results: BatchResults
+    ) -> None:
+        """Put answers that were not served under keys of their own."""
+        index, closed = self._entries.index, self._entries.closed
+        variant = rows.payload["variant"][row]
+        keys = shadow_keys(rows.lo[row], variant)
+        own = index.find_or_add(keys)
+        repeated = index.value[own] != EMPTY
+        results.verdict[row[repeated]] = JoinVerdict.DUPLICATE
+        kept = ~repeated
+        row, cell, waits, own, keys, variant = (x[kept] for x in (row, cell, waits, own, keys, variant))
+        if not len(row):
+            return
+        request_open = index.value[cell] >= EMPTY
+        stays = request_open & waits
+        closed.close_without_outcome(own[~stays], keys[~stays])
+        main = self._mark_requests(rows, row[request_open], cell[request_open], variant[request_open])
+        if stays.any():
+            self._add_waiting(rows, row[stays], own[stays], keys[stays], main[waits[request_open]], results)
+
+    def _mark_requests(self, rows: JoinRows, row: RowIndices, cell: CellIndices, variant: VariantCodes) -> SlotIndices:
+        """Mark in the requests' own entries, opened where missing, that these variants answered."""
+        entries, column = self._entries, self._entries.slots.column
+        entries.add_shadow_variants(variant)
+        slot, fresh = entries.slots_of_requests(rows, row, cell)
+        for name in PAYLOAD:
+            column[name][slot[fresh]] = 0
+        # Time and variant of an entry that is only a mark: what its TTL is counted by.
+        mark = column["state"][slot] & (ANSWER | OUTCOME) == 0
+        column["time"][slot[mark]] = np.maximum(column["time"][slot[mark]], rows.payload["time"][row[mark]])
+        column["variant"][slot[mark]] = variant[mark]
+        column["shadow_mask"][slot] |= shadow_bit(variant)
+        entries.mark_changed(slot)
+        return slot
+
+    def _add_waiting(
+        self, rows: JoinRows, row: RowIndices, own: CellIndices, keys: Keys, main: SlotIndices, results: BatchResults
+    ) -> None:
+        """Open entries of answers that were not served, in cells of their `own`, and look at their requests'.
+
+        Args:
+            rows: The batch.
+            row: Rows of the answers.
+            own: Cell of each answer.
+            keys: Key of each answer.
+            main: Slot of each one's request.
+            results: Where slots, pairs and comparisons are added.
+        """
+        entries, column = self._entries, self._entries.slots.column
+        slot = entries.open(rows, row, own, keys=keys)
+        results.slot[row] = slot
+        column["state"][slot] = ANSWER | UNSERVED
+        entries.write_answers(slot, rows, row)
+        entries.mark_changed(slot)
+        entries.waiting += len(row)
+        served = column["state"][main] & ANSWER != 0
+        if served.any():
+            results.add_compared(row[served], main[served], slot[served])
+        matched = column["state"][main] & OUTCOME != 0
+        if matched.any():
+            its = main[matched]
+            actual = column["value"][its]
+            results.add_pairs(row[matched], slot[matched], actual, column["time"][its], rows.lo[row[matched]])
+            column["state"][its] |= MATCHED
+            entries.close_answers(slot[matched], own[matched], keys[matched], tag_of(actual))
