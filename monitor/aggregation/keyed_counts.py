@@ -86,7 +86,7 @@ class SparseCounts:
         mine = np.isin(self._key >> _SHIFT, panes.astype(np.uint64))
         return self._key[mine], self._count[mine]
 
-    def put(self, panes: IntArray, keys: Keys, counts: IntArray) -> None:
+    def replace_panes(self, panes: IntArray, keys: Keys, counts: IntArray) -> None:
         """What `of_panes` told of these panes, in place of what is here."""
         self._settle()
         others = ~np.isin(self._key >> _SHIFT, panes.astype(np.uint64))

@@ -16,8 +16,8 @@ from detectors.types import IntArray
 from fallback.health import observe, worst
 from fallback.types import Health
 from monitor.aggregation.metrics import METRICS, QUANTILES, Estimate, latencies_above
+from monitor.aggregation.outcome_columns import BASELINE_PANE
 from monitor.aggregation.outcome_windows import OutcomeWindow
-from monitor.aggregation.outcomes import BASELINE_PANE
 from monitor.alerting.episodes import AlertPublisher
 from monitor.alerting.records import AlertWindow, MetricEvidence
 from monitor.evaluation.rules import Judgement, Measured, judge

@@ -16,8 +16,8 @@ from detectors.reference import Profile
 from detectors.types import IntArray
 from fallback.types import Decision
 from monitor.aggregation.metrics import METRICS
+from monitor.aggregation.outcome_columns import DROPPED_PANE
 from monitor.aggregation.outcome_windows import window_of_check
-from monitor.aggregation.outcomes import DROPPED_PANE
 from monitor.alerting.episodes import AlertPublisher, SimpleEpisode
 from monitor.alerting.records import AlertKind, AlertRecord, AlertWindow, Subject
 from monitor.evaluation.evaluator import Evaluator

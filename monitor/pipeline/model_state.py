@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from detectors.reference import NumericReference
 from fallback.types import ServingSpec
-from monitor.aggregation.outcomes import BASELINE_PANE
+from monitor.aggregation.outcome_columns import BASELINE_PANE
 from monitor.aggregation.panes import whole
 from monitor.alerting.episodes import AlertPublisher, SimpleEpisode
 from monitor.evaluation.concept_drift import ConceptDrift

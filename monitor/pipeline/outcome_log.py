@@ -37,7 +37,7 @@ class OutcomeLog:
         table.bound_scores()
         if first is not None:
             table.drop(first)
-        touched = table.take_touched()
+        touched = table.drain_dirty()
         fresh = state.windows.take_fresh()
         if not touched and not len(fresh):
             return []

@@ -16,7 +16,7 @@ import numpy as np
 from detectors.saved import DamagedError
 from detectors.types import BoolArray, IntArray
 from fallback.types import Decision
-from monitor.aggregation.outcomes import DROPPED_PANE
+from monitor.aggregation.outcome_columns import DROPPED_PANE
 from monitor.alerting.daemon import DaemonAlerts
 from monitor.alerting.records import AlertRecord
 from monitor.errors import StoreError

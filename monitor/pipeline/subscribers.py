@@ -12,7 +12,8 @@ from typing import Protocol
 import numpy as np
 
 from detectors.types import IntArray
-from monitor.aggregation.outcomes import DROPPED_PANE, ScoredPairs
+from monitor.aggregation.outcome_columns import DROPPED_PANE
+from monitor.aggregation.outcomes import ScoredPairs
 from monitor.aggregation.panes import ClosedPane
 from monitor.alerting.records import AlertRecord
 from monitor.pipeline.columns import MatchedPairs, ShadowComparisons

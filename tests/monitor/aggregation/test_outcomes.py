@@ -22,8 +22,10 @@ from monitor.aggregation.metrics import (
     latency_cells,
     latency_quantile,
 )
+from monitor.aggregation.outcome_columns import BASELINE_PANE
 from monitor.aggregation.outcome_windows import OutcomeWindow, OutcomeWindows
-from monitor.aggregation.outcomes import AUC_SCORES, BASELINE_PANE, OutcomeTable, ScoredPairs
+from monitor.aggregation.outcomes import OutcomeTable, ScoredPairs
+from monitor.aggregation.score_counts import AUC_SCORES
 from monitor.spec import Task
 
 NAN = float("nan")
@@ -263,12 +265,12 @@ def test_a_restored_table_goes_on_exactly(task: Task) -> None:
     ]
     lived = table_of(task, pairs[:200], cuts=range(1, 20), baseline_n=50)
     restored = OutcomeTable(task, 50)
-    restored.restore(lived.snapshot(lived.take_touched()))
+    restored.restore(lived.snapshot(lived.drain_dirty()))
 
     for table in (lived, restored):
         table.add(scored(pairs[200:]), no_metric)
     again = OutcomeTable(task, 50)
-    for row in (lived.snapshot(), restored.snapshot(restored.take_touched())):
+    for row in (lived.snapshot(), restored.snapshot(restored.drain_dirty())):
         again.restore(row)
 
     for table in (restored, again):
@@ -403,7 +405,9 @@ def test_beyond_that_its_error_is_at_most_half_the_share_of_pairs_in_one_bin(pan
     table = table_of(Task.BINARY, pairs)
 
     assert abs(table.metrics(0, 5, ())["roc_auc"].value - exact_auc(pairs)) <= bound
-    assert sum(len(c.between(0, 5)[0]) for c in (table._negative, table._positive)) <= 2 * (panes * AUC_SCORES + 500)
+    assert sum(len(c.between(0, 5)[0]) for c in (table._scores.negative, table._scores.positive)) <= 2 * (
+        panes * AUC_SCORES + 500
+    )
 
 
 def test_a_score_as_it_is_and_the_middle_of_its_bin_are_not_compared() -> None:
