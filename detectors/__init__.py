@@ -1,1 +1,1 @@
-"""Pure statistics of windows: no I/O, no clock, nothing of the daemon."""
+"""Statistics of windows of events: drift tests, summaries, change detection. Pure: no I/O, no clock."""

@@ -1,7 +1,7 @@
-"""Distances of a window's level shares from the reference's, for categorical features.
+"""Distances between the category shares of a window and of its reference.
 
-Every feature has a cell for each of its frequent levels, one for `other` (seen in the reference, but rare)
-and one for `unseen` (never seen there). Pure.
+Every categorical feature has a cell for each of its frequent categories, one for `other` (seen in the reference, but
+rare) and one for `unseen` (never seen there). Pure.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from scipy import special
 from detectors.reference import CategoricalReference
 from detectors.types import FloatArray, IntArray
 
-_FEWEST_EXPECTED = 5.0  # Cochran (1954): levels that expect fewer events are pooled
+_FEWEST_EXPECTED = 5.0  # Cochran (1954): categories with fewer expected events are pooled
 _FEWEST_FOR_DIVERGENCE = 20.0  # the χ² law of the Jensen-Shannon divergence needs more than that of χ²
 
 
@@ -23,10 +23,10 @@ _BOOLEANS = {"True": "true", "TRUE": "true", "False": "false", "FALSE": "false"}
 
 
 def text_of(value: object) -> str:
-    """A JSON scalar as the text that levels and labels are compared by.
+    """Convert a JSON scalar to the text by which categories and labels are compared.
 
-    1, 1.0 and "1" are the same, and so is a boolean in any spelling: one producer writes JSON, another what
-    Python or a spreadsheet makes of it.
+    1, 1.0 and "1" give the same text, and so do all spellings of a boolean, because producers write them as JSON,
+    Python or a spreadsheet does.
     """
     if isinstance(value, str):
         return _BOOLEANS.get(value, value)
@@ -38,15 +38,16 @@ def text_of(value: object) -> str:
 
 
 class CategoryCodes(dict[object, int]):
-    """JSON scalar → cell of one feature, -1 for None.
+    """Map a JSON scalar to its cell in one categorical feature; None, a missing value, to -1.
 
-    Only the reference's own texts are held: a stream may invent any number of others.
+    Only categories of the reference are stored: a stream may have any number of others.
     """
 
     def __init__(self, reference: CategoricalReference) -> None:
-        super().__init__((text, i) for i, text in enumerate(reference.levels))
+        """Map the categories of `reference`."""
+        super().__init__((text, i) for i, text in enumerate(reference.categories))
         self[None] = -1
-        self.other = len(reference.levels)
+        self.other = len(reference.categories)
         self.unseen = self.other + 1
         self._known = reference.known
         self._complete = reference.complete
@@ -54,25 +55,40 @@ class CategoryCodes(dict[object, int]):
     def __missing__(self, value: object) -> int:
         if not isinstance(value, str) or value in _BOOLEANS:
             return self[text_of(value)]
-        # Where not all texts of the reference could be remembered, "unseen" cannot be told from "rare".
+        # If not all categories of the reference could be remembered, "unseen" cannot be told from "rare".
         return self.other if value in self._known or not self._complete else self.unseen
 
 
 class CategoryCells:
-    """The cells of all categorical features, one feature after the other."""
+    """Lay out the cells of all categorical features, one feature after the other.
+
+    Attributes:
+        references: The references, one per feature.
+        codes: Per feature, the cell of a value, counted from the first cell of the feature.
+        starts: First cell of each feature, and the number of all cells; shape (features + 1,).
+        size: Number of all cells.
+    """
 
     def __init__(self, references: Sequence[CategoricalReference]) -> None:
+        """Lay out the cells of these references."""
         self.references = tuple(references)
         self.codes = [CategoryCodes(r) for r in self.references]
-        sizes = [len(r.levels) + 2 for r in self.references]
+        sizes = [len(r.categories) + 2 for r in self.references]
         self.starts = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
         self.size = int(self.starts[-1])
 
     def __len__(self) -> int:
         return len(self.references)
 
-    def place(self, columns: Sequence[IntArray]) -> tuple[IntArray, IntArray]:
-        """(counts per cell, missing per feature) of columns of codes, -1 where a value is missing."""
+    def bin_counts(self, columns: Sequence[IntArray]) -> tuple[IntArray, IntArray]:
+        """Count events per cell.
+
+        Args:
+            columns: Per feature the codes of the events, shape (events,); -1 where a value is missing.
+
+        Returns:
+            Counts per cell, shape (size,), and missing values per feature, shape (features,).
+        """
         counts = np.zeros(self.size, np.int64)
         missing = np.zeros(len(self), np.int64)
         for f, column in enumerate(columns):
@@ -81,27 +97,37 @@ class CategoryCells:
             counts[self.starts[f] : self.starts[f + 1]] = held[1:]
         return counts, missing
 
+    def of_feature(self, counts: IntArray, feature: int) -> IntArray:
+        """Return the part of a vector over all cells that belongs to one feature, as a view."""
+        return counts[self.starts[feature] : self.starts[feature + 1]]
+
 
 @dataclass(frozen=True, slots=True)
 class Homogeneity:
-    """χ² of homogeneity of two rows of counts.
+    """Hold the chi-square test of homogeneity of two rows of counts.
 
-    `effect` is Cramér's V of the shares at equal sizes, so it does not depend on how much larger the
-    reference is than the window; `cells` is the number of levels left after pooling.
+    Attributes:
+        statistic: Pearson's chi-square statistic.
+        df: Its degrees of freedom.
+        effect: Cramér's V that samples of equal size with the same shares would have, 0 to 1; so it does not depend on
+            how much larger the reference is than the window.
+        categories: Number of categories left after pooling.
     """
 
     statistic: float
     df: int
     effect: float
-    cells: int
+    categories: int
 
 
 @dataclass(frozen=True, slots=True)
 class Divergence:
-    """Jensen-Shannon: `distance` is the square root of the divergence in bits, so its maximum is 1.
+    """Hold the Jensen-Shannon distance of two rows of counts.
 
-    `statistic` is the divergence scaled to be χ² with `df` degrees of freedom where nothing has changed; df
-    is 0 where the window is too small for that law.
+    Attributes:
+        distance: Square root of the divergence in bits, 0 to 1.
+        statistic: The divergence, scaled so that it is chi-square distributed if nothing has changed.
+        df: Degrees of freedom of that law; 0 if the window is too small for it.
     """
 
     distance: float
@@ -110,10 +136,14 @@ class Divergence:
 
 
 def homogeneity(reference: FloatArray, window: FloatArray) -> Homogeneity:
-    """Compare two rows of counts of the same levels, both with events.
+    """Test whether two rows of counts have the same shares.
 
-    The test is of homogeneity, not of goodness of fit: the reference is itself a sample. No continuity
-    correction. Levels in which either row expects fewer than five are pooled.
+    The test is of homogeneity, not of goodness of fit, because the reference is itself a sample. There is no continuity
+    correction. Categories in which either row expects fewer than five events are pooled (Cochran, 1954).
+
+    Args:
+        reference: Counts per category, shape (k,), with at least one event.
+        window: The same of the window.
     """
     n, m = window.sum(), reference.sum()
     pooled_reference, pooled_window = _pooled(reference, window, _FEWEST_EXPECTED)
@@ -130,10 +160,15 @@ def homogeneity(reference: FloatArray, window: FloatArray) -> Homogeneity:
 
 
 def divergence(reference: FloatArray, window: FloatArray) -> Divergence:
-    """Jensen-Shannon of two rows of counts of the same levels, both with events.
+    """Compute the Jensen-Shannon distance of two rows of counts (Lin, 1991).
 
-    The distance is of the levels as they are. Its null law, ⅛(1/n + 1/m)·χ² for the divergence in nats,
-    needs at least twenty expected events a level in the window, so the statistic pools smaller ones.
+    The distance is of the categories as they are. Under the null hypothesis the divergence in nats is distributed as
+    ⅛(1/n + 1/m)·χ². This law needs at least twenty expected events per category, so for the statistic smaller
+    categories are pooled.
+
+    Args:
+        reference: Counts per category, shape (k,), with at least one event.
+        window: The same of the window.
     """
     n, m = window.sum(), reference.sum()
     distance = float(np.sqrt(_jensen_shannon(reference / m, window / n) / np.log(2)))
@@ -150,7 +185,7 @@ def _jensen_shannon(p: FloatArray, q: FloatArray) -> float:
 
 
 def _pooled(reference: FloatArray, window: FloatArray, fewest: float) -> tuple[FloatArray, FloatArray]:
-    """Both rows without absent levels, those with small expectations in one cell together."""
+    """Put the categories in which either row expects fewer than `fewest` events into one, the last."""
     total = reference + window
     smaller = min(window.sum(), reference.sum()) / total.sum()
     small = total * smaller < fewest
@@ -160,7 +195,7 @@ def _pooled(reference: FloatArray, window: FloatArray, fewest: float) -> tuple[F
     pooled_window = np.append(window[~small], window[small].sum())
     held = pooled_reference + pooled_window
     if held[-1] * smaller < fewest and len(held) > 1:
-        # The pool itself is still small: it joins the smallest level that is not.
+        # The pool itself is still too small: merge it with the smallest of the others.
         smallest = int(np.argmin(held[:-1]))
         pooled_reference[smallest] += pooled_reference[-1]
         pooled_window[smallest] += pooled_window[-1]

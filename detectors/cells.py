@@ -1,11 +1,11 @@
-"""The kernel: where values lie among the points of their references.
+"""Counting of numeric values into cells between the points of their references.
 
-A reference of k distinct points cuts the line into 2k+1 cells: k points and the k+1 gaps around them. The
-counts per cell decide the Kolmogorov-Smirnov statistic exactly; with the sum of the positions inside each
-gap they decide the Wasserstein distance but for gaps in which the two distribution functions cross. Counts
-and sums are integers, so panes add up exactly in any order and a window can lose a pane again.
+A reference of k distinct points cuts the line into 2k + 1 cells: k points and the k + 1 gaps around them. The counts
+per cell determine the Kolmogorov-Smirnov statistic exactly. Together with the sum of the positions inside each gap
+they determine the Wasserstein distance, except for gaps in which the two distribution functions cross. Counts and sums
+are integers, so panes add up exactly in any order and a window can subtract a pane again.
 
-Pure. The hot path: called once per batch and variant with all numeric features at a time.
+Pure. On the hot path: called once per batch and variant with all numeric features.
 """
 
 from __future__ import annotations
@@ -19,17 +19,21 @@ from detectors.pane import Counts
 from detectors.reference import NumericReference
 from detectors.types import FloatArray, IntArray
 
-GAP_STEPS = 1 << 24  # a position inside a gap is kept in steps of its width / 2**24
-TAIL_STEPS = 1 << 16  # beyond the outermost points, in steps of a standard deviation / 2**16,
-_FEW = 16  # a batch that can fill no more than this share of the cells is counted sparsely
-TAIL_LIMIT = float(1 << 40)  # up to 1.6e7 deviations: the sum of 8 million such events fits 63 bits
+GAP_STEPS = 1 << 24  # steps per width of a gap, for positions inside it
+TAIL_STEPS = 1 << 16  # steps per standard deviation, for positions beyond the outermost points
+TAIL_LIMIT = float(1 << 40)  # steps, 1.6e7 standard deviations: the sum of 8 million such events fits 63 bits
+_CELLS_PER_VALUE = 16  # with more cells than this per value, a batch is counted sparsely
 
 
 @dataclass(frozen=True, slots=True)
-class Placed:
-    """What a matrix of values comes to: counts and position sums over the cells of all features.
+class CellCounts:
+    """Hold the counts of a matrix of values over the cells of all features.
 
-    `missing` counts NaNs per feature.
+    Attributes:
+        counts: Values per cell.
+        positions: Sum of the positions of the values in each gap, in steps from its left end (in the leftmost gap from
+            its right end).
+        missing: Values that were NaN, shape (features,).
     """
 
     counts: Counts
@@ -38,25 +42,36 @@ class Placed:
 
 
 class NumericCells:
-    """The cells of all numeric features of a model, laid out one after the other.
+    """Lay out the cells of all numeric features, one feature after the other.
 
-    Feature f owns cells `starts[f]` to `starts[f + 1]`; within it even cells are gaps, odd ones are points.
+    Feature f owns the cells from `starts[f]` up to `starts[f + 1]`; of these, even ones are gaps, odd ones are points.
+
+    Attributes:
+        references: The references, one per feature.
+        starts: First cell of each feature, and the number of all cells; shape (features + 1,).
+        size: Number of all cells.
+        sd: Standard deviation of each reference, shape (features,).
     """
 
     def __init__(self, references: Sequence[NumericReference]) -> None:
+        """Lay out the cells of these references."""
         self.references = tuple(references)
         sizes = [2 * len(r.points) + 1 for r in self.references]
         self.starts = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
         self.size = int(self.starts[-1])
         self.sd = np.array([r.sd for r in self.references])
-        self.rows = np.array([r.rows for r in self.references], np.int64)
         self._lookups = [_Lookup(r) for r in self.references]
 
     def __len__(self) -> int:
         return len(self.references)
 
-    def place(self, matrix: FloatArray) -> Placed:
-        """Count an (events, features) matrix into the cells; NaN is missing, infinity is refused upstream."""
+    def bin_counts(self, matrix: FloatArray) -> CellCounts:
+        """Count values into the cells.
+
+        Args:
+            matrix: Values, shape (events, features), in the units of the features; NaN is missing. Infinite values must
+                have been refused before.
+        """
         events = len(matrix)
         cells = np.empty(matrix.size, np.int64)
         positions = np.empty(matrix.size)
@@ -71,10 +86,10 @@ class NumericCells:
             lookup.locate(column[:present], cells[filled:end], positions[filled:end])
             cells[filled:end] += self.starts[f]
             filled = end
-        return Placed(*self._counted(cells[:filled], positions[:filled]), missing)
+        return CellCounts(*self._counted(cells[:filled], positions[:filled]), missing)
 
     def _counted(self, cells: IntArray, positions: FloatArray) -> tuple[Counts, Counts]:
-        if len(cells) * _FEW > self.size:
+        if len(cells) * _CELLS_PER_VALUE > self.size:
             sums = np.bincount(cells, positions, minlength=self.size).astype(np.int64)
             return Counts(self.size, None, np.bincount(cells, minlength=self.size)), Counts(self.size, None, sums)
         used, where = np.unique(cells, return_inverse=True)
@@ -85,12 +100,12 @@ class NumericCells:
 
 
 class _Lookup:
-    """Cell and position of the values of one feature."""
+    """Finds cell and position of the values of one feature."""
 
     def __init__(self, reference: NumericReference) -> None:
         points = reference.points
         self._points = points
-        # One more, equal to nothing, for values beyond the last point.
+        # One more point, equal to nothing, for values beyond the last one.
         self._padded = np.append(points, np.nan)
         if not len(points):
             self._base, self._steps = np.zeros(1), np.zeros(1)
@@ -102,11 +117,11 @@ class _Lookup:
             tail = TAIL_STEPS / scale
         inner[~np.isfinite(inner)] = 0.0  # a gap too narrow or too wide for a float: its beginning will do
         self._base = np.concatenate([points[:1], points])
-        self._base[1:-1][np.isinf(width)] = 0.0  # or the distance from it, infinite times nothing, would be NaN
+        self._base[1:-1][np.isinf(width)] = 0.0  # otherwise infinity times 0 would give NaN
         self._steps = np.concatenate([[-tail], inner, [tail]])
 
     def locate(self, values: FloatArray, cells: IntArray, positions: FloatArray) -> None:
-        """Fill `cells` and `positions` for sorted `values`."""
+        """Write cell and position, in steps, of each of the sorted `values` into the two arrays."""
         below = self._points.searchsorted(values)
         on_point = self._padded[below] == values
         np.multiply(below, 2, out=cells)

@@ -1,12 +1,12 @@
-"""How much more the windows of a stream vary than independent events would.
+"""Overdispersion: how much more the windows of a stream vary than independent events would.
 
-A stream of events is autocorrelated: returning users, batches, hours of the day. A window of n such events
-tells as much as n/φ independent ones. φ is learned from the reference in its time order: blocks of the
-window's size are compared with the whole, and their variance is divided by what independent rows would
-show. The maximum of several noisy ratios is biased, so it is divided by its own median under independence,
-found by simulation, and gets a margin where it is more than noise. Of the few blocks of a large size the
-estimate is noisy all the same, and where it is too low the false alarms are many; so a size has at least the φ
-of the two sizes before it. (Not of all: windows of several whole days vary less than those of an hour.)
+Streams of events are autocorrelated: by returning users, batches, hours of the day. A window of n such events carries
+as much information as n/φ independent ones. φ is estimated from the reference in time order: the variance of blocks of
+the window's size is divided by the variance that independent rows would have. The maximum of several noisy ratios is
+biased, so it is divided by its own median under independence, found by simulation, and gets a margin where it is more
+than noise. The estimate for a large size rests on few blocks and is still noisy, and an estimate that is too low causes
+many false alarms; therefore a size has at least the φ of the two sizes before it. (Not of all sizes before it: windows
+of several whole days vary less than those of an hour.)
 
 Pure. The reference is read a second time for this, in batches; memory does not grow with its length.
 """
@@ -26,26 +26,31 @@ from detectors.types import FloatArray, IntArray, Number
 SMALLEST = 32  # events in the smallest block; a window smaller than this takes the φ of this size
 OVERLAP = 4  # blocks start every quarter of their size
 FEWEST_BLOCKS = 8  # disjoint blocks that a size needs: with fewer, φ is mostly noise
-RARE = 0.02  # levels below this share are pooled: the variance of a handful of events says nothing
-MARGIN = 0.6  # of the relative noise of φ, which is √(2n/m)
-_BEFORE = 2  # smaller sizes of which φ is not below
+RARE = 0.02  # bins below this share are pooled: the variance of a handful of events is not informative
+MARGIN = 0.6  # multiple of the relative noise of φ, √(2n/m) for blocks of n in m rows, that is added to φ
+_BEFORE = 2  # φ of a size is at least that of so many sizes before it
 _STREAMS = 200  # simulated references behind the correction for independence
-_UNITS = 400  # at most so many quarter blocks are simulated; beyond that the noise is extrapolated
+_UNITS = 400  # largest number of quarter blocks that are simulated; beyond it the noise is extrapolated
 
 
 @dataclass(frozen=True, slots=True)
 class Dispersion:
-    """φ by window size, for one feature.
+    """Hold the overdispersion φ of one feature by window size.
 
-    `sizes` (events) grow by factors of two; `phi` ≥ 1 belongs to them. No sizes: the reference was too
-    short to tell, φ is taken as 1 and the promise of the false-alarm budget is `assumed`, not learned.
+    Attributes:
+        sizes: Window sizes in events, growing by factors of two. None: the reference was too short for an estimate;
+            then φ is taken as 1.
+        phi: φ ≥ 1 of each size.
     """
 
     sizes: tuple[int, ...] = ()
     phi: tuple[float, ...] = ()
 
     def at(self, events: float) -> float:
-        """φ for a window of `events`, interpolated in the logarithm of the size, constant beyond the ends."""
+        """Return φ for a window of `events` events.
+
+        It is interpolated in the logarithm of the size, and constant beyond the first and the last size.
+        """
         if not self.sizes:
             return 1.0
         after = bisect_right(self.sizes, events)
@@ -54,20 +59,23 @@ class Dispersion:
         (low, high), (begin, end) = self.sizes[after - 1 : after + 1], self.phi[after - 1 : after + 1]
         return begin + (end - begin) * math.log(events / low) / math.log(high / low)
 
-    def known_at(self, events: float) -> bool:
-        """Whether the reference was long enough to see windows of this size vary."""
-        return bool(self.sizes) and events <= 2 * self.sizes[-1]
-
 
 class BlockVariance:
-    """Counts of levels in blocks of growing size over a stream of rows in time order.
+    """Measure how much blocks of growing size vary in a stream of rows in time order.
 
-    `shares` are the reference's own shares of the levels (they sum to 1). For an ordered variable the
-    levels are the cells between quantiles and the variance is that of the distribution function at the
-    cuts, and that of the mean level (`ordered`); for a categorical one it is that of each level's share.
+    Rows are given as bins. For a categorical variable the bins are categories, and the variance is that of the share of
+    each. For an ordered variable they are the intervals between quantiles, and the variance is that of the distribution
+    function at the cuts and that of the mean bin number.
     """
 
     def __init__(self, shares: FloatArray, rows: int, *, ordered: bool) -> None:
+        """Start without rows.
+
+        Args:
+            shares: Share of each bin in the whole reference, shape (bins,); they sum to 1.
+            rows: Number of rows that will be added.
+            ordered: Whether the bins have an order.
+        """
         self._shares = np.asarray(shares, np.float64)
         self._ordered = ordered
         self._group = _grouping(self._shares, ordered=ordered)
@@ -90,12 +98,12 @@ class BlockVariance:
         self._blocks = [0 for _ in sizes]
         self._loose = np.zeros(0, np.int64)
 
-    def add(self, levels: IntArray) -> None:
-        """Rows in time order, as indices of levels."""
+    def add(self, bins: IntArray) -> None:
+        """Add rows in time order, given as indices of bins, shape (n,)."""
         if not self._sizes:
             return
         unit = SMALLEST // OVERLAP
-        rows = np.concatenate([self._loose, self._group[levels]])
+        rows = np.concatenate([self._loose, self._group[bins]])
         full = len(rows) // unit
         self._loose = rows[full * unit :]
         width = len(self._grouped)
@@ -103,6 +111,7 @@ class BlockVariance:
         self._add_units(np.bincount(cell, minlength=full * width).reshape(full, width), 0)
 
     def _add_units(self, units: IntArray, index: int) -> None:
+        """Add counts of quarter blocks of size number `index`, and of the larger sizes that they make up."""
         if index == len(self._sizes) or not len(units):
             return
         run = np.concatenate([self._recent[index], units])
@@ -120,7 +129,7 @@ class BlockVariance:
         self._add_units(pairs[:even:2] + pairs[1:even:2], index + 1)
 
     def result(self) -> Dispersion:
-        """φ for every size of which there were blocks."""
+        """Return φ for every size of which there were blocks."""
         sizes, phi = [], []
         expected = _views(self._grouped, ordered=self._ordered)
         for size, sums, squares, blocks in zip(self._sizes, self._sums, self._squares, self._blocks, strict=True):
@@ -141,14 +150,14 @@ class BlockVariance:
 
 
 def _grouping(shares: FloatArray, *, ordered: bool) -> IntArray:
-    """Level → group. Rare levels join a neighbour (ordered) or each other."""
+    """Return the group of each bin. Rare bins join a neighbour if bins are ordered, otherwise each other."""
     groups = np.zeros(len(shares), np.int64)
     if ordered:
         current, held = 0, 0.0
-        for level, share in enumerate(shares):
-            groups[level] = current
+        for i, share in enumerate(shares):
+            groups[i] = current
             held += share
-            if held >= RARE and level + 1 < len(shares) and shares[level + 1 :].sum() >= RARE:
+            if held >= RARE and i + 1 < len(shares) and shares[i + 1 :].sum() >= RARE:
                 current, held = current + 1, 0.0
         return groups
     frequent = np.flatnonzero(shares >= RARE)
@@ -158,11 +167,11 @@ def _grouping(shares: FloatArray, *, ordered: bool) -> IntArray:
 
 
 def _views(counts: NDArray[Number], *, ordered: bool) -> NDArray[Number]:
-    """What is watched of counts (or shares) of groups, in the last axis.
+    """Return the quantities whose variance is measured, from counts or shares of groups in the last axis.
 
-    The groups themselves; or, where they have an order, the distribution function after each of them and the
-    mean number of the group. The mean varies more than any value of the distribution function where a series
-    moves as a whole, and it is what the Wasserstein distance follows.
+    These are the groups themselves; or, if they have an order, the distribution function after each group and the mean
+    group number. If a series moves as a whole, the mean varies more than any value of the distribution function, and it
+    is what the Wasserstein distance follows.
     """
     if not ordered:
         return counts
@@ -171,12 +180,13 @@ def _views(counts: NDArray[Number], *, ordered: bool) -> NDArray[Number]:
 
 
 def _largest_ratio(variance: FloatArray, shares: FloatArray, size: int, rows: int, *, ordered: bool) -> float:
+    """Return the largest ratio of a variance to that of blocks of `size` independent rows."""
     expected = _views(shares, ordered=ordered)
     single = expected * (1 - expected)
     if ordered:
         number = np.arange(len(shares))
         single[-1] = shares @ number**2 - (shares @ number) ** 2
-    # A block is part of the reference that it is compared with, hence the last factor.
+    # The last factor: a block is itself part of the reference that it is compared with.
     independent = single / size * (1 - size / rows)
     usable = independent > 1e-12
     return float((variance[usable] / independent[usable]).max()) if usable.any() else 0.0
@@ -184,10 +194,10 @@ def _largest_ratio(variance: FloatArray, shares: FloatArray, size: int, rows: in
 
 @lru_cache(maxsize=4096)
 def _under_independence(shares: tuple[float, ...], ordered: bool, units: int) -> tuple[float, float]:
-    """(median, 95 % quantile) of the largest ratio where rows are independent.
+    """Return median and 95 % quantile of the largest ratio for independent rows, by simulation.
 
-    The unit of simulation is the quarter block; its size does not matter for the ratio's law as long as
-    the counts are not tiny, so one size serves all.
+    The unit of simulation is the quarter block. Its size does not matter for the distribution of the ratio as long as
+    the counts are not tiny, so one size is used for all.
     """
     rng = np.random.default_rng(0)
     simulated = min(units, _UNITS)
@@ -203,6 +213,6 @@ def _under_independence(shares: tuple[float, ...], ordered: bool, units: int) ->
     size, rows = unit * OVERLAP, unit * simulated
     ratios = [_largest_ratio(variance[i], whole[i, 0], size, rows, ordered=ordered) for i in range(_STREAMS)]
     median, high = np.quantile(ratios, [0.5, 0.95])
-    # The noise of a variance falls with the root of the number of blocks.
+    # The noise of a variance falls with the square root of the number of blocks.
     shrink = np.sqrt(simulated / units)
     return float(1 + (median - 1) * shrink), float(1 + (high - 1) * shrink)

@@ -1,31 +1,32 @@
-"""Distances of a window from its reference, for all numeric features at a time.
+"""Distances between a window and its reference, for all numeric features at once.
 
-Everything is computed from counts per cell (`cells`), so the cost does not depend on how many events the
-window holds. Pure.
+They are computed from counts per cell (`cells`), so the cost does not depend on the number of events. Pure.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from detectors.cells import GAP_STEPS, TAIL_STEPS, NumericCells
 from detectors.reference import NumericReference
-from detectors.types import BoolArray, FloatArray, IntArray
-
-Number = TypeVar("Number", np.int64, np.float64)
+from detectors.types import BoolArray, FloatArray, IntArray, Number
 
 PSI_BINS = 10
-_HALF = 0.5  # added to every bin of both sides: an empty one is rare, not impossible
+_HALF = 0.5  # events added to every bin of both sides, because PSI is infinite for an empty bin
 
 
 @dataclass(frozen=True, slots=True)
 class Distance:
-    """One value per feature, with the largest error that summarising may have caused. NaN: undefined."""
+    """Hold a distance per feature and bounds on its error.
+
+    Attributes:
+        value: The distance, shape (features,); NaN if it is undefined.
+        error: Bound on the error caused by summarising values, shape (features,).
+    """
 
     value: FloatArray
     error: FloatArray
@@ -33,60 +34,80 @@ class Distance:
 
 @dataclass(frozen=True, slots=True)
 class Transport(Distance):
-    """A Wasserstein distance: the part of it between the reference's outermost points, and events beyond them."""
+    """Hold a Wasserstein distance per feature with its two parts.
+
+    Attributes:
+        inner: The part of the distance between the outermost points of the reference, shape (features,).
+        beyond: Number of events beyond the outermost points, shape (features,).
+    """
 
     inner: FloatArray
     beyond: IntArray
 
 
 @dataclass(frozen=True, slots=True)
-class Window:
-    """A window's counts per cell, with their running sums, which start anew with each feature."""
+class BinnedWindow:
+    """Hold the counts of a window over the cells of all numeric features.
+
+    Attributes:
+        counts: Events per cell, shape (cells,).
+        events: Events with a value per feature, shape (features,).
+        cumulative: Running sums of `counts`, restarted with each feature, shape (cells,).
+    """
 
     counts: IntArray
-    events: IntArray  # per feature
+    events: IntArray
     cumulative: IntArray
 
 
 class NumericDistances:
-    """The statistics against one set of references; what does not depend on the window is computed here."""
+    """Compute distances of windows from one set of references."""
 
     def __init__(self, cells: NumericCells) -> None:
+        """Prepare everything that does not depend on a window."""
         self._cells = cells
         self._starts = cells.starts[:-1]
         self._sizes = np.diff(cells.starts)
-        self._level = _reference_levels(cells.references, cells.size)
+        self._cdf = _reference_cdfs(cells.references, cells.size)
         self._known = np.array([len(r.points) > 0 for r in cells.references], np.bool_)
         self._ks_error = np.array([r.ks_error for r in cells.references])
-        self._gaps = _Gaps(cells, self._level)
+        self._gaps = _Gaps(cells, self._cdf)
         self._bins = _Bins(cells)
 
-    def window(self, counts: IntArray) -> Window:
-        """What the statistics below have in common."""
+    def window(self, counts: IntArray) -> BinnedWindow:
+        """Prepare counts per cell, shape (cells,), for the statistics below."""
         total = np.cumsum(counts)
         before = np.concatenate([[0], total])[self._starts]
-        return Window(counts, _sums(counts, self._starts), total - np.repeat(before, self._sizes))
+        return BinnedWindow(counts, _sums(counts, self._starts), total - np.repeat(before, self._sizes))
 
-    def ks(self, window: Window) -> Distance:
-        """Kolmogorov-Smirnov: the largest gap between the distribution functions, as in scipy's `ks_2samp`."""
+    def ks(self, window: BinnedWindow) -> Distance:
+        """Compute the Kolmogorov-Smirnov statistic, as `scipy.stats.ks_2samp` does.
+
+        It is the largest difference of the two distribution functions, 0 to 1.
+        """
         gap = window.cumulative / np.repeat(np.maximum(window.events, 1), self._sizes)
-        gap -= self._level
+        gap -= self._cdf
         np.abs(gap, out=gap)
         value = np.maximum.reduceat(gap, self._starts) if len(gap) else np.zeros(0)
         return Distance(self._defined(value, window.events), self._ks_error)
 
-    def wasserstein(self, window: Window, positions: IntArray) -> Transport:
-        """Wasserstein-1 in standard deviations of the reference; NaN where that is constant.
+    def wasserstein(self, window: BinnedWindow, positions: IntArray) -> Transport:
+        """Compute the Wasserstein-1 distance in standard deviations of the reference; NaN if these are 0.
 
-        Exact in every gap in which the functions do not cross. Where they do, the mean position of the
-        values bounds the area from both sides, and the middle of the bounds is taken.
+        It is the area between the two distribution functions. The area is exact in every gap in which they do not
+        cross. Where they cross, the mean position of the values bounds it from both sides, and the middle is taken.
+
+        Args:
+            window: The counts.
+            positions: Sums of positions per cell, as of `NumericCells.bin_counts`, shape (cells,).
         """
         gaps = self._gaps
         n = np.repeat(np.maximum(window.events, 1), gaps.sizes)
         held, at = window.counts[gaps.cell], positions[gaps.cell]
         inside = held / n
-        left = gaps.level - (window.cumulative[gaps.cell] / n - inside)  # reference minus window where the gap begins,
-        right = left - inside  # and where it ends
+        # Reference minus window at the left and at the right end of each gap.
+        left = gaps.cdf - (window.cumulative[gaps.cell] / n - inside)
+        right = left - inside
         mean = at / np.maximum(held * GAP_STEPS, 1)
         area = np.abs(right + inside * mean)
         crossed = np.flatnonzero((left > 0) & (right < 0) & ~gaps.tail)
@@ -105,11 +126,14 @@ class NumericDistances:
         stated = error + gaps.reference_error + rounding
         return Transport(self._defined(usable, window.events), stated, inner, beyond)
 
-    def psi(self, window: Window) -> tuple[Distance, IntArray]:
-        """(population stability index in nats, number of bins) per feature.
+    def psi(self, window: BinnedWindow) -> tuple[Distance, IntArray]:
+        """Compute the population stability index in nats.
 
-        The bins are the reference's deciles, the outermost open to both sides; half an event is added to
-        every bin of both sides before shares are taken.
+        The bins are the deciles of the reference, the outermost of them open. Half an event is added to every bin of
+        both sides before shares are taken.
+
+        Returns:
+            The index and the number of bins per feature, shape (features,): equal deciles are one bin.
         """
         bins = self._bins
         p = bins.shares(bins.reference)
@@ -118,7 +142,15 @@ class NumericDistances:
         return Distance(self._defined(value, window.events), np.zeros(len(value))), bins.sizes
 
     def histogram(self, feature: int, counts: IntArray) -> tuple[FloatArray, IntArray, IntArray]:
-        """(inner edges, reference counts, window counts) of the bins of `psi`; the outermost bins are open."""
+        """Return the histogram of a feature over the bins of `psi`.
+
+        Args:
+            feature: Index of the feature.
+            counts: Events per cell of all features.
+
+        Returns:
+            The inner edges in units of the feature, and the counts per bin of the reference and of the window.
+        """
         bins = self._bins
         run = slice(int(bins.starts[feature]), int(bins.starts[feature] + bins.sizes[feature]))
         reference = np.rint(bins.reference[run]).astype(np.int64)
@@ -130,28 +162,28 @@ class NumericDistances:
 
 
 class _Gaps:
-    """The gaps between the points of all references, flat."""
+    """The gaps around the points of all references, one feature after the other."""
 
-    def __init__(self, cells: NumericCells, level: FloatArray) -> None:
+    def __init__(self, cells: NumericCells, cdf: FloatArray) -> None:
         self.sizes = np.array([len(r.points) + 1 for r in cells.references], np.int64)
         self.starts = np.concatenate([[0], np.cumsum(self.sizes)[:-1]]).astype(np.int64)[: len(self.sizes)]
         self.feature = np.repeat(np.arange(len(self.sizes)), self.sizes)
         within = np.arange(int(self.sizes.sum())) - self.starts[self.feature]
         self.cell = cells.starts[:-1][self.feature] + 2 * within
-        self.level = level[self.cell]
+        self.cdf = cdf[self.cell]
         self.tail: BoolArray = (within == 0) | (within == self.sizes[self.feature] - 1)
         self.tails = np.flatnonzero(self.tail)
         self.width = np.zeros(len(self.cell))
         for f, r in enumerate(cells.references):
             if r.sd > 0:
                 first = self.starts[f] + 1
-                # Halved first: two points may lie further apart than the largest float.
+                # Halved first: the distance of two points may exceed the largest float.
                 self.width[first : first + len(r.points) - 1] = np.diff(r.points / 2) / r.sd * 2
         self.reference_error = np.array([r.w1_error / r.sd if r.sd > 0 else 0.0 for r in cells.references])
 
 
 class _Bins:
-    """The deciles of all references, as runs of cells."""
+    """The deciles of all references as runs of cells, one feature after the other."""
 
     def __init__(self, cells: NumericCells) -> None:
         first: list[IntArray] = []
@@ -176,31 +208,32 @@ class _Bins:
 
 
 def _decile_bins(r: NumericReference) -> tuple[IntArray, FloatArray]:
-    """(first cell of each bin, reference rows in it). Equal deciles are one edge."""
+    """Return the first cell of each bin of a feature and the rows of the reference in the bin."""
     cumulative = np.cumsum(r.weights)
     total = int(cumulative[-1]) if len(cumulative) else 0
     if not total:
         return np.zeros(1, np.int64), np.zeros(1)
+    # Equal deciles are one edge.
     edges = np.unique(np.searchsorted(cumulative, np.arange(1, PSI_BINS) / PSI_BINS * total))
-    edges = edges[edges < len(r.points) - 1]  # nothing of the reference lies beyond its last point
+    edges = edges[edges < len(r.points) - 1]  # the reference has nothing beyond its last point
     # A bin ends with the point at its edge, so the next begins with the gap after it.
     first = np.concatenate([[0], 2 * edges + 2]).astype(np.int64)
     ends = np.concatenate([cumulative[edges], [total]])
     return first, np.diff(ends, prepend=0) * (r.rows / total)
 
 
-def _reference_levels(references: Sequence[NumericReference], size: int) -> FloatArray:
-    """The references' distribution functions after each cell: a point adds its weight, a gap nothing."""
-    level = np.zeros(size)
+def _reference_cdfs(references: Sequence[NumericReference], size: int) -> FloatArray:
+    """Return the distribution functions of the references at the end of each cell, shape (size,)."""
+    cdf = np.zeros(size)  # a point adds its weight, a gap nothing
     at = 0
     for r in references:
         cumulative = np.concatenate([[0], np.cumsum(r.weights)])
         end = at + 2 * len(r.points) + 1
-        level[at:end] = np.repeat(cumulative / max(cumulative[-1], 1), 2)[1:]
+        cdf[at:end] = np.repeat(cumulative / max(cumulative[-1], 1), 2)[1:]
         at = end
-    return level
+    return cdf
 
 
 def _sums(values: NDArray[Number], starts: IntArray) -> NDArray[Number]:
-    """Sums of the runs that begin at `starts` and cover `values`."""
+    """Return the sums of the runs of `values` that begin at `starts`."""
     return np.add.reduceat(values, starts) if len(starts) else values[:0]

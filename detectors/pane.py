@@ -1,8 +1,7 @@
-"""The smallest slice of a stream that is summarised: counts and sums that add up.
+"""The counts of a pane, the smallest slice of a stream that is summarised.
 
-A pane holds named vectors of integer counts, each sparse or dense as suits it. Integers make merging exact
-in any order, so a pane put together from fragments, on one machine or on several, is the pane itself.
-Pure. A saved pane says what it is: `unpack_counts` needs nothing else to merge it.
+A pane holds named vectors of integers, each stored sparse or dense. Because they are integers, panes and fragments of
+panes add up exactly in any order. Pure.
 """
 
 from __future__ import annotations
@@ -18,12 +17,18 @@ from detectors.types import IntArray
 
 MAGIC = b"DRIFTPAN"
 SCHEMA = 1
-_SPARSE_BELOW = 1 / 4  # share of cells in use up to which pairs of index and count are smaller
+_SPARSE_BELOW = 1 / 4  # share of cells in use up to which pairs of index and count need less memory
 
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """A vector of `size` integers. `index` lists the cells in use, ascending; None: all of them."""
+    """Hold a vector of integers, sparse or dense.
+
+    Attributes:
+        size: Length of the vector.
+        index: Cells in use, ascending; None for a dense vector.
+        value: Values of the cells in use; of all cells for a dense vector.
+    """
 
     size: int
     index: IntArray | None
@@ -31,7 +36,7 @@ class Counts:
 
     @staticmethod
     def of(dense: IntArray) -> Counts:
-        """From all values; keeps whichever form is smaller."""
+        """Store a dense vector in the smaller of both forms."""
         used = np.flatnonzero(dense)
         if len(used) > len(dense) * _SPARSE_BELOW:
             return Counts(len(dense), None, dense)
@@ -39,12 +44,12 @@ class Counts:
 
     @staticmethod
     def zeros(size: int) -> Counts:
-        """Nothing counted yet."""
+        """Return a vector of zeros."""
         none = np.zeros(0, np.int64)
         return Counts(size, none, none)
 
     def dense(self) -> IntArray:
-        """All values; the caller may not write to them."""
+        """Return all values, shape (size,); the caller must not write to them."""
         if self.index is None:
             return self.value
         out = np.zeros(self.size, np.int64)
@@ -52,7 +57,7 @@ class Counts:
         return out
 
     def add_to(self, total: IntArray, sign: int = 1) -> None:
-        """Add (or, with -1, take away) in place."""
+        """Add the vector to `total` in place, or subtract it if `sign` is negative."""
         where = slice(None) if self.index is None else self.index
         if sign > 0:
             total[where] += self.value
@@ -70,7 +75,7 @@ class Counts:
 
     @property
     def total(self) -> int:
-        """Sum of all values."""
+        """Return the sum of all values."""
         return int(self.value.sum())
 
 
@@ -78,7 +83,7 @@ CountsByName = Mapping[str, Counts]
 
 
 def merge(panes: Iterable[CountsByName]) -> dict[str, Counts]:
-    """The pane of all events of these; a name that one lacks counts as zeros there."""
+    """Add up panes; a vector that a pane lacks counts as zeros."""
     merged: dict[str, Counts] = {}
     for pane in panes:
         for name, counts in pane.items():
@@ -87,7 +92,13 @@ def merge(panes: Iterable[CountsByName]) -> dict[str, Counts]:
 
 
 def pack_counts(header: Mapping[str, Any], vectors: CountsByName, plain: Mapping[str, Any]) -> bytes:
-    """Bytes of a pane or of a fragment of one: its header, its counts and `plain` arrays of any number type."""
+    """Encode a pane or a fragment of one.
+
+    Args:
+        header: Values that JSON can represent, without the keys `schema` and `sizes`.
+        vectors: The counts by name.
+        plain: Other arrays of numbers by name, saved as they are.
+    """
     arrays: dict[str, Any] = {f"plain.{name}": array for name, array in plain.items()}
     sizes: dict[str, int] = {}
     for name, counts in vectors.items():
@@ -99,10 +110,10 @@ def pack_counts(header: Mapping[str, Any], vectors: CountsByName, plain: Mapping
 
 
 def unpack_counts(blob: bytes) -> tuple[dict[str, Any], dict[str, Counts], dict[str, Any]]:
-    """(header, counts, plain arrays) of `pack_counts`.
+    """Decode the header, the counts and the plain arrays that `pack_counts` encoded.
 
     Raises:
-        DamagedError: damaged, or written by a newer release.
+        DamagedError: The bytes are damaged or were written by a newer release.
     """
     header, arrays = unpack(MAGIC, blob)
     if header["schema"] > SCHEMA:
@@ -117,7 +128,7 @@ def unpack_counts(blob: bytes) -> tuple[dict[str, Any], dict[str, Counts], dict[
 
 
 def _narrow(values: IntArray) -> Any:
-    """The same numbers in the smallest integer type that holds them."""
+    """Convert to the smallest integer type that holds all values."""
     low, high = (int(values.min()), int(values.max())) if len(values) else (0, 0)
     for kind in (np.uint8, np.uint16, np.uint32) if low >= 0 else (np.int8, np.int16, np.int32):
         limits = np.iinfo(kind)

@@ -1,6 +1,6 @@
-"""Detectors by name: what the configuration may ask for.
+"""Names of the statistics that the configuration may ask for, and the smallest effects that count by default.
 
-Pure. `comparison` runs them; a name that is not here is refused together with the names that are.
+Pure. `comparison` and `streaming` compute them.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ from typing import Final
 
 NUMERIC: Final = ("ks", "wasserstein", "psi")
 CATEGORICAL: Final = ("chi_square", "jensen_shannon")
-RATES: Final = ("missing_rate", "unseen_rate")  # always watched, of every feature
-CONCEPT: Final = ("adwin",)
+RATES: Final = ("missing_rate", "unseen_rate")  # always tested, of every feature
+CONCEPT: Final = ("adwin",)  # change detectors on a stream of errors
 
 MIN_EFFECT: Final[Mapping[str, float]] = MappingProxyType(
     {
@@ -20,8 +20,8 @@ MIN_EFFECT: Final[Mapping[str, float]] = MappingProxyType(
         "wasserstein": 0.1,  # standard deviations of the reference
         "psi": 0.1,  # nats
         "chi_square": 0.1,  # Cramér's V at equal sizes
-        "jensen_shannon": 0.1,  # distance, base 2
-        "missing_rate": 0.05,  # difference of shares
-        "unseen_rate": 0.01,  # share
+        "jensen_shannon": 0.1,  # distance, base 2, at most 1
+        "missing_rate": 0.05,  # difference of shares, at most 1
+        "unseen_rate": 0.01,  # share of the events, at most 1
     }
 )

@@ -1,7 +1,7 @@
-"""Numbers on disk and in the database without pickle.
+"""Binary format for a JSON header and arrays of numbers, without pickle.
 
-A header in JSON that says what follows, then the arrays as they are, then a checksum. Anybody can read it;
-nothing in it can run. Pure: bytes in, bytes out.
+The bytes are a magic number, the length of the header, a checksum, the header in JSON, and the raw arrays. Reading them
+never runs code. Pure: bytes in, bytes out.
 """
 
 from __future__ import annotations
@@ -20,11 +20,21 @@ _FRAME = struct.Struct("<II")  # length of the header, checksum of that length a
 
 
 class DamagedError(ValueError):
-    """The bytes are not what `pack` wrote."""
+    """Signal that bytes are not what `pack` wrote, or that they are damaged."""
 
 
 def pack(magic: bytes, header: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> bytes:
-    """Bytes of a JSON-able header and named arrays of numbers of any shape."""
+    """Encode a header and named arrays.
+
+    Args:
+        magic: First bytes of the result; they tell what kind of content it is.
+        header: Values that JSON can represent.
+        arrays: Arrays of integers or floats of any shape.
+
+    Raises:
+        TypeError: An array has a data type that is not saved.
+        ValueError: The header holds NaN or infinity.
+    """
     listed: list[tuple[str, str, list[int]]] = []
     parts: list[bytes] = []
     for name, array in arrays.items():
@@ -40,10 +50,12 @@ def pack(magic: bytes, header: Mapping[str, Any], arrays: Mapping[str, NDArray[A
 
 
 def unpack(magic: bytes, blob: bytes) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
-    """(header, arrays) of `pack`. The arrays are read-only views.
+    """Decode the header and the arrays that `pack` encoded.
+
+    The arrays are read-only views of `blob`.
 
     Raises:
-        DamagedError: another magic, a wrong checksum, or lengths that do not add up.
+        DamagedError: The bytes begin with another magic number, or the checksum or a length is wrong.
     """
     start = len(magic) + _FRAME.size
     if blob[: len(magic)] != magic or len(blob) < start:

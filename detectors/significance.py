@@ -1,7 +1,7 @@
-"""p-values, critical values, and what a false-alarm budget leaves for one check.
+"""p-values, critical values, and the significance level that a false-alarm budget leaves for one test.
 
-All sizes here are effective: a window of n events of a stream with overdispersion φ tells as much as n/φ
-independent ones (`dispersion`). Pure.
+The null hypothesis is always that window and reference come from the same distribution. With overdispersion φ
+(`dispersion`), n events carry as much information as n/φ independent ones: the effective size. Pure.
 """
 
 from __future__ import annotations
@@ -17,30 +17,37 @@ from scipy import special, stats
 from detectors.reference import NumericReference
 from detectors.types import FloatArray
 
-BLIND_ABOVE = 0.8  # a KS check that needs more than this sees nothing but the end of the world
-_EXACT_UP_TO = 5_000  # `kstwo.sf` costs milliseconds beyond, where its limit law is within 3 % at 1e-9
+BLIND_ABOVE = 0.8  # a KS test with a larger critical value detects only a nearly complete change
+_EXACT_UP_TO = 5_000  # beyond this size `kstwo.sf` takes milliseconds, and the limit law is within 3 % at p = 1e-9
 
 
 def pair_size(n: float, m: float, phi: float = 1.0) -> float:
-    """Effective size of a comparison of n with m events: their harmonic mean, halved, over φ."""
+    """Return the effective size of a comparison of n with m events: nm / (n + m) / φ.
+
+    It is half their harmonic mean, divided by the overdispersion; 0 if either is 0.
+    """
     return n * m / (n + m) / phi if n > 0 and m > 0 else 0.0
 
 
 def least_p_value(n: float, m: float) -> float:
-    """The smallest p-value that two samples of n and m can show: that of samples which do not overlap at all.
+    """Return the smallest p-value that samples of n and m events can have: that of samples without overlap.
 
-    There are C(n+m, n) ways to deal out the ranks, and two of them separate the samples. Statistics that take one
-    side for known exactly promise far less where a stream is so autocorrelated that few effective events are left.
+    There are C(n + m, n) ways to assign the ranks, and two of them separate the samples. Tests that treat one sample as
+    known exactly give far smaller p-values if autocorrelation leaves few effective events.
     """
     ways = math.lgamma(n + m + 1) - math.lgamma(n + 1) - math.lgamma(m + 1)
     return min(2.0 * math.exp(-ways), 1.0)
 
 
 def ks_p_value(statistic: float, size: float) -> float:
-    """P(D ≥ statistic) where nothing has changed, for an effective `pair_size`.
+    """Compute the p-value of a two-sided Kolmogorov-Smirnov statistic; conservative if there are ties.
 
-    Simard & L'Ecuyer (2011) through scipy for small sizes, beyond that Kolmogorov's limit law with the
-    correction of Stephens (1970). Ties make it conservative.
+    For small sizes the law is exact (Simard & L'Ecuyer, 2011, by scipy); for larger ones it is Kolmogorov's limit law
+    with the correction of Stephens (1970).
+
+    Args:
+        statistic: The statistic, 0 to 1.
+        size: Effective `pair_size`.
     """
     if size < 1:
         return 1.0
@@ -50,39 +57,64 @@ def ks_p_value(statistic: float, size: float) -> float:
     return float(special.kolmogorov((root + 0.12 + 0.11 / root) * statistic))
 
 
-def ks_critical(level: float, size: float) -> float:
-    """The smallest statistic whose p-value is at most `level`; infinite where no statistic can reach it."""
+def ks_critical(alpha: float, size: float) -> float:
+    """Return the smallest Kolmogorov-Smirnov statistic whose p-value is at most `alpha`.
+
+    Args:
+        alpha: Significance level.
+        size: Effective `pair_size`, of which three significant digits are used.
+
+    Returns:
+        The critical value; infinite if `size` is below 1.
+    """
     if size < 1:
         return np.inf
-    # Three significant digits, rounded down, so that windows of about the same size share an entry.
+    # Rounded down, so that windows of about the same size share an entry of the cache.
     step = 10 ** max(int(np.floor(np.log10(size))) - 2, 0)
-    return _ks_critical(level, int(size // step * step))
+    return _ks_critical(alpha, int(size // step * step))
 
 
 @lru_cache(maxsize=65536)
-def _ks_critical(level: float, size: int) -> float:
+def _ks_critical(alpha: float, size: int) -> float:
     if size <= _EXACT_UP_TO:
-        return float(stats.kstwo.isf(level, size))
+        return float(stats.kstwo.isf(alpha, size))
     root = np.sqrt(size)
-    return float(special.kolmogi(level) / (root + 0.12 + 0.11 / root))
+    return float(special.kolmogi(alpha) / (root + 0.12 + 0.11 / root))
 
 
 def chi_square_p_value(statistic: float, df: int, phi: float = 1.0) -> float:
-    """P(χ² ≥ statistic / φ); 1 where there are no degrees of freedom."""
+    """Compute P(χ² ≥ statistic / φ) with df degrees of freedom; 1 if there are none."""
     return float(special.chdtrc(df, statistic / phi)) if df > 0 else 1.0
 
 
 def psi_p_value(psi: float, bins: int, n: float, m: float, phi: float = 1.0) -> float:
-    """Yurdakul (2018): PSI / (1/n + 1/m) is χ² with one degree of freedom less than bins."""
+    """Compute the p-value of a population stability index.
+
+    PSI / (1/n + 1/m) has a chi-square law with bins - 1 degrees of freedom (Yurdakul, 2018).
+
+    Args:
+        psi: The index in nats.
+        bins: Number of bins.
+        n: Events of the window.
+        m: Rows of the reference.
+        phi: Overdispersion of the window.
+    """
     size = pair_size(n, m, phi)
     return chi_square_p_value(psi * size, bins - 1)
 
 
 def rate_p_value(hits: float, n: float, reference_hits: float, m: float, phi: float = 1.0) -> float:
-    """Two-sided p-value for `hits` of n against `reference_hits` of m.
+    """Compute the two-sided p-value of a rate, `hits` of n, against one of the reference.
 
-    Given their sum, each hit fell into the window with probability n / (n + m): a binomial law, exact for
-    rare hits and conservative for frequent ones.
+    Given their sum, each hit fell into the window with probability n / (n + m). This binomial law is exact for rare
+    hits and conservative for frequent ones (Przyborowski & Wilenski, 1940).
+
+    Args:
+        hits: Hits among the events of the window.
+        n: Events of the window.
+        reference_hits: Hits among the rows of the reference.
+        m: Rows of the reference.
+        phi: Overdispersion of the window.
     """
     total = (hits + reference_hits) / phi
     if total <= 0 or n <= 0 or m <= 0:
@@ -94,9 +126,13 @@ def rate_p_value(hits: float, n: float, reference_hits: float, m: float, phi: fl
 
 
 def share_p_value(hits: float, n: float, share: float, *, above: bool) -> float:
-    """P(a share at least (`above`) or at most as extreme as hits/n) where the true one is `share`.
+    """Compute the one-sided binomial p-value of hits/n against a known share (Clopper & Pearson, 1934).
 
-    The binomial tail, which makes the bound behind it that of Clopper & Pearson (1934).
+    Args:
+        hits: Hits among the n events.
+        n: Number of events.
+        share: The share under the null hypothesis; clipped to 0 to 1.
+        above: Whether larger shares than `share` are evidence against it; otherwise smaller ones are.
     """
     if n <= 0:
         return 1.0
@@ -107,9 +143,16 @@ def share_p_value(hits: float, n: float, share: float, *, above: bool) -> float:
 
 
 def two_shares_p_value(hits: float, n: float, base_hits: float, base_n: float, *, above: bool) -> float:
-    """One-sided p-value of hits/n against base_hits/base_n, where both are samples of one share.
+    """Compute the one-sided p-value of hits/n against base_hits/base_n.
 
-    Given the sum of the rarer kind of event, each fell into the window with probability n / (n + base_n).
+    Given the total of the rarer kind of event, each of them fell into the window with probability n / (n + base_n).
+
+    Args:
+        hits: Hits among the n events of the window.
+        n: Number of events of the window.
+        base_hits: Hits among the events of the baseline.
+        base_n: Number of events of the baseline.
+        above: Whether a larger share in the window is evidence of a change; otherwise a smaller one is.
     """
     if n <= 0 or base_n <= 0:
         return 1.0
@@ -119,9 +162,17 @@ def two_shares_p_value(hits: float, n: float, base_hits: float, base_n: float, *
 
 
 def mean_p_value(excess: float, variance: float, n: int) -> float:
-    """P(an estimate lies `excess` or more beyond the truth), for an estimate with this variance of n values.
+    """Compute the one-sided p-value of an estimate by Student's t distribution.
 
-    Student's law: exact for means of normal values, good for means of many.
+    It is exact for means of normal values and a good approximation for means of many values.
+
+    Args:
+        excess: How far the estimate lies beyond the value of the null hypothesis, in the direction tested.
+        variance: Variance of the estimate, in squared units of `excess`.
+        n: Number of values behind the estimate.
+
+    Returns:
+        The p-value; 1 with fewer than two values or without a finite variance.
     """
     if n < 2 or not np.isfinite(variance) or not np.isfinite(excess):
         return 1.0
@@ -131,31 +182,41 @@ def mean_p_value(excess: float, variance: float, n: int) -> float:
 
 
 class WassersteinLaw:
-    """Null law of √(nm/(n+m)) · W1 of each feature, in standard deviations of its reference.
+    """Hold the null distribution of √(nm/(n+m)) · W1 of each feature, in standard deviations of its reference.
 
-    The limit is ∫|B(F(x))|dx with B a Brownian bridge. It is simulated once per feature on the grid of its
-    reference; beyond the simulated quantiles the tail of a Gaussian with the limit's largest variance,
-    Var(X), is an upper bound, because Φ⁻¹ of the law is concave (Ehrhard, 1983; Borell, 1975).
+    The limit is ∫|B(F(x))|dx with a Brownian bridge B (del Barrio, Giné & Matrán, 1999). It is simulated once per
+    feature. Beyond the simulated quantiles the tail of a Gaussian with the largest variance of the limit, Var(X), is an
+    upper bound, because Φ⁻¹ of the distribution function is concave (Ehrhard, 1983; Borell, 1975).
     """
 
     PATHS = 4000
     GRID = 256
-    _LEVELS = np.array([0.5, 0.2, 0.1, 0.05, 0.02, 0.01, 0.005])
+    _TAIL_PROBABILITIES = np.array([0.5, 0.2, 0.1, 0.05, 0.02, 0.01, 0.005])
 
     def __init__(self, references: Sequence[NumericReference]) -> None:
+        """Simulate the distributions for these references."""
         steps = np.array([_quantile_steps(r, self.GRID) for r in references]).reshape(len(references), self.GRID)
         # One set of paths with a fixed seed: the same data always give the same p-value.
         bridges = _bridges(self.PATHS, self.GRID)
         simulated = bridges @ steps.T
-        self._scores = special.ndtri(1 - self._LEVELS)
-        self._quantiles = np.quantile(simulated, 1 - self._LEVELS, axis=0).T
-        # How far one event between the outermost points can lie from the mean, in deviations.
+        self._scores = special.ndtri(1 - self._TAIL_PROBABILITIES)
+        self._quantiles = np.quantile(simulated, 1 - self._TAIL_PROBABILITIES, axis=0).T
+        # Largest distance from the mean of an event between the outermost points, in standard deviations.
         self._reach = [
             float(max(r.points[-1] - r.mean, r.mean - r.points[0]) / r.sd) if r.sd > 0 else 0.0 for r in references
         ]
 
     def p_value(self, feature: int, distance: float, size: float) -> float:
-        """P(W1 ≥ distance) for an effective `pair_size`; at most ½, which is all that a verdict needs."""
+        """Compute the p-value of a Wasserstein-1 distance, cut off at ½.
+
+        Args:
+            feature: Index of the feature among the references.
+            distance: The distance in standard deviations of the reference.
+            size: Effective `pair_size`.
+
+        Returns:
+            The p-value, or ½ if it is larger; 1 for an undefined distance.
+        """
         if not np.isfinite(distance) or size <= 0:
             return 1.0
         z = np.sqrt(size) * distance
@@ -170,7 +231,7 @@ class WassersteinLaw:
 
 @lru_cache(maxsize=1)
 def _bridges(paths: int, grid: int) -> FloatArray:
-    """|B(t)| on the middles of `grid` equal steps."""
+    """Simulate |B(t)| at the middles of `grid` equal steps, shape (paths, grid)."""
     rng = np.random.default_rng(0)
     walk = np.cumsum(rng.standard_normal((paths, 2 * grid)) / np.sqrt(2 * grid), axis=1)
     t = np.arange(1, 2 * grid + 1) / (2 * grid)
@@ -179,27 +240,28 @@ def _bridges(paths: int, grid: int) -> FloatArray:
 
 
 def _quantile_steps(r: NumericReference, grid: int) -> FloatArray:
-    """How far the reference's quantile function rises over each of `grid` equal steps, in its deviations."""
+    """Return the rise of the quantile function over each of `grid` equal steps, in standard deviations."""
     if r.sd <= 0:
         return np.zeros(grid)
     ends = np.cumsum(r.weights) / r.weights.sum()
-    # The rise between two points happens where the distribution function has the value between them.
+    # Between two points the quantile function jumps where the distribution function has the value between them.
     where = np.minimum((ends[:-1] * grid).astype(np.int64), grid - 1)
     return np.bincount(where, np.diff(r.points / 2) / r.sd * 2, minlength=grid).astype(np.float64)
 
 
 @dataclass(frozen=True, slots=True)
 class Budget:
-    """How often the whole monitor of a model may raise a false alarm, and what that leaves for one test.
+    """Divide the false-alarm budget of a model among its tests.
 
-    `checks` is how many checks happen while one false alarm is allowed (the mean number between false
-    alarms); `tests` is how many tests share it: features × detectors × versions, and rules.
+    Attributes:
+        checks: Allowed mean number of checks between two false alarms.
+        tests: Number of tests per check that share the budget: features × detectors × versions, and rules.
     """
 
     checks: float
     tests: int
 
     @property
-    def level(self) -> float:
-        """p-value at which one test alarms. Successive windows overlap, which makes this conservative."""
+    def alpha(self) -> float:
+        """Return the significance level of one test; conservative, because successive windows overlap."""
         return 1 / max(self.checks * self.tests, 1.0)

@@ -1,8 +1,8 @@
-"""What a detector looks at: the sum of the latest panes of one variant.
+"""Sliding windows: the sum of the latest panes of one variant.
 
-A window reaches back over at least a span of time and at least a number of events, whichever is more, but
-never further than a bound; or it is a fixed number of counted panes. Its total is kept as panes come and go,
-so its cost does not depend on what it holds. Pure.
+A window covers at least a span of time and at least a number of events, but never reaches back further than a limit; or
+it covers a fixed number of panes of equally many events. Totals are updated as panes come and go, so the cost of a
+check does not depend on the number of events. Pure.
 """
 
 from __future__ import annotations
@@ -19,11 +19,15 @@ from detectors.types import FloatArray, IntArray
 
 @dataclass(frozen=True, slots=True)
 class WindowRule:
-    """How far a window reaches back from its latest pane.
+    """Say how far a window reaches back from its latest pane.
 
-    By time: pane ids are multiples of the pane's width; `span` and `longest` are counted in panes.
-    Counted: every pane holds the same number of events, `span` of them make a window, `min_events` is what
-    they hold, and `longest` equals `span`.
+    In a counted window every pane holds the same number of events; then `longest` equals `span`, and `min_events` is
+    the number of events of a full window.
+
+    Attributes:
+        span: Smallest length of a window, in panes.
+        longest: Largest length of a window, in panes.
+        min_events: Smallest number of events; with fewer, a window is longer than `span`, but at most `longest`.
     """
 
     span: int
@@ -31,7 +35,11 @@ class WindowRule:
     min_events: int
 
     def first(self, held: list[tuple[int, int]]) -> int:
-        """How many of the (pane id, events) from the left have left the window that ends with the last."""
+        """Return the number of panes at the beginning that are no longer in the window.
+
+        Args:
+            held: Pane number and number of events of each pane, in order; the window ends with the last.
+        """
         last = held[-1][0]
         drop, events = 0, sum(n for _, n in held)
         for pane, n in held[:-1]:
@@ -45,9 +53,15 @@ class WindowRule:
 
 @dataclass(frozen=True, slots=True)
 class Slice:
-    """A closed pane of one variant: `start` and `end` in milliseconds, `events` accepted predictions.
+    """Hold a closed pane of one variant.
 
-    `sums` are floating-point sums that add up like the counts, though not exactly.
+    Attributes:
+        pane: Number of the pane; for a pane of time, its start divided by its width.
+        start: Start in milliseconds since the epoch.
+        end: End in milliseconds since the epoch.
+        events: Number of accepted predictions.
+        counts: Count vectors by name.
+        sums: Floating-point sums; unlike the counts they add up only approximately.
     """
 
     pane: int
@@ -59,18 +73,22 @@ class Slice:
 
 
 class Window:
-    """The panes of one variant, the latest last, and the total of each vector."""
+    """Keep the latest panes of one variant and the totals of their count vectors.
+
+    Iterating gives the panes, the latest last.
+    """
 
     def __init__(self, rule: WindowRule) -> None:
+        """Start without panes."""
         self.rule = rule
         self._slices: deque[Slice] = deque()
         self._totals: dict[str, IntArray] = {}
-        self._holders: dict[str, int] = {}  # panes that have a vector
+        self._holders: dict[str, int] = {}  # number of panes that have a vector
 
     def push(self, newest: Slice) -> None:
-        """Take a closed pane in and let those go that the rule no longer reaches.
+        """Add a closed pane and drop those that are no longer in the window.
 
-        Panes come in order of their ids; a later one with the id of the last is not expected.
+        Panes must come in ascending order of their numbers, each number once.
         """
         self._slices.append(newest)
         self._add(newest, 1)
@@ -78,7 +96,7 @@ class Window:
             self._add(self._slices.popleft(), -1)
 
     def with_partial(self, last: Slice) -> Window:
-        """The window that would end with a pane that is not complete; this one stays as it is."""
+        """Return the window that would end with an incomplete pane, leaving this one unchanged."""
         window = Window(self.rule)
         for piece in self._slices:
             window.push(piece)
@@ -86,7 +104,7 @@ class Window:
         return window
 
     def forget(self, name: str) -> None:
-        """Drop a vector from all panes: what it was counted against is no longer the reference."""
+        """Drop a count vector from all panes, because its reference is no longer in force."""
         self._totals.pop(name, None)
         self._holders.pop(name, None)
         kept = [replace(s, counts={k: v for k, v in s.counts.items() if k != name}) for s in self._slices]
@@ -102,27 +120,30 @@ class Window:
                 del self._totals[name], self._holders[name]
 
     def total(self, name: str) -> IntArray | None:
-        """Sum of a vector over the window, None if no pane has it. The caller may not write to it."""
+        """Return the sum of a count vector over the window, or None if no pane has it.
+
+        The caller must not write to it.
+        """
         return self._totals.get(name)
 
     @property
     def events(self) -> int:
-        """Accepted predictions in the window."""
+        """Return the number of accepted predictions in the window."""
         return sum(s.events for s in self._slices)
 
     @property
     def start(self) -> int:
-        """Begin of the earliest pane, in milliseconds."""
+        """Return the start of the earliest pane, in milliseconds since the epoch."""
         return self._slices[0].start
 
     @property
     def end(self) -> int:
-        """End of the latest pane, in milliseconds."""
+        """Return the end of the latest pane, in milliseconds since the epoch."""
         return self._slices[-1].end
 
     @property
     def first_pane(self) -> int:
-        """Id of the earliest pane."""
+        """Return the number of the earliest pane."""
         return self._slices[0].pane
 
     def __len__(self) -> int:

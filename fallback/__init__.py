@@ -1,1 +1,4 @@
-"""Pure decisions about who serves: standard library only, so that a serving application may import it cheaply."""
+"""Decisions about which version serves, and the router that follows them. Pure; standard library only.
+
+Serving applications import this package, so it must stay cheap to import.
+"""

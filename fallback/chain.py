@@ -1,6 +1,6 @@
-"""The fallback chain: levels in order, the first that answers wins, the last cannot fail.
+"""The fallback chain: tiers in order, of which the first that answers wins.
 
-Pure. `decisions` moves the active level along it; `router` walks it for a single request.
+Pure. `decisions` moves the active tier along the chain; `router` walks it for a single request.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from fallback.types import BusinessRule, Condition, Scalar, Serving, Tier
 
 
 def available(serving: Serving, tier: Tier) -> bool:
-    """Whether something stands behind a level."""
+    """Tell whether a tier has something to answer with."""
     match tier:
         case Tier.PRIMARY:
             return True
@@ -26,19 +26,19 @@ def available(serving: Serving, tier: Tier) -> bool:
 
 
 def tiers(serving: Serving) -> tuple[Tier, ...]:
-    """The primary and those levels of the chain that are there."""
+    """Return the primary tier and the available tiers of the chain, in order."""
     return (Tier.PRIMARY, *(tier for tier in serving.chain if available(serving, tier)))
 
 
 def below(serving: Serving, tier: Tier) -> tuple[Tier, ...]:
-    """Available levels after `tier`, in order."""
+    """Return the available tiers after `tier`, in order; none if the chain does not name it."""
     everything = (Tier.PRIMARY, *serving.chain)
     after = everything[everything.index(tier) + 1 :] if tier in everything else ()
     return tuple(lower for lower in after if available(serving, lower))
 
 
 def answering(serving: Serving, tier: Tier) -> str:
-    """The name under which a level's answers are measured: a version, or the level's own."""
+    """Return the name under which the answers of a tier are measured: its version, or its own name."""
     match tier:
         case Tier.PRIMARY:
             return serving.champion
@@ -49,10 +49,10 @@ def answering(serving: Serving, tier: Tier) -> str:
 
 
 def apply_rules(rules: Sequence[BusinessRule], features: Mapping[str, Scalar]) -> Scalar:
-    """The answer of the first rule whose conditions all hold.
+    """Return the answer of the first rule whose conditions all hold.
 
     Raises:
-        LookupError: no rule speaks of these features.
+        LookupError: No rule applies to these features.
     """
     for rule in rules:
         if all(holds(condition, features) for condition in rule.when):
@@ -61,7 +61,7 @@ def apply_rules(rules: Sequence[BusinessRule], features: Mapping[str, Scalar]) -
 
 
 def holds(condition: Condition, features: Mapping[str, Scalar]) -> bool:
-    """Whether a condition is met. A missing value, or one that cannot be compared, meets none."""
+    """Tell whether features meet a condition; a missing or incomparable value meets none."""
     value, wanted = features.get(condition.feature), condition.value
     if value is None:
         return False

@@ -1,7 +1,7 @@
-"""Health of a version, with hysteresis: it falls at once and rises slowly.
+"""Health of a version, with hysteresis: it gets worse at once and better only after some time.
 
-Pure: time comes in as `now`, in milliseconds, and only checks that looked at data are observations. Without
-any, a version stays what it was: silence is no evidence of recovery.
+Only checks that looked at data are observations. Without observations the health of a version stays the same, because
+missing data is no evidence of recovery. Pure: time comes in as `now`.
 """
 
 from __future__ import annotations
@@ -16,22 +16,34 @@ _ORDER = (Health.HEALTHY, Health.DEGRADED, Health.FAILED)
 
 @dataclass(frozen=True, slots=True)
 class HealthState:
-    """`better_since` is when observations began to be better than `health`; None while they are not."""
+    """Hold the health of a version and how long observations have been better.
+
+    Attributes:
+        health: The current health.
+        better_since: Time of the first of the latest observations that are all better than `health`, in milliseconds
+            since the epoch; None if the last one was not better.
+    """
 
     health: Health = Health.HEALTHY
     better_since: int | None = None
 
 
 def worst(observed: Iterable[Health]) -> Health:
-    """The worst of several; healthy without any."""
+    """Return the worst of several observations, or healthy without any."""
     return max(observed, key=_ORDER.index, default=Health.HEALTHY)
 
 
 def observe(state: HealthState, observed: Health, now: int, recover_after: int) -> HealthState:
-    """The state after one check that found the version `observed`.
+    """Update the health of a version with one observation.
 
-    Worse counts at once. Better counts once it has been seen for `recover_after` ms without a relapse, and
-    then it is the observation itself that becomes the health.
+    A worse observation becomes the health at once. A better one does when observations have been better for
+    `recover_after` without interruption.
+
+    Args:
+        state: The state before.
+        observed: What the check found.
+        now: Time of the check in milliseconds since the epoch.
+        recover_after: Milliseconds.
     """
     if _ORDER.index(observed) >= _ORDER.index(state.health):
         return HealthState(observed)

@@ -1,77 +1,100 @@
-"""Answers requests inside a serving application as the latest decision says.
+"""Answer requests inside a serving application as the latest decision says.
 
-The decision chooses who answers; the router calls it, goes down the chain where it fails, calls the shadows,
-and says which events to emit. Standard library only. Pure apart from what it is given to call: time comes in
-as an argument, and the caller sends the events. One router serves any number of threads: a request sees one
-decision from beginning to end.
+The decision tells which version answers a request. The router calls it, goes down the fallback chain if it fails, calls
+the shadows, and returns the events to emit. Standard library only. Pure, apart from the models that it is given to
+call: time comes in as an argument, and the caller sends the events. One router may be used by any number of threads: a
+request sees one decision from beginning to end.
 """
 
 from __future__ import annotations
 
-import math
-from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from fallback.chain import apply_rules, available, below
+from fallback.attempts import (
+    Answer,
+    Attempts,
+    Combine,
+    Features,
+    Model,
+    NobodyAnsweredError,
+    NoPredictionError,
+    NotDeployedError,
+    TimedAnswer,
+    Timer,
+    combined,
+)
+from fallback.chain import available, below
 from fallback.routing import choose, weights
-from fallback.types import SCHEMA, BusinessRule, Condition, Route, Scalar, Serving, Tier
+from fallback.types import SCHEMA, BusinessRule, Condition, Route, Serving, Tier
 
-Features = Mapping[str, Scalar]
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """What a model says: a number or a label, class probabilities where it has them, metrics of the user's own."""
-
-    prediction: Scalar
-    scores: Mapping[str, float] | None = None
-    metrics: Mapping[str, float] | None = None
-
-
-Model = Callable[[Features], Answer | Scalar]
-Combine = Callable[[Sequence[Answer]], Answer]
-Timer = Callable[[], float]  # seconds, from any beginning
-
-
-class NotDeployedError(LookupError):
-    """The decision names a version for which the application has no model."""
-
-
-class NoPredictionError(ValueError):
-    """A model answered with nothing, or with a number that is not finite."""
-
-
-class NobodyAnsweredError(LookupError):
-    """All versions of an ensemble failed."""
+__all__ = [
+    "Answer",
+    "Combine",
+    "Features",
+    "Model",
+    "NoAnswerError",
+    "NoPredictionError",
+    "NobodyAnsweredError",
+    "NotDeployedError",
+    "Request",
+    "Router",
+    "Served",
+    "Timer",
+    "combined",
+]
 
 
 class NoAnswerError(Exception):
-    """All levels failed, and the chain has no default. `events` tell of the failed attempts."""
+    """Signal that all tiers failed and that the chain has no default.
+
+    Attributes:
+        model: Name of the model.
+        events: The events of the failed attempts, to emit as usual.
+    """
 
     def __init__(self, model: str, events: tuple[dict[str, Any], ...]) -> None:
+        """Tell of the failed attempts of a request."""
         super().__init__(f"{model}: every level failed, and the chain has no default")
         self.model, self.events = model, events
 
 
 @dataclass(frozen=True, slots=True)
 class Served:
-    """What the application answers, and the events to emit: the served answer, failed attempts, shadows."""
+    """Hold the answer to a request.
+
+    Attributes:
+        answer: What the application answers.
+        version: The version that answered, or the name of the tier if that has no version.
+        served_by: The tier that answered.
+        assigned: The version that routing chose.
+        events: Prediction events to emit: failed attempts, the served answer, shadows.
+    """
 
     answer: Answer
-    version: str  # that answered; the level's name where no version did
+    version: str
     served_by: Tier
-    assigned: str  # the version that routing chose
+    assigned: str
     events: tuple[dict[str, Any], ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One request. `key` is what routing sticks to, by default the request's id."""
+    """Hold one request.
+
+    Attributes:
+        request_id: Identifies the request; joins predictions with outcomes.
+        time: RFC 3339 text, or milliseconds since the epoch.
+        features: Features by name.
+        key: The sticky unit of routing, such as a user; by default the request_id.
+        cohort: Name of a cohort, whose version the decision tells.
+        override: The version that has to answer, whatever the decision says.
+        segment: Name of a segment by which metrics are split.
+    """
 
     request_id: str
-    time: str | int  # RFC 3339, or milliseconds since the epoch
+    time: str | int
     features: Features
     key: str | None = None
     cohort: str | None = None
@@ -80,8 +103,8 @@ class Request:
 
 
 @dataclass(frozen=True, slots=True)
-class _Following:
-    """A decision as the router needs it."""
+class _Followed:
+    """The decision that is followed, as the router needs it."""
 
     generation: int
     salt: str
@@ -89,7 +112,7 @@ class _Following:
 
 
 class Router:
-    """Follows the decisions of one model. `models` are the versions that the application can call."""
+    """Answer requests for one model by its latest decision."""
 
     def __init__(
         self,
@@ -100,10 +123,17 @@ class Router:
         combine: Combine | None = None,
         timer: Timer | None = None,
     ) -> None:
-        """Begin with this decision.
+        """Start with a decision.
 
-        `combine` makes one answer of those of an ensemble (by default `combined`); without `timer` events
-        have no latency. Raises ValueError as `follow` does, and where the decision is of another model.
+        Args:
+            model: Name of the model.
+            decision: A published decision of this model.
+            models: The versions that the application can call.
+            combine: Combines the answers of an ensemble; by default `combined`.
+            timer: Returns seconds since any fixed moment; without it events have no latency.
+
+        Raises:
+            ValueError: The decision is of another model, has a newer schema, or is invalid.
         """
         if decision["model"] != model:
             raise ValueError(f"a decision of {decision['model']} is none of {model}")
@@ -111,54 +141,64 @@ class Router:
         self._models = models
         self._combine = combined if combine is None else combine
         self._timer = timer
-        self._following = _followed(decision)
+        self._followed = _parsed(decision)
 
     @property
     def generation(self) -> int:
-        """Of the decision that is followed."""
-        return self._following.generation
+        """Return the generation of the decision that is followed."""
+        return self._followed.generation
 
     def follow(self, decision: Mapping[str, Any]) -> bool:
-        """Follow a published decision from the next request on. -> whether it is news.
+        """Follow a published decision from the next request on.
 
-        One of another model, and one that is not younger, is ignored. Raises ValueError where the decision
-        has a newer schema or makes no sense; then the one before stays in force.
+        Args:
+            decision: A record of the decision topic. One of another model, or not newer, is ignored.
+
+        Returns:
+            Whether it is followed from now on.
+
+        Raises:
+            ValueError: The decision has a newer schema or is invalid; the one before stays in force.
         """
         if decision["model"] != self.model or decision["generation"] <= self.generation:
             return False
-        self._following = _followed(decision)
+        self._followed = _parsed(decision)
         return True
 
     def answer(self, request: Request) -> Served:
-        """Answer a request. Raises NoAnswerError where all levels fail and none of them is a default."""
-        following = self._following
-        serving = following.serving
+        """Answer a request by the first tier that can.
+
+        Raises:
+            NoAnswerError: All tiers failed, and the chain has no default.
+        """
+        followed = self._followed  # read once: another thread may follow a new decision meanwhile
+        serving = followed.serving
         key = request.request_id if request.key is None else request.key
-        assigned = choose(serving, following.salt, key, cohort=request.cohort, override=request.override)
-        attempts = _Attempts(self._models, request.features, self._timer)
+        assigned = choose(serving, followed.salt, key, cohort=request.cohort, override=request.override)
+        attempts = Attempts(self._models, request.features, self._timer)
         for tier in _order(serving):
             version = _version(serving, tier, assigned)
-            said = self._ask(attempts, serving, tier, version)
-            if said is not None:
-                attempts.note(version, said, served_by=tier, served=True)
+            timed = self._ask(attempts, serving, tier, version)
+            if timed is not None:
+                attempts.record(version, timed, served_by=tier, served=True)
                 for shadow in serving.shadows:
                     attempts.shadow(shadow)
-                return Served(said.answer, version, tier, assigned, self._events(attempts, request, assigned))
+                return Served(timed.answer, version, tier, assigned, self._events(attempts, request, assigned))
         raise NoAnswerError(self.model, self._events(attempts, request, assigned))
 
-    def _ask(self, attempts: _Attempts, serving: Serving, tier: Tier, version: str) -> _Said | None:
-        """The answer of a level; None where it fails or has nothing to say."""
+    def _ask(self, attempts: Attempts, serving: Serving, tier: Tier, version: str) -> TimedAnswer | None:
+        """Return the answer of a tier, or None if it fails or has none."""
         match tier:
             case Tier.RULES:
                 return attempts.rules(serving.rules)
             case Tier.ENSEMBLE:
                 return attempts.ensemble(serving.ensemble, self._combine)
             case Tier.DEFAULT:
-                return _Said(Answer(serving.default), None)
+                return TimedAnswer(Answer(serving.default), None)
             case _:
                 return attempts.call(version, tier)
 
-    def _events(self, attempts: _Attempts, request: Request, assigned: str) -> tuple[dict[str, Any], ...]:
+    def _events(self, attempts: Attempts, request: Request, assigned: str) -> tuple[dict[str, Any], ...]:
         common = {
             "schema": SCHEMA,
             "type": "prediction",
@@ -169,133 +209,11 @@ class Router:
             "segment": request.segment,
             "features": dict(request.features),
         }
-        return tuple(common | note.fields(assigned) for note in attempts.notes)
-
-
-@dataclass(frozen=True, slots=True)
-class _Said:
-    answer: Answer
-    seconds: float | None
-
-
-@dataclass(frozen=True, slots=True)
-class _Note:
-    """One event: an answer, or the name of an error. `served_by` is None for a shadow."""
-
-    version: str
-    answer: Answer | None
-    error: str | None
-    seconds: float | None
-    served_by: Tier | None
-    served: bool
-
-    def fields(self, assigned: str) -> dict[str, Any]:
-        answer = self.answer
-        return {
-            "version": self.version,
-            # A shadow was not meant to answer, so it did not answer in the place of another either.
-            "assigned": assigned if self.served_by is not None else None,
-            "served": self.served,
-            "served_by": (self.served_by or Tier.PRIMARY).value,
-            "prediction": None if answer is None else answer.prediction,
-            "scores": None if answer is None or answer.scores is None else dict(answer.scores),
-            "latency_ms": None if self.seconds is None else self.seconds * 1000,
-            "error": self.error,
-            "metrics": None if answer is None or answer.metrics is None else dict(answer.metrics),
-        }
-
-
-class _Attempts:
-    """The calls of one request. A version is called once: its event is identified by request and version."""
-
-    def __init__(self, models: Mapping[str, Model], features: Features, timer: Timer | None) -> None:
-        self._models, self._features, self._timer = models, features, timer
-        self._said: dict[str, _Said | None] = {}
-        self.notes: list[_Note] = []
-
-    def note(self, version: str, said: _Said, *, served_by: Tier | None, served: bool) -> None:
-        """There is an answer to tell of."""
-        self.notes.append(_Note(version, said.answer, None, said.seconds, served_by, served))
-
-    def call(self, version: str, tier: Tier | None) -> _Said | None:
-        """The answer of a version; None where it failed, now or before. A failure is noted."""
-        if version not in self._said:
-            self._said[version] = self._guarded(version, lambda: self._model(version)(self._features), tier)
-        return self._said[version]
-
-    def rules(self, rules: Sequence[BusinessRule]) -> _Said | None:
-        """The answer of the business rules; None where none of them applies, which is no failure."""
-        try:
-            return _Said(Answer(apply_rules(rules, self._features)), None)
-        except LookupError:
-            return None
-
-    def ensemble(self, versions: Sequence[str], combine: Combine) -> _Said | None:
-        """What those of the versions that answer say together."""
-
-        def together() -> Answer:
-            said = [self.call(version, Tier.ENSEMBLE) for version in versions]
-            answers = [s.answer for s in said if s is not None]
-            if not answers:
-                raise NobodyAnsweredError(", ".join(versions))
-            return combine(answers)
-
-        return self._guarded(Tier.ENSEMBLE.value, together, Tier.ENSEMBLE)
-
-    def shadow(self, version: str) -> None:
-        """Call a shadow, unless its answer was told or the application does not have it."""
-        if version in self._models and all(note.version != version for note in self.notes):
-            said = self.call(version, None)
-            if said is not None:
-                self.note(version, said, served_by=None, served=False)
-
-    def _model(self, version: str) -> Model:
-        model = self._models.get(version)
-        if model is None:
-            raise NotDeployedError(version)
-        return model
-
-    def _guarded(self, version: str, call: Callable[[], Answer | Scalar], tier: Tier | None) -> _Said | None:
-        began = self._timer() if self._timer is not None else None
-        try:
-            answer, error = _checked(call()), None
-        except Exception as fault:  # noqa: BLE001 - whatever a model raises, the next level answers
-            answer, error = None, type(fault).__name__
-        seconds = self._timer() - began if self._timer is not None and began is not None else None
-        if answer is None:
-            self.notes.append(_Note(version, None, error, seconds, tier, served=False))
-            return None
-        return _Said(answer, seconds)
-
-
-def combined(answers: Sequence[Answer]) -> Answer:
-    """One answer of several: the likeliest class by mean probability, the mean number, or the most frequent label.
-
-    Probabilities where all have them; the mean where all are floating-point numbers, since whole numbers may
-    be labels. Of equally good labels the one that came first.
-    """
-    tables = [answer.scores for answer in answers if answer.scores]
-    if len(tables) == len(answers):
-        names = dict.fromkeys(name for table in tables for name in table)
-        scores = {name: sum(table.get(name, 0.0) for table in tables) / len(tables) for name in names}
-        return Answer(max(scores, key=lambda name: scores[name]), scores)
-    predictions = [answer.prediction for answer in answers]
-    numbers = [p for p in predictions if isinstance(p, float)]
-    if len(numbers) == len(predictions):
-        return Answer(math.fsum(numbers) / len(numbers))
-    return Answer(Counter(predictions).most_common(1)[0][0])
-
-
-def _checked(said: Answer | Scalar) -> Answer:
-    answer = said if isinstance(said, Answer) else Answer(said)
-    prediction = answer.prediction
-    if prediction is None or (isinstance(prediction, float) and not math.isfinite(prediction)):
-        raise NoPredictionError(f"{prediction!r} is no prediction")
-    return answer
+        return tuple(common | attempt.fields(assigned) for attempt in attempts.recorded)
 
 
 def _order(serving: Serving) -> Iterator[Tier]:
-    """The active level, and those after it that are there."""
+    """Yield the active tier and the tiers after it, as far as they are available."""
     if available(serving, serving.active):
         yield serving.active
     yield from below(serving, serving.active)
@@ -311,17 +229,16 @@ def _version(serving: Serving, tier: Tier, assigned: str) -> str:
             return tier.value
 
 
-def _followed(decision: Mapping[str, Any]) -> _Following:
-    """A published document (`decisions.document`) as what it was made of.
+def _parsed(decision: Mapping[str, Any]) -> _Followed:
+    """Parse what `decisions.document` made.
 
     Raises:
-        ValueError: a newer schema, a field that is missing, a level that is none, or shares that do not sum to
-            the whole.
+        ValueError: The schema is newer, a field is missing, a tier is unknown, or the shares do not sum to the whole.
     """
     if decision["schema"] > SCHEMA:
         raise ValueError(f"a decision of schema {decision['schema']}, this release knows {SCHEMA}")
     try:
-        return _Following(decision["generation"], decision["salt"], _serving(decision))
+        return _Followed(decision["generation"], decision["salt"], _serving(decision))
     except (AttributeError, KeyError, TypeError) as error:
         raise ValueError(f"a decision without what it needs: {error!r}") from error
 

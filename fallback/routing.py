@@ -1,8 +1,8 @@
-"""Which version answers a key: reproducible anywhere from the decision alone.
+"""Routing: which version answers a key, computed from the decision alone.
 
-Pure. A key's bucket is the first eight bytes of SHA-256 of `salt:key`, big-endian, modulo 10 000.
-Challengers own consecutive ranges of buckets from 0 on, in the order of the decision, and the champion the
-rest, so raising the first challenger's share only adds keys to it.
+The bucket of a key is the first eight bytes of SHA-256 of `salt:key`, big-endian, modulo 10 000. Challengers own
+consecutive ranges of buckets from 0 on, in the order of the decision, and the champion owns the rest; so raising the
+share of the first challenger only adds keys to it. Pure. Any language can reproduce it.
 """
 
 from __future__ import annotations
@@ -14,16 +14,23 @@ from fallback.types import WHOLE, Route, Serving
 
 
 def bucket(salt: str, key: str) -> int:
-    """0 to 9 999, evenly."""
+    """Map a key to a bucket, 0 to 9 999; keys are distributed evenly."""
     digest = sha256(f"{salt}:{key}".encode()).digest()
     return int.from_bytes(digest[:8], "big") % WHOLE
 
 
 def weights(champion: str, challengers: Sequence[Route]) -> tuple[Route, ...]:
-    """All routes, challengers first; they sum to 10 000.
+    """Return the routes of all versions, the challengers first and the champion last.
+
+    Args:
+        champion: The version that has the rest of the traffic.
+        challengers: Their shares in basis points of the traffic.
+
+    Returns:
+        Routes whose weights sum to 10 000.
 
     Raises:
-        ValueError: the challengers have more than the whole, a negative share, or one stands twice.
+        ValueError: A share is negative, the shares exceed the whole, or a version stands twice.
     """
     names = [champion, *(route.version for route in challengers)]
     if len(set(names)) < len(names):
@@ -37,7 +44,15 @@ def weights(champion: str, challengers: Sequence[Route]) -> tuple[Route, ...]:
 
 
 def choose(serving: Serving, salt: str, key: str, *, cohort: str | None = None, override: str | None = None) -> str:
-    """The version that answers `key` while the primary level serves. An override beats a cohort beats the bucket."""
+    """Choose the version that answers a key at the primary tier.
+
+    Args:
+        serving: The serving state.
+        salt: Salt of the decision.
+        key: The sticky unit of routing, such as a user.
+        cohort: Name of a cohort; if the decision maps it to a version, that version answers.
+        override: The version that answers in any case.
+    """
     if override is not None:
         return override
     if cohort is not None and cohort in serving.cohorts:

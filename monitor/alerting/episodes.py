@@ -11,7 +11,9 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
-from detectors.comparison import CALM_EFFECT, CheckResult, Evidence, Family, Finding
+from detectors.comparison import CALM_EFFECT
+from detectors.evidence import Evidence
+from detectors.findings import CheckResult, Family, Finding
 from detectors.registry import RATES
 from fallback.types import Decision
 from monitor.alerting.records import (
@@ -255,7 +257,7 @@ def _strongest(findings: Iterable[Finding]) -> dict[str, Finding]:
 
 def _drifted(finding: Finding, evidence: Evidence | None) -> DriftedFeature:
     return DriftedFeature(
-        finding.feature, finding.statistic, finding.value, finding.effect, finding.p_value(), finding.level,
+        finding.feature, finding.statistic, finding.value, finding.effect, finding.p_value(), finding.alpha,
         finding.weight, evidence,
     )  # fmt: skip
 

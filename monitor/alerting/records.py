@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Final
 
-from detectors.comparison import Evidence
+from detectors.evidence import Evidence
 from monitor.spec import Severity
 from monitor.times import format_time
 

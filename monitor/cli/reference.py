@@ -135,8 +135,14 @@ def _about(f: NumericReference | CategoricalReference) -> dict[str, Any]:
             "name": f.name, "kind": "numeric", "missing_rate": missing, "range": shown, "low": low, "high": high,
             "sd": f.sd, "ks_error": f.ks_error, "wasserstein_error": f.w1_error / f.sd if f.sd > 0 else None,
         }  # fmt: skip
-    shown = f"{len(f.levels)} values: {', '.join(f.levels[:5])}{', …' if len(f.levels) > 5 else ''}"
-    return {"name": f.name, "kind": "categorical", "missing_rate": missing, "range": shown, "levels": list(f.levels)}
+    shown = f"{len(f.categories)} values: {', '.join(f.categories[:5])}{', …' if len(f.categories) > 5 else ''}"
+    return {
+        "name": f.name,
+        "kind": "categorical",
+        "missing_rate": missing,
+        "range": shown,
+        "levels": list(f.categories),
+    }
 
 
 @app.command("accept")

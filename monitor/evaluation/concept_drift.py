@@ -19,7 +19,7 @@ from typing import Any, Final
 import numpy as np
 import zstandard
 
-from detectors.reference import build_features
+from detectors.reference_builder import build_features
 from detectors.saved import pack, unpack
 from detectors.streaming import Adwin, Change
 from detectors.types import FloatArray, IntArray

@@ -10,7 +10,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from detectors.comparison import CheckResult, Evidence
+from detectors.evidence import Evidence
+from detectors.findings import CheckResult
 from detectors.significance import Budget
 from detectors.types import IntArray
 from fallback.health import observe, worst
@@ -96,12 +97,12 @@ class Evaluator:
         if not self._spec.window.counted and window.events < self._spec.window.min_events:
             watch.count_check("too_few")
             return nothing
-        level = self.budget(watch).level
+        alpha = self.budget(watch).alpha
         listed = {*watch.drift.features(), *watch.quality.features()}
         seen = self._references.seen
-        result = comparisons[0].check(watch.window.total, level, listed, seen)
+        result = comparisons[0].check(watch.window.total, alpha, listed, seen)
         for comparison in comparisons[1:]:
-            result = result.joined(comparison.check(watch.window.total, level, listed, seen))
+            result = result.joined(comparison.check(watch.window.total, alpha, listed, seen))
         seen.update(v.feature for v in result.values if v.statistic != "missing_rate")
         watch.skipped = {name: why.value for name, why in result.skipped.items()}
         watch.count_check("drift" if result.findings else "ok")
@@ -166,7 +167,7 @@ class Evaluator:
         wall: int | None,
     ) -> None:
         """Rules on the metrics of a window; then the health of the version, and who serves."""
-        level = self.budget(watch).level
+        alpha = self.budget(watch).alpha
         for rule in watch.rules:
             name = rule.rule.metric
             info = METRICS.get(name)
@@ -176,7 +177,7 @@ class Evaluator:
                 continue  # a metric of the user's own may come with answers or with outcomes
             measured = Measured(estimates.get(name), above.get(name))
             base = baseline(rule.rule) if rule.rule.reference is not LimitBasis.NOTHING else None
-            self._apply(watch, rule, judge(rule.rule, measured, base, level), window, now)
+            self._apply(watch, rule, judge(rule.rule, measured, base, alpha), window, now)
         self._observe(watch, now, wall)
 
     def _apply(self, watch: VersionState, rule: RuleInstance, judged: Judgement, window: AlertWindow, now: int) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from detectors.comparison import Family
+from detectors.findings import Family
 from detectors.pane import Counts, pack_counts, unpack_counts
 from detectors.types import BoolArray, IntArray
 from detectors.window import Slice, Window, WindowRule

@@ -163,11 +163,11 @@ class ReferenceSet:
             found: dict[str, Counts] = {}
             seen = rows[rows >= first] - first
             if reading is not None and rest is not None and len(seen):
-                found |= reading.place(rest.numbers[seen], [c[seen] for c in rest.codes])
+                found |= reading.bin_counts(rest.numbers[seen], [c[seen] for c in rest.codes])
             own = self.answers.get(versions[code])
             given = rows[compared[rows]]
             if own is not None and len(given):
-                found |= own.place(*self._answer_columns(own, value[given], score[given]))
+                found |= own.bin_counts(*self._answer_columns(own, value[given], score[given]))
             return found
 
         return counts
@@ -219,15 +219,15 @@ class ReferenceSet:
     ) -> tuple[FloatArray, list[IntArray]]:
         """Predictions and scores as the features of a comparison."""
         columns = {"prediction": value, "score": score}
-        numbers = [columns[r.name] for r in own.cells.references]
+        numbers = [columns[r.name] for r in own.numeric_cells.references]
         matrix = np.column_stack(numbers) if numbers else np.zeros((len(value), 0))
-        return matrix, [self._label_cells(own, f, value) for f in range(len(own.categories))]
+        return matrix, [self._label_cells(own, f, value) for f in range(len(own.category_cells))]
 
     def _label_cells(self, own: Comparison, feature: int, labels: FloatArray) -> IntArray:
         """Cells of label codes. A table may call a label by another of its names than the stream does."""
-        codes = own.categories.codes[feature]
-        levels = own.categories.references[feature].levels
-        of_label = {self._labels.code(text): i for i, text in enumerate(levels)}
+        codes = own.category_cells.codes[feature]
+        categories = own.category_cells.references[feature].categories
+        of_label = {self._labels.code(text): i for i, text in enumerate(categories)}
         distinct, where = np.unique(labels, return_inverse=True)
         seen = [LabelCode(int(c)) for c in distinct.tolist()]
         cells = [of_label.get(c, codes[self._labels.text(c)]) for c in seen]
@@ -280,5 +280,5 @@ def _digest(numeric: Sequence[NumericReference], categorical: Sequence[Categoric
     for r in numeric:
         found.update(json.dumps(r.name).encode() + r.points.tobytes() + r.weights.tobytes())
     for c in categorical:
-        found.update(json.dumps([c.name, c.levels, c.other]).encode() + c.counts.tobytes())
+        found.update(json.dumps([c.name, c.categories, c.other]).encode() + c.counts.tobytes())
     return found.hexdigest()[:12]

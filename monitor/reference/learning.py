@@ -14,7 +14,8 @@ import numpy as np
 import zstandard
 
 from detectors.categorical import text_of
-from detectors.reference import Column, Profile, build_features
+from detectors.reference import Profile
+from detectors.reference_builder import Column, build_features
 from detectors.saved import pack, unpack
 from detectors.types import FloatArray, IntArray
 from monitor.events.features import members

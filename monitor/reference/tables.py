@@ -21,16 +21,8 @@ import msgspec
 import numpy as np
 
 from detectors.categorical import text_of
-from detectors.reference import (
-    MAGIC,
-    Baseline,
-    CategoricalReference,
-    Column,
-    DispersionPass,
-    DistributionPass,
-    Profile,
-    Reference,
-)
+from detectors.reference import MAGIC, Baseline, CategoricalReference, Profile, Reference
+from detectors.reference_builder import Column, DispersionPass, DistributionPass
 from detectors.saved import DamagedError
 from detectors.types import FloatArray
 from monitor.aggregation.outcomes import OutcomeTable, ScoredPairs

@@ -18,14 +18,15 @@ from river.stats import KolmogorovSmirnov
 from scipy import stats
 
 from detectors.comparison import Comparison
-from detectors.reference import NumericReference, build_features
+from detectors.reference import NumericReference
+from detectors.reference_builder import build_features
 from detectors.registry import MIN_EFFECT
 from tests.bench import workload
 
 POINTS = 2_048
 REFERENCE = 10_000
 WINDOW, EVERY = 1_000, 100
-LEVEL = 1e-6
+ALPHA = 1e-6
 Matrix = NDArray[np.float64]
 Tell = Callable[[str], None]
 
@@ -38,10 +39,10 @@ def by_window_size(tell: Tell) -> list[dict[str, Any]]:
         comparison = _comparison(rng)
         totals: dict[str, Any] = {}
         for _ in range(0, size, 10_000):
-            for name, counts in comparison.place(workload.features(rng, min(size, 10_000)), []).items():
+            for name, counts in comparison.bin_counts(workload.features(rng, min(size, 10_000)), []).items():
                 totals[name] = counts.dense() + totals.get(name, 0)
-        comparison.check(totals.get, LEVEL)
-        took = [_seconds(lambda c=comparison, t=totals: c.check(t.get, LEVEL)) for _ in range(30)]  # type: ignore[misc]
+        comparison.check(totals.get, ALPHA)
+        took = [_seconds(lambda c=comparison, t=totals: c.check(t.get, ALPHA)) for _ in range(30)]  # type: ignore[misc]
         found.append({"window": size, "points": POINTS, "ms": statistics.median(took) * 1000})
         tell(f"window of {size}: {found[-1]['ms']:.2f} ms a check")
     return found
@@ -71,7 +72,7 @@ def _contestants(reference: Matrix, stream: Matrix) -> dict[str, Callable[[], No
 
     window, fresh = stream[EVERY:], stream[WINDOW:]
     comparison = _comparison(np.random.default_rng(5), reference)
-    totals = {name: counts.dense() for name, counts in comparison.place(window, []).items()}
+    totals = {name: counts.dense() for name, counts in comparison.bin_counts(window, []).items()}
     columns = range(reference.shape[1])
     emd = [EMD() for _ in columns]
     kst = [KSTest() for _ in columns]
@@ -84,8 +85,8 @@ def _contestants(reference: Matrix, stream: Matrix) -> dict[str, Callable[[], No
             rivers[i].update(x, y)
 
     def driftd() -> None:
-        comparison.place(fresh, [])
-        comparison.check(totals.get, LEVEL)
+        comparison.bin_counts(fresh, [])
+        comparison.check(totals.get, ALPHA)
 
     def scipy() -> None:
         for i in columns:

@@ -26,10 +26,12 @@ import numpy as np
 from scipy import stats
 from scipy.signal import lfilter
 
-from detectors.comparison import Comparison, Family
+from detectors.comparison import Comparison
 from detectors.dispersion import Dispersion
+from detectors.findings import Family
 from detectors.pane import Counts
-from detectors.reference import CategoricalReference, Column, NumericReference, Reference, build_features
+from detectors.reference import CategoricalReference, NumericReference, Reference
+from detectors.reference_builder import Column, build_features
 from detectors.registry import MIN_EFFECT
 from detectors.significance import Budget
 from detectors.types import FloatArray, IntArray
@@ -88,9 +90,9 @@ class Episodes:
         self._listed: set[tuple[Family, str]] = set()
         self._calm = 0
 
-    def check(self, comparison: Comparison, window: Window, level: float) -> None:
+    def check(self, comparison: Comparison, window: Window, alpha: float) -> None:
         """Take one check in."""
-        result = comparison.check(window.total, level, self._listed)
+        result = comparison.check(window.total, alpha, self._listed)
         fresh = {(finding.family, finding.feature) for finding in result.findings} - self._listed
         if fresh:
             self.begun += not self._listed
@@ -111,15 +113,15 @@ def stream(rows: int, rho: float, rng: np.random.Generator) -> FloatArray:
     return result
 
 
-def levels_of(series: FloatArray) -> IntArray:
-    """Quartiles of the normal law as levels."""
+def categories_of(series: FloatArray) -> IntArray:
+    """Quartiles of the normal law as categories."""
     result: IntArray = np.searchsorted([-0.6745, 0.0, 0.6745], series)
     return result
 
 
 def references_of(rows: FloatArray) -> tuple[Reference, ...]:
     """The reference of a stream."""
-    texts = [VERSIONLESS_TIERS[i] for i in levels_of(rows[:, -1]).tolist()]
+    texts = [VERSIONLESS_TIERS[i] for i in categories_of(rows[:, -1]).tolist()]
     columns: dict[str, Column] = {f"x{i}": rows[:, i] for i in range(NUMERIC)}
     columns["c"] = texts
     return build_features(KINDS, columns, len(rows), POINTS)
@@ -146,17 +148,17 @@ def simulate(setting: Setting, references: int, checks: int, *, seed: int = 0, u
         watched = [(comparison, Episodes())]
         if uncorrected:
             watched.append((comparison_of(made, corrected=False), Episodes()))
-        level = Budget(setting.budget / setting.pane, comparison.tests).level
+        alpha = Budget(setting.budget / setting.pane, comparison.tests).alpha
         panes = setting.window // setting.pane
         window = Window(WindowRule(panes, panes, setting.window))
         events = stream((checks + panes - 1) * setting.pane, setting.autocorrelation, rng)
-        codes = levels_of(events[:, -1])
+        codes = categories_of(events[:, -1])
         for i in range(checks + panes - 1):
             rows = slice(i * setting.pane, (i + 1) * setting.pane)
-            window.push(_slice(i, setting.pane, comparison.place(events[rows, :NUMERIC], [codes[rows]])))
+            window.push(_slice(i, setting.pane, comparison.bin_counts(events[rows, :NUMERIC], [codes[rows]])))
             if len(window) == panes:
                 for judge, episodes in watched:
-                    episodes.check(judge, window, level)
+                    episodes.check(judge, window, alpha)
         seen += watched[0][1].begun
         if uncorrected:
             plain, alarmed = plain + watched[1][1].begun, alarmed + watched[1][1].alarmed

@@ -12,9 +12,10 @@ from scipy.signal import lfilter
 from detectors.categorical import CategoryCells
 from detectors.cells import NumericCells
 from detectors.comparison import Comparison
-from detectors.numeric import NumericDistances, Window
+from detectors.numeric import BinnedWindow, NumericDistances
 from detectors.pane import Counts
-from detectors.reference import POINTS, CategoricalReference, NumericReference, Texts, build_features
+from detectors.reference import CategoricalReference, NumericReference
+from detectors.reference_builder import POINTS, Texts, build_features
 from detectors.types import FloatArray, IntArray
 
 NAN = float("nan")
@@ -44,7 +45,7 @@ def a_category(texts: Texts, name: str = "c") -> CategoricalReference:
 
 
 @dataclass(frozen=True)
-class Placed:
+class BinnedSample:
     """A window of numeric features as its detectors see it."""
 
     cells: NumericCells
@@ -58,7 +59,7 @@ class Placed:
         return NumericDistances(self.cells)
 
     @property
-    def window(self) -> Window:
+    def window(self) -> BinnedWindow:
         """Its counts with their running sums."""
         return self.distances.window(self.counts)
 
@@ -76,12 +77,14 @@ class Placed:
         return float(self.distances.psi(self.window)[0].value[feature])
 
 
-def placed(references: NumericReference | Sequence[NumericReference], *columns: Sequence[float] | FloatArray) -> Placed:
+def binned(
+    references: NumericReference | Sequence[NumericReference], *columns: Sequence[float] | FloatArray
+) -> BinnedSample:
     """A window with these columns against these references."""
     refs = [references] if isinstance(references, NumericReference) else list(references)
     cells = NumericCells(refs)
-    found = cells.place(np.column_stack([np.asarray(column, np.float64) for column in columns]))
-    return Placed(cells, found.counts.dense(), found.positions.dense(), found.missing)
+    found = cells.bin_counts(np.column_stack([np.asarray(column, np.float64) for column in columns]))
+    return BinnedSample(cells, found.counts.dense(), found.positions.dense(), found.missing)
 
 
 def coded(reference: CategoricalReference, texts: Texts) -> IntArray:
@@ -102,7 +105,7 @@ def totals_of(*panes: Mapping[str, Counts]) -> Callable[[str], IntArray | None]:
 
 def pane_of(comparison: Comparison, numbers: FloatArray, codes: Sequence[IntArray] = ()) -> dict[str, Counts]:
     """A pane of these events."""
-    return comparison.place(numbers, codes)
+    return comparison.bin_counts(numbers, codes)
 
 
 def autoregressive(rows: int, rho: float, rng: np.random.Generator, features: int = 1) -> FloatArray:

@@ -10,28 +10,26 @@ from scipy import stats
 from scipy.spatial.distance import jensenshannon
 
 from detectors.categorical import CategoryCells, CategoryCodes, divergence, homogeneity, text_of
-from detectors.reference import CATEGORIES, DISTINCT
+from detectors.reference_builder import CATEGORIES, DISTINCT
 from detectors.types import FloatArray
 from tests.detectors.samples import a_category, coded
 
 P, Q = np.array([0.5, 0.3, 0.2]), np.array([0.4, 0.4, 0.2])
 
-# Rows of counts in which no level is rare enough to be pooled, if both rows are about as long.
+# Rows of counts in which no category is rare enough to be pooled, if both rows are about as long.
 frequent = st.lists(st.integers(40, 400), min_size=2, max_size=8).map(lambda found: np.array(found, np.float64))
 pairs_of_rows = st.integers(2, 8).flatmap(
-    lambda levels: st.tuples(
+    lambda k: st.tuples(
         *(
-            st.lists(st.integers(40, 400), min_size=levels, max_size=levels).map(lambda r: np.array(r, np.float64))
+            st.lists(st.integers(40, 400), min_size=k, max_size=k).map(lambda r: np.array(r, np.float64))
             for _ in range(2)
         )
     )
 )
 sparse_pairs = st.integers(1, 12).flatmap(
-    lambda levels: st.tuples(
+    lambda k: st.tuples(
         *(
-            st.lists(st.integers(0, 30), min_size=levels, max_size=levels)
-            .filter(any)
-            .map(lambda r: np.array(r, np.float64))
+            st.lists(st.integers(0, 30), min_size=k, max_size=k).filter(any).map(lambda r: np.array(r, np.float64))
             for _ in range(2)
         )
     )
@@ -39,7 +37,7 @@ sparse_pairs = st.integers(1, 12).flatmap(
 
 
 def both_present(reference: FloatArray, window: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """Without levels that neither has: the caller of the distances leaves them out."""
+    """Without categories that neither has: the caller of the distances leaves them out."""
     present = reference + window > 0
     return reference[present], window[present]
 
@@ -78,18 +76,18 @@ def test_jensen_shannon_has_the_known_answer() -> None:
 
 @given(pairs_of_rows)
 def test_chi_square_is_that_of_scipy(rows: tuple[FloatArray, FloatArray]) -> None:
-    """Where nothing is pooled: homogeneity, without the correction that scipy applies to two levels."""
+    """Where nothing is pooled: homogeneity, without the correction that scipy applies to two categories."""
     reference, window = rows
     expected = stats.chi2_contingency(np.array(rows), correction=False)
     found = homogeneity(reference, window)
 
     assert found.statistic == pytest.approx(expected.statistic, rel=1e-9, abs=1e-9)
-    assert (found.df, found.cells) == (expected.dof, len(reference))
+    assert (found.df, found.categories) == (expected.dof, len(reference))
 
 
 @given(sparse_pairs)
 def test_the_jensen_shannon_distance_is_that_of_scipy(rows: tuple[FloatArray, FloatArray]) -> None:
-    """Of the levels as they are, however rare: base 2, so that it reaches 1."""
+    """Of the categories as they are, however rare: base 2, so that it reaches 1."""
     reference, window = both_present(*rows)
 
     expected = jensenshannon(reference, window, base=2)
@@ -110,7 +108,7 @@ def test_both_distances_are_symmetric(rows: tuple[FloatArray, FloatArray]) -> No
     reference, window = both_present(*rows)
     one, other = homogeneity(reference, window), homogeneity(window, reference)
 
-    assert (one.df, one.cells) == (other.df, other.cells)
+    assert (one.df, one.categories) == (other.df, other.categories)
     assert (one.statistic, one.effect) == pytest.approx((other.statistic, other.effect), abs=1e-9)
     assert divergence(reference, window).distance == pytest.approx(divergence(window, reference).distance, abs=1e-9)
 
@@ -142,13 +140,13 @@ def test_all_is_finite_and_within_its_bounds(rows: tuple[FloatArray, FloatArray]
 
     assert np.isfinite(found.statistic)
     assert 0 <= found.effect <= 1 + 1e-12
-    assert 0 <= found.df == found.cells - 1 < len(reference)
+    assert 0 <= found.df == found.categories - 1 < len(reference)
     assert 0 <= apart.distance <= 1 + 1e-12
     assert np.isfinite(apart.statistic)
 
 
 @given(sparse_pairs)
-def test_levels_that_expect_fewer_than_five_are_pooled(rows: tuple[FloatArray, FloatArray]) -> None:
+def test_categories_that_expect_fewer_than_five_are_pooled(rows: tuple[FloatArray, FloatArray]) -> None:
     """Cochran (1954): no cell of what is compared expects fewer, unless there is only one."""
     reference, window = both_present(*rows)
     total, smaller = reference + window, min(reference.sum(), window.sum())
@@ -157,29 +155,29 @@ def test_levels_that_expect_fewer_than_five_are_pooled(rows: tuple[FloatArray, F
     found = homogeneity(reference, window)
 
     if not rare:
-        assert found.cells == len(reference)
+        assert found.categories == len(reference)
     else:
-        assert max(1, len(reference) - rare) <= found.cells <= len(reference) - rare + 1
+        assert max(1, len(reference) - rare) <= found.categories <= len(reference) - rare + 1
 
 
-def test_a_pool_that_is_still_small_joins_the_smallest_level_that_is_not() -> None:
-    """One rare level of three: two are left, and no events are lost."""
+def test_a_pool_that_is_still_small_joins_the_smallest_category_that_is_not() -> None:
+    """One rare category of three: two are left, and no events are lost."""
     found = homogeneity(np.array([90.0, 40.0, 1.0]), np.array([80.0, 60.0, 0.0]))
     pooled = stats.chi2_contingency([[90, 41], [80, 60]], correction=False)
 
-    assert found.cells == 2
+    assert found.categories == 2
     assert found.statistic == pytest.approx(pooled.statistic)
 
 
 def test_a_window_too_small_for_the_law_of_the_divergence_has_no_p_value() -> None:
-    """Its level would be twice what it says; the distance is told all the same."""
+    """It would alarm twice as often as alpha; the distance is computed all the same."""
     found = divergence(np.array([50.0, 50.0]), np.array([30.0, 9.0]))
 
     assert found.df == 0
     assert found.distance > 0.1
 
 
-# -- levels ----------------------------------------------------------------------------------------------
+# -- categories ------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -195,7 +193,7 @@ def test_a_window_too_small_for_the_law_of_the_divergence_has_no_p_value() -> No
         (("",), ""),
     ],
 )
-def test_spellings_of_one_level_are_one_text(values: tuple[object, ...], text: str) -> None:
+def test_spellings_of_one_category_are_one_text(values: tuple[object, ...], text: str) -> None:
     """A producer writes JSON, another what Python or a spreadsheet makes of it."""
     assert {text_of(value) for value in values} == {text}
 
@@ -210,7 +208,7 @@ def test_a_text_is_frequent_rare_unseen_or_missing() -> None:
     assert (codes.other, codes.unseen) == (CATEGORIES, CATEGORIES + 1)
 
 
-def test_levels_are_found_in_any_spelling() -> None:
+def test_categories_are_found_in_any_spelling() -> None:
     """A stream that sends numbers and booleans meets a table that has texts."""
     codes = CategoryCodes(a_category(["1", "true", "1", "0"]))
 
@@ -240,9 +238,9 @@ def test_unseen_is_not_told_where_texts_could_not_all_be_remembered() -> None:
 def test_a_batch_is_counted_by_feature() -> None:
     """Counts per cell and missing values, one feature after the other."""
     colour, size = a_category(["red", "blue", "red"], "colour"), a_category(["s", "m"], "size")
-    cells = CategoryCells([colour, size])
-    counts, missing = cells.place([coded(colour, ["red", None, "green"]), coded(size, ["m", "m", "s"])])
+    categories = CategoryCells([colour, size])
+    counts, missing = categories.bin_counts([coded(colour, ["red", None, "green"]), coded(size, ["m", "m", "s"])])
 
-    assert cells.starts.tolist() == [0, 4, 8]
+    assert categories.starts.tolist() == [0, 4, 8]
     assert counts.tolist() == [0, 1, 0, 1, 2, 1, 0, 0]  # blue, red, other, unseen; m, s, other, unseen
     assert missing.tolist() == [1, 0]

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from detectors.cells import GAP_STEPS, NumericCells
 from detectors.types import FloatArray
-from tests.detectors.samples import NAN, a_number, placed, samples
+from tests.detectors.samples import NAN, a_number, binned, samples
 
 
 def cell_of(points: FloatArray, value: float) -> int:
@@ -23,14 +23,14 @@ def test_a_value_is_on_a_point_or_in_a_gap(reference: FloatArray, window: FloatA
     summary = a_number(reference)
     expected = np.bincount([cell_of(summary.points, v) for v in window], minlength=2 * len(summary.points) + 1)
 
-    np.testing.assert_array_equal(placed(summary, window).counts, expected)
+    np.testing.assert_array_equal(binned(summary, window).counts, expected)
 
 
 @given(samples, samples)
 def test_positions_lie_inside_their_gap(reference: FloatArray, window: FloatArray) -> None:
     """None for a value that equals a point; at most the whole gap for each of the others."""
     summary = a_number(reference)
-    found = placed(summary, window)
+    found = binned(summary, window)
 
     assert not found.positions[1::2].any()
     inner = found.positions[2:-1:2]
@@ -42,8 +42,8 @@ def test_positions_lie_inside_their_gap(reference: FloatArray, window: FloatArra
 def test_counting_does_not_depend_on_batches(reference: FloatArray, window: FloatArray, cut: int) -> None:
     """A large batch is counted densely and a small one sparsely: the sums are the same integers."""
     summary = a_number(reference)
-    whole = placed(summary, window)
-    parts = [placed(summary, window[:cut]), placed(summary, window[cut:])]
+    whole = binned(summary, window)
+    parts = [binned(summary, window[:cut]), binned(summary, window[cut:])]
 
     np.testing.assert_array_equal(parts[0].counts + parts[1].counts, whole.counts)
     np.testing.assert_array_equal(parts[0].positions + parts[1].positions, whole.positions)
@@ -53,7 +53,7 @@ def test_counting_does_not_depend_on_batches(reference: FloatArray, window: Floa
 def test_the_order_of_events_does_not_matter(reference: FloatArray, order: list[int]) -> None:
     """Columns are sorted before they are searched."""
     window = np.array([-1.0, 0.0, 0.5, 1.0, 1.0, NAN, 2.0, 3.0])
-    one, other = placed(a_number(reference), window), placed(a_number(reference), window[order])
+    one, other = binned(a_number(reference), window), binned(a_number(reference), window[order])
 
     np.testing.assert_array_equal(one.counts, other.counts)
     np.testing.assert_array_equal(one.positions, other.positions)
@@ -70,7 +70,7 @@ def test_features_lie_one_after_the_other() -> None:
 
 def test_no_features_are_no_cells() -> None:
     """A model whose features are all categorical."""
-    found = placed([], np.zeros((5, 0)))
+    found = binned([], np.zeros((5, 0)))
 
     assert (found.cells.size, len(found.counts), len(found.missing)) == (0, 0, 0)
     assert len(found.distances.ks(found.window).value) == 0
@@ -80,7 +80,7 @@ def test_no_features_are_no_cells() -> None:
 def test_a_batch_that_fills_few_cells_is_counted_sparsely() -> None:
     """Most batches of a model with many features: the rest of the cells costs nothing."""
     cells = NumericCells([a_number(np.arange(2_000.0))])
-    found = cells.place(np.array([[3.0], [3.0], [7.5]]))
+    found = cells.bin_counts(np.array([[3.0], [3.0], [7.5]]))
 
     assert found.counts.index is not None
     assert found.counts.index.tolist() == [7, 16]
@@ -89,7 +89,7 @@ def test_a_batch_that_fills_few_cells_is_counted_sparsely() -> None:
 
 def test_a_gap_wider_than_the_largest_float_has_no_positions() -> None:
     """No position is computed there, and nothing overflows."""
-    found = placed(a_number([-1.7e308, 1.7e308]), [0.0, 1e307])
+    found = binned(a_number([-1.7e308, 1.7e308]), [0.0, 1e307])
 
     assert found.counts.tolist() == [0, 0, 2, 0, 0]
     assert found.positions.tolist() == [0, 0, 0, 0, 0]

@@ -11,15 +11,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from detectors.comparison import CheckResult, Comparison, Evidence, Family, Finding, Skipped
-from detectors.reference import Texts
+from detectors.comparison import Comparison
+from detectors.evidence import Evidence
+from detectors.findings import CheckResult, Family, Finding, Skipped
+from detectors.reference_builder import Texts
 from detectors.registry import CATEGORICAL, MIN_EFFECT, NUMERIC
 from detectors.significance import chi_square_p_value, ks_p_value, pair_size
 from detectors.types import FloatArray
 from tests.detectors.samples import NAN, a_category, a_number, coded, totals_of
 
 ALL = (*NUMERIC, *CATEGORICAL)
-LEVEL = 1e-6
+ALPHA = 1e-6
 T = TypeVar("T")
 DRIFT, QUALITY = Family.DRIFT, Family.DATA_QUALITY
 
@@ -43,13 +45,13 @@ def of_texts(texts: Texts, detectors: Sequence[str] = ALL) -> Comparison:
     return Comparison("f", [], [a_category(texts)], detectors, MIN_EFFECT)
 
 
-def check_numbers(comparison: Comparison, *columns: FloatArray, level: float = LEVEL) -> CheckResult:
-    return comparison.check(totals_of(comparison.place(np.column_stack(columns), [])), level)
+def check_numbers(comparison: Comparison, *columns: FloatArray, alpha: float = ALPHA) -> CheckResult:
+    return comparison.check(totals_of(comparison.bin_counts(np.column_stack(columns), [])), alpha)
 
 
-def check_texts(comparison: Comparison, texts: Texts, level: float = LEVEL) -> CheckResult:
-    codes = coded(comparison.categories.references[0], texts)
-    return comparison.check(totals_of(comparison.place(np.zeros((len(texts), 0)), [codes])), level)
+def check_texts(comparison: Comparison, texts: Texts, alpha: float = ALPHA) -> CheckResult:
+    codes = coded(comparison.category_cells.references[0], texts)
+    return comparison.check(totals_of(comparison.bin_counts(np.zeros((len(texts), 0)), [codes])), alpha)
 
 
 def statistics(result: CheckResult) -> dict[str, float]:
@@ -127,7 +129,7 @@ def test_only_the_detectors_that_were_asked_for_run() -> None:
     assert set(statistics(result)) == {"psi", "missing_rate"}
 
 
-def test_a_changed_mix_of_levels_is_found() -> None:
+def test_a_changed_mix_of_categories_is_found() -> None:
     """By both."""
     comparison = of_texts(shuffled(["a", "b"], [500, 500]))
 
@@ -135,7 +137,7 @@ def test_a_changed_mix_of_levels_is_found() -> None:
     assert not check_texts(comparison, ["a"] * 340 + ["b"] * 360).findings
 
 
-def test_m08_levels_that_were_never_seen_are_a_matter_of_data_quality() -> None:
+def test_m08_categories_that_were_never_seen_are_a_matter_of_data_quality() -> None:
     """Where they are many, they are drift as well."""
     result = check_texts(of_texts(shuffled(["a", "b"], [5_000, 5_000])), ["a"] * 494 + ["b"] * 494 + ["new"] * 12)
 
@@ -144,7 +146,7 @@ def test_m08_levels_that_were_never_seen_are_a_matter_of_data_quality() -> None:
     assert statistics(result)["unseen_rate"] == 0.012
 
 
-def test_new_levels_are_normal_where_the_reference_saw_most_of_its_own_once() -> None:
+def test_new_categories_are_normal_where_the_reference_saw_most_of_its_own_once() -> None:
     """Good (1953): what was seen once tells how often something new comes."""
     words = shuffled([*(f"w{i}" for i in range(900)), "the"], [1] * 900 + [100])
     result = check_texts(of_texts(words), [f"v{i}" for i in range(450)] + ["the"] * 50)
@@ -173,7 +175,7 @@ def test_m27_missing_values_are_found_where_there_are_more_than_before(numeric: 
 # -- numbers that are discrete ---------------------------------------------------------------------------
 
 
-def test_m14_a_number_with_many_ties_is_compared_by_levels_as_well() -> None:
+def test_m14_a_number_with_many_ties_is_compared_by_categories_as_well() -> None:
     """KS is blind to a swap between neighbours that leaves the distribution function nearly where it was."""
     reference = np.array(shuffled([0.0, 1.0, 2.0, 3.0], [3500, 500, 500, 500]))
     swapped = np.repeat([0.0, 1.0, 2.0, 3.0], [700, 200, 0, 100])
@@ -183,14 +185,14 @@ def test_m14_a_number_with_many_ties_is_compared_by_levels_as_well() -> None:
     assert {("x0", "chi_square"), ("x0", "jensen_shannon")} <= found(result)
 
 
-def test_a_continuous_number_is_not_compared_by_levels() -> None:
+def test_a_continuous_number_is_not_compared_by_categories() -> None:
     """Its values are all rare."""
     result = check_numbers(of_numbers(rng().standard_normal(1_000)), rng(1).standard_normal(1_000))
 
     assert "chi_square" not in statistics(result)
 
 
-def test_new_values_of_a_discrete_number_are_one_more_level() -> None:
+def test_new_values_of_a_discrete_number_are_one_more_category() -> None:
     """Nothing of the window is lost."""
     result = check_numbers(
         of_numbers(np.array(shuffled([1.0, 2.0], [500, 500]))), np.repeat([1.0, 2.0, 1.5], [400, 400, 200])
@@ -250,7 +252,7 @@ def test_a_reference_of_one_value_can_be_checked() -> None:
 def test_a_window_without_events_says_nothing() -> None:
     """No finding, no value but that nothing was missing."""
     comparison = of_numbers(rng().standard_normal(100))
-    result = comparison.check(totals_of(comparison.place(np.zeros((0, 1)), [])), LEVEL)
+    result = comparison.check(totals_of(comparison.bin_counts(np.zeros((0, 1)), [])), ALPHA)
 
     assert result.skipped == {"x0": Skipped.NO_EVENTS}
     assert (found(result), statistics(result)) == (set(), {"missing_rate": 0.0})
@@ -259,14 +261,14 @@ def test_a_window_without_events_says_nothing() -> None:
 def test_a_window_that_was_counted_against_nothing_says_nothing() -> None:
     """Before the reference was there."""
     comparison = of_numbers(rng().standard_normal(100))
-    result = comparison.check(lambda name: None, LEVEL)
+    result = comparison.check(lambda name: None, ALPHA)
 
     assert not comparison.holds(lambda name: None)
     assert (result.values, result.findings, result.skipped) == ((), (), {"x0": Skipped.NO_EVENTS})
 
 
 def test_a_check_that_could_see_nothing_says_that_it_is_blind() -> None:
-    """Ten events at a level of one in a million."""
+    """Ten events at an alpha of one in a million."""
     result = check_numbers(of_numbers(rng().standard_normal(1_000)), rng(1).standard_normal(10) + 5)
 
     assert result.skipped == {"x0": Skipped.BLIND}
@@ -275,37 +277,37 @@ def test_a_check_that_could_see_nothing_says_that_it_is_blind() -> None:
 def test_a_column_that_events_never_had_is_not_judged() -> None:
     """A table has more columns than a model has features."""
     comparison = of_numbers(rng().standard_normal(500), rng(1).standard_normal(500))
-    totals = totals_of(comparison.place(np.column_stack([np.full(500, NAN), rng(2).standard_normal(500)]), []))
+    totals = totals_of(comparison.bin_counts(np.column_stack([np.full(500, NAN), rng(2).standard_normal(500)]), []))
 
-    assert {v.feature for v in comparison.check(totals, LEVEL, seen=set()).values} == {"x1"}
-    assert {v.feature for v in comparison.check(totals, LEVEL, seen={"x0"}).values} == {"x0", "x1"}
+    assert {v.feature for v in comparison.check(totals, ALPHA, seen=set()).values} == {"x1"}
+    assert {v.feature for v in comparison.check(totals, ALPHA, seen={"x0"}).values} == {"x0", "x1"}
 
 
 # -- findings --------------------------------------------------------------------------------------------
 
 
 def test_a_finding_says_what_its_verdict_rests_on() -> None:
-    """Statistic, effect, p-value, level, number of events, error of the summary."""
+    """Statistic, effect, p-value, alpha, number of events, error of the summary."""
     reference, window = rng().standard_normal(10_000), rng(1).standard_normal(1_000) + 0.5
     result = check_numbers(of_numbers(reference, detectors=["ks"]), window)
     (finding,) = result.findings
     phi = a_number(reference).dispersion.at(1_000)
 
-    assert (finding.feature, finding.statistic, finding.events, finding.level) == ("x0", "ks", 1_000, LEVEL)
+    assert (finding.feature, finding.statistic, finding.events, finding.alpha) == ("x0", "ks", 1_000, ALPHA)
     assert finding.value == finding.effect > finding.min_effect == 0.1
-    assert finding.p_value() == ks_p_value(finding.value, pair_size(1_000, 10_000, phi)) < LEVEL
+    assert finding.p_value() == ks_p_value(finding.value, pair_size(1_000, 10_000, phi)) < ALPHA
     assert finding.error == 1 / 4096
     assert finding.weight == pytest.approx(finding.effect / 0.1)
 
 
 def test_overdispersion_weighs_on_every_p_value() -> None:
     """The same counts of a stream that comes in runs are less evidence."""
-    runs = [level for level in rng().choice(["a", "b"], 500).tolist() for _ in range(20)]
+    runs = [text for text in rng().choice(["a", "b"], 500).tolist() for _ in range(20)]
     mixed = rng().permutation(runs).tolist()
     window = ["a"] * 620 + ["b"] * 380
 
     def p_value(texts: list[str]) -> float:
-        result = check_texts(of_texts(texts, detectors=["chi_square"]), window, level=0.5)
+        result = check_texts(of_texts(texts, detectors=["chi_square"]), window, alpha=0.5)
         (finding,) = [f for f in result.findings if f.statistic == "chi_square"]
         return finding.p_value()
 
@@ -324,7 +326,7 @@ def test_chi_square_findings_have_the_p_value_of_their_statistic() -> None:
 
 
 def a_finding(effect: float, min_effect: float) -> Finding:
-    return Finding(DRIFT, "x", "ks", effect, effect, min_effect, lambda: 0.0, LEVEL, 10, 0.0)
+    return Finding(DRIFT, "x", "ks", effect, effect, min_effect, lambda: 0.0, ALPHA, 10, 0.0)
 
 
 def test_findings_are_ranked_by_multiples_of_their_minimum() -> None:
@@ -343,7 +345,7 @@ def test_a_feature_that_drifted_is_calm_when_it_is_back() -> None:
 
     def calm(shift: float) -> bool:
         window = rng(1).standard_normal(2_000)[:, None] + shift
-        result = comparison.check(totals_of(comparison.place(window, [])), LEVEL, listed)
+        result = comparison.check(totals_of(comparison.bin_counts(window, [])), ALPHA, listed)
         return (DRIFT, "x0") in result.calm
 
     assert [calm(shift) for shift in (0.0, 0.15, 0.24, 0.5)] == [True, True, False, False]
@@ -352,16 +354,16 @@ def test_a_feature_that_drifted_is_calm_when_it_is_back() -> None:
 def test_what_is_no_evidence_any_more_is_calm() -> None:
     """The effect is large, but of a handful of events."""
     comparison = of_numbers(rng().standard_normal(5_000), detectors=["ks"])
-    totals = totals_of(comparison.place(rng(1).standard_normal(20)[:, None] + 0.5, []))
+    totals = totals_of(comparison.bin_counts(rng(1).standard_normal(20)[:, None] + 0.5, []))
 
-    assert comparison.check(totals, LEVEL, {(DRIFT, "x0")}).calm == {(DRIFT, "x0")}
+    assert comparison.check(totals, ALPHA, {(DRIFT, "x0")}).calm == {(DRIFT, "x0")}
 
 
 @pytest.mark.parametrize(("share", "calm"), [(5, False), (20, True)])
-def test_evidence_that_just_missed_its_level_does_not_calm(share: int, calm: bool) -> None:
-    """A large effect is calm from ten times the p-level on: in between nothing begins and nothing ends."""
+def test_evidence_that_just_missed_alpha_does_not_calm(share: int, calm: bool) -> None:
+    """A large effect is calm from ten times alpha on: in between nothing begins and nothing ends."""
     comparison = of_numbers(rng().standard_normal(5_000), detectors=["ks"])
-    totals = totals_of(comparison.place(rng(1).standard_normal(100)[:, None] + 0.5, []))
+    totals = totals_of(comparison.bin_counts(rng(1).standard_normal(100)[:, None] + 0.5, []))
     ((p, effect),) = [(f.p_value(), f.effect) for f in comparison.check(totals, 0.5).findings]
     result = comparison.check(totals, p / share, {(DRIFT, "x0")})
 
@@ -375,8 +377,9 @@ def test_families_calm_apart() -> None:
     comparison = of_numbers(rng().standard_normal(5_000))
     window = np.where(np.arange(1_000) < 300, NAN, rng(1).standard_normal(1_000))
     listed = {(DRIFT, "x0"), (QUALITY, "x0")}
+    totals = totals_of(comparison.bin_counts(window[:, None], []))
 
-    assert comparison.check(totals_of(comparison.place(window[:, None], [])), LEVEL, listed).calm == {(DRIFT, "x0")}
+    assert comparison.check(totals, ALPHA, listed).calm == {(DRIFT, "x0")}
 
 
 def test_two_comparisons_of_a_window_are_one_result() -> None:
@@ -397,7 +400,7 @@ def test_m30_evidence_of_a_number_is_its_deciles() -> None:
     """Both sides in the same bins; no raw value among them."""
     reference = np.arange(1_000.0)
     comparison = of_numbers(reference)
-    evidence = comparison.evidence("x0", totals_of(comparison.place(np.full((300, 1), 1e9), [])))
+    evidence = comparison.evidence("x0", totals_of(comparison.bin_counts(np.full((300, 1), 1e9), [])))
 
     assert evidence is not None
     assert len(evidence.edges) == 9
@@ -405,12 +408,12 @@ def test_m30_evidence_of_a_number_is_its_deciles() -> None:
     assert evidence.current == (0,) * 9 + (300,)
 
 
-def test_m30_evidence_of_a_category_names_frequent_levels_only() -> None:
-    """A level that few have may identify them."""
+def test_m30_evidence_of_a_category_names_frequent_categories_only() -> None:
+    """A category that few have may identify them."""
     texts = ["red"] * 600 + ["green"] * 399 + ["Mr Smith"]
     comparison = of_texts(texts)
-    codes = coded(comparison.categories.references[0], ["red"] * 5 + ["Mr Smith"] * 3 + ["blue"] * 2)
-    evidence = comparison.evidence("c", totals_of(comparison.place(np.zeros((10, 0)), [codes])))
+    codes = coded(comparison.category_cells.references[0], ["red"] * 5 + ["Mr Smith"] * 3 + ["blue"] * 2)
+    evidence = comparison.evidence("c", totals_of(comparison.bin_counts(np.zeros((10, 0)), [codes])))
 
     assert evidence == Evidence(("green", "red", "other", "unseen"), (399, 600, 1, 0), (0, 5, 3, 2))
 
@@ -419,7 +422,7 @@ def test_there_is_no_evidence_of_what_is_not_compared() -> None:
     """Nor of what nothing was counted of."""
     comparison = of_numbers(rng().standard_normal(100))
 
-    assert comparison.evidence("other", totals_of(comparison.place(np.zeros((1, 1)), []))) is None
+    assert comparison.evidence("other", totals_of(comparison.bin_counts(np.zeros((1, 1)), []))) is None
     assert comparison.evidence("x0", lambda name: None) is None
 
 
@@ -441,8 +444,8 @@ def test_a_check_of_panes_is_a_check_of_their_events(seed: int, cuts: list[int])
     codes = coded(category, texts)
     edges = [0, *cuts, 300]
 
-    whole = comparison.check(totals_of(comparison.place(numbers, [codes])), 0.01)
-    panes = [comparison.place(numbers[a:b], [codes[a:b]]) for a, b in pairwise(edges)]
+    whole = comparison.check(totals_of(comparison.bin_counts(numbers, [codes])), 0.01)
+    panes = [comparison.bin_counts(numbers[a:b], [codes[a:b]]) for a, b in pairwise(edges)]
     again = comparison.check(totals_of(*panes), 0.01)
 
     assert again.values == whole.values
@@ -451,7 +454,7 @@ def test_a_check_of_panes_is_a_check_of_their_events(seed: int, cuts: list[int])
 
 
 def test_the_budget_counts_every_test() -> None:
-    """Each detector of each feature, missing values of all, unseen levels of categories."""
+    """Each detector of each feature, missing values of all, unseen categories."""
     comparison = Comparison(
         "f", [a_number(np.arange(100.0), "x")], [a_category(["a", "b"])], ("ks", "psi", "chi_square"), MIN_EFFECT
     )

@@ -55,11 +55,11 @@ def test_small_windows_of_a_slow_series_are_dispersed_less() -> None:
     assert mean_phi(0.97, 32) < mean_phi(0.97, 1_000) / 2
 
 
-def test_levels_of_a_category_that_come_in_runs_are_overdispersed() -> None:
-    """The same for the shares of levels."""
+def test_categories_that_come_in_runs_are_overdispersed() -> None:
+    """The same for the shares of categories."""
     rng = np.random.default_rng(0)
-    runs = [str(level) for level in rng.integers(0, 4, ROWS // 20) for _ in range(20)]
-    mixed = [str(level) for level in rng.integers(0, 4, ROWS)]
+    runs = [str(text) for text in rng.integers(0, 4, ROWS // 20) for _ in range(20)]
+    mixed = [str(text) for text in rng.integers(0, 4, ROWS)]
 
     assert 12 < a_category(runs).dispersion.at(1_000) < 45
     assert a_category(mixed).dispersion.at(1_000) < 2
@@ -86,12 +86,12 @@ def test_a_constant_has_no_overdispersion() -> None:
 @given(st.integers(0, 2**32 - 1), st.lists(st.integers(0, 300), max_size=12), st.booleans())
 def test_batches_do_not_matter(seed: int, sizes: list[int], ordered: bool) -> None:
     """Blocks reach over the ends of batches."""
-    levels = np.random.default_rng(seed).integers(0, 5, 2_000)
+    bins = np.random.default_rng(seed).integers(0, 5, 2_000)
     one = BlockVariance(np.full(5, 0.2), 2_000, ordered=ordered)
     other = BlockVariance(np.full(5, 0.2), 2_000, ordered=ordered)
 
-    one.add(levels)
-    for part in np.split(levels, np.minimum(np.cumsum(sizes), 2_000)):
+    one.add(bins)
+    for part in np.split(bins, np.minimum(np.cumsum(sizes), 2_000)):
         other.add(part)
 
     assert one.result() == other.result()
@@ -106,12 +106,9 @@ def test_a_block_size_needs_enough_blocks() -> None:
     assert a_number(rng.standard_normal(too_few)).dispersion.sizes == ()
 
 
-def test_what_a_short_reference_cannot_tell_is_assumed() -> None:
-    """φ is taken for one, and the promise of the budget is said to rest on that."""
-    short, long = Dispersion(), Dispersion((32, 64), (1.5, 2.0))
-
-    assert (short.at(1_000), short.known_at(10)) == (1.0, False)
-    assert (long.known_at(128), long.known_at(129)) == (True, False)
+def test_a_reference_too_short_for_an_estimate_has_no_overdispersion() -> None:
+    """φ is taken as one."""
+    assert Dispersion().at(1_000) == 1.0
 
 
 def test_phi_is_interpolated_between_sizes() -> None:

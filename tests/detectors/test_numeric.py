@@ -12,7 +12,7 @@ from detectors.cells import TAIL_LIMIT, TAIL_STEPS
 from detectors.numeric import PSI_BINS
 from detectors.reference import NumericReference
 from detectors.types import FloatArray
-from tests.detectors.samples import NAN, a_number, placed, samples
+from tests.detectors.samples import NAN, a_number, binned, samples
 
 TIED = np.array([1, 2, 2, 3, 3, 3, 4, 5], np.float64), np.array([2, 3, 3, 4, 4, 5, 5, 5, 6, 7], np.float64)
 FURTHEST = TAIL_LIMIT / TAIL_STEPS / 2  # deviations: beyond 1.6e7 of them a distance is cut off
@@ -28,12 +28,12 @@ def ks_of_scipy(reference: FloatArray, window: FloatArray) -> float:
 
 def test_ks_with_ties_has_the_known_answer() -> None:
     """statistics.md 9: D = 0.45."""
-    assert placed(a_number(TIED[0]), TIED[1]).ks() == pytest.approx(0.45, abs=1e-15)
+    assert binned(a_number(TIED[0]), TIED[1]).ks() == pytest.approx(0.45, abs=1e-15)
 
 
 def test_wasserstein_with_ties_has_the_known_answer() -> None:
     """statistics.md 9: W1 = 1.525."""
-    value, error = placed(a_number(TIED[0]), TIED[1]).wasserstein()
+    value, error = binned(a_number(TIED[0]), TIED[1]).wasserstein()
 
     assert abs(value - 1.525) <= error < 1e-3
 
@@ -42,7 +42,7 @@ def test_psi_has_the_known_answer() -> None:
     """statistics.md 9: shares (.5, .3, .2) against (.4, .4, .2); so many events that half a one more is nothing."""
     rows = 10**9
     reference = NumericReference("x", np.array([1.0, 2.0, 3.0]), np.array([5, 3, 2]), rows, 0)
-    window = placed(reference, [1.0])
+    window = binned(reference, [1.0])
     counts = np.zeros_like(window.counts)
     counts[[1, 3, 5]] = np.array([4, 4, 2]) * rows // 10
 
@@ -57,16 +57,16 @@ def test_psi_has_the_known_answer() -> None:
 @given(samples, samples)
 def test_ks_is_that_of_scipy(reference: FloatArray, window: FloatArray) -> None:
     """Ties and all, while the reference has no more rows than points."""
-    assert placed(a_number(reference), window).ks() == pytest.approx(ks_of_scipy(reference, window), abs=1e-12)
+    assert binned(a_number(reference), window).ks() == pytest.approx(ks_of_scipy(reference, window), abs=1e-12)
 
 
 @given(samples, samples)
 def test_wasserstein_is_that_of_scipy_within_its_stated_error(reference: FloatArray, window: FloatArray) -> None:
     """In standard deviations of the reference; a constant one has no scale and no distance."""
     summary = a_number(reference)
-    value, error = placed(summary, window).wasserstein()
+    value, error = binned(summary, window).wasserstein()
 
-    if summary.constant:
+    if summary.sd == 0.0:
         assert np.isnan(value) or value == 0
         return
     assume(np.abs(window - summary.mean).max() < FURTHEST * summary.sd)
@@ -82,7 +82,7 @@ def test_a_thinned_reference_moves_statistics_by_no_more_than_it_states(
     """More rows than points: both errors are stated and hold."""
     rows = np.concatenate([reference + 1e-3 * shift for shift in range(repeats)])
     summary = a_number(rows, points=16)
-    window_placed = placed(summary, window)
+    window_placed = binned(summary, window)
     ks_error = float(window_placed.distances.ks(window_placed.window).error[0])
 
     assert ks_error == summary.ks_error == (0.0 if len(rows) <= 16 else 1 / 32)
@@ -100,11 +100,11 @@ def test_a_thinned_reference_moves_statistics_by_no_more_than_it_states(
 def test_a_window_equal_to_the_reference_has_no_distance(values: FloatArray) -> None:
     """All three are zero, the Wasserstein distance within its error."""
     reference = a_number(values)
-    same = placed(reference, values)
+    same = binned(reference, values)
 
     assert same.ks() == pytest.approx(0.0, abs=1e-12)
     assert same.psi() == pytest.approx(0.0, abs=1e-12)
-    if not reference.constant:
+    if reference.sd > 0.0:
         value, error = same.wasserstein()
         assert value <= error
 
@@ -113,11 +113,11 @@ def test_a_window_equal_to_the_reference_has_no_distance(values: FloatArray) -> 
 def test_units_do_not_matter(reference: FloatArray, window: FloatArray, power: int) -> None:
     """test_m31: a feature times a power of two has the same distances, in standard deviations."""
     scale = 2.0**power
-    one, other = placed(a_number(reference), window), placed(a_number(reference * scale), window * scale)
+    one, other = binned(a_number(reference), window), binned(a_number(reference * scale), window * scale)
 
     assert one.ks() == other.ks()
     assert one.psi() == other.psi()
-    if not a_number(reference).constant:  # which has no scale
+    if a_number(reference).sd > 0.0:  # which has no scale
         np.testing.assert_array_equal(one.positions, other.positions)
 
 
@@ -128,10 +128,10 @@ def test_features_do_not_disturb_each_other(references: list[FloatArray], window
     columns = [window[:rows] for window in windows[: len(references)]]
     summaries = [a_number(values, f"x{i}") for i, values in enumerate(references)]
 
-    together = placed(summaries, *columns)
+    together = binned(summaries, *columns)
 
     for i, (summary, column) in enumerate(zip(summaries, columns, strict=True)):
-        alone = placed(summary, column)
+        alone = binned(summary, column)
         assert together.ks(i) == pytest.approx(alone.ks(), abs=1e-12)
         assert together.psi(i) == pytest.approx(alone.psi(), abs=1e-12)
         np.testing.assert_allclose(together.wasserstein(i), alone.wasserstein(), atol=1e-12, rtol=1e-9)
@@ -141,8 +141,8 @@ def test_features_do_not_disturb_each_other(references: list[FloatArray], window
 def test_panes_add_up_to_the_window(reference: FloatArray, window: FloatArray, cut: int) -> None:
     """Pane merge, then statistic = statistic of the union; exactly, because all is integers."""
     summary = a_number(reference)
-    whole = placed(summary, window)
-    parts = [placed(summary, part) for part in (window[:cut], window[cut:]) if len(part)]
+    whole = binned(summary, window)
+    parts = [binned(summary, part) for part in (window[:cut], window[cut:]) if len(part)]
 
     np.testing.assert_array_equal(sum(p.counts for p in parts), whole.counts)
     np.testing.assert_array_equal(sum(p.positions for p in parts), whole.positions)
@@ -153,14 +153,14 @@ def test_panes_add_up_to_the_window(reference: FloatArray, window: FloatArray, c
 
 def test_an_empty_window_has_no_distances() -> None:
     """Not zero, not an error: nothing is known."""
-    empty = placed(a_number([1.0, 2.0]), [])
+    empty = binned(a_number([1.0, 2.0]), [])
 
     assert np.isnan([empty.ks(), empty.wasserstein()[0], empty.psi()]).all()
 
 
 def test_missing_values_are_counted_and_left_out() -> None:
     """NaN is no value."""
-    window = placed(a_number([1.0, 2.0, 3.0]), [1.0, NAN, 2.0, 3.0, NAN])
+    window = binned(a_number([1.0, 2.0, 3.0]), [1.0, NAN, 2.0, 3.0, NAN])
 
     assert window.missing.tolist() == [2]
     assert window.ks() == 0.0
@@ -168,7 +168,7 @@ def test_missing_values_are_counted_and_left_out() -> None:
 
 def test_a_reference_without_values_has_no_distances() -> None:
     """All of it was missing."""
-    window = placed(a_number([NAN, NAN]), [1.0, 2.0])
+    window = binned(a_number([NAN, NAN]), [1.0, 2.0])
 
     assert np.isnan([window.ks(), window.wasserstein()[0], window.psi()]).all()
 
@@ -177,28 +177,28 @@ def test_a_constant_reference_is_told_apart_by_ks() -> None:
     """test_m10: no scale to normalise a distance by, but the distribution is known."""
     constant = a_number([5.0] * 10)
 
-    assert constant.constant
-    assert placed(constant, [5.0, 5.0]).ks() == 0.0
-    assert placed(constant, [5.0, 6.0]).ks() == 0.5
-    assert np.isnan(placed(constant, [6.0]).wasserstein()[0])
+    assert constant.sd == 0.0
+    assert binned(constant, [5.0, 5.0]).ks() == 0.0
+    assert binned(constant, [5.0, 6.0]).ks() == 0.5
+    assert np.isnan(binned(constant, [6.0]).wasserstein()[0])
 
 
 def test_values_that_differ_by_rounding_only_are_constant() -> None:
     """0.1 + 0.2 and 0.3."""
-    assert a_number([0.1 + 0.2, 0.3]).constant
+    assert a_number([0.1 + 0.2, 0.3]).sd == 0.0
 
 
 def test_a_reference_of_one_value_is_a_constant() -> None:
     """The smallest reference there is."""
     one = a_number([2.0])
 
-    assert (one.rows, one.constant, placed(one, [1.0, 3.0]).ks()) == (1, True, 0.5)
+    assert (one.rows, one.sd, binned(one, [1.0, 3.0]).ks()) == (1, 0.0, 0.5)
 
 
 @pytest.mark.parametrize(("value", "share"), [(np.inf, 1.0), (-np.inf, 1.0)])
 def test_infinity_lies_beyond_all_points(value: float, share: float) -> None:
     """Events cannot bring one; where one comes in all the same, statistics stay finite."""
-    window = placed(a_number([1.0, 2.0]), [value] * 4)
+    window = binned(a_number([1.0, 2.0]), [value] * 4)
 
     assert window.ks() == share
     assert window.wasserstein()[0] == pytest.approx(TAIL_LIMIT / TAIL_STEPS * 0.5, rel=1e-3)
@@ -214,7 +214,7 @@ def test_infinities_of_a_reference_are_missing() -> None:
 @pytest.mark.parametrize("size", [1e-300, 1e300])
 def test_extreme_magnitudes_have_finite_distances(size: float) -> None:
     """Squares and differences of them are beyond what a float holds."""
-    window = placed(a_number([-size, 0.0, size]), [size, size])
+    window = binned(a_number([-size, 0.0, size]), [size, size])
 
     assert np.isfinite(window.ks())
     assert np.isfinite(window.wasserstein()[0] / size)
@@ -223,8 +223,8 @@ def test_extreme_magnitudes_have_finite_distances(size: float) -> None:
 def test_values_out_of_range_are_in_the_outer_bins() -> None:
     """test_m28: nothing of a window is lost."""
     reference = a_number(np.arange(100.0))
-    edges, theirs, ours = placed(reference, [-1e9, 1e9, 50.0]).distances.histogram(
-        0, placed(reference, [-1e9, 1e9, 50.0]).counts
+    edges, theirs, ours = binned(reference, [-1e9, 1e9, 50.0]).distances.histogram(
+        0, binned(reference, [-1e9, 1e9, 50.0]).counts
     )
 
     assert len(edges) == PSI_BINS - 1
@@ -235,7 +235,7 @@ def test_values_out_of_range_are_in_the_outer_bins() -> None:
 def test_psi_is_finite_and_has_all_events_in_its_bins(reference: FloatArray, window: FloatArray) -> None:
     """Whatever is empty on either side."""
     summary = a_number(reference)
-    found = placed(summary, window)
+    found = binned(summary, window)
     edges, theirs, ours = found.distances.histogram(0, found.counts)
 
     assert np.isfinite(found.psi())
@@ -248,6 +248,6 @@ def test_psi_is_finite_and_has_all_events_in_its_bins(reference: FloatArray, win
 def test_psi_stands_for_all_rows_behind_the_points() -> None:
     """A thinned reference: shares of the points, number of the rows."""
     reference = a_number(np.arange(10_000.0), points=100)
-    window = placed(reference, [5.0] * 50)
+    window = binned(reference, [5.0] * 50)
 
     assert window.distances.histogram(0, window.counts)[1].tolist() == [1000] * 10

@@ -78,7 +78,7 @@ def test_the_error_is_small_where_it_matters() -> None:
 
 
 def test_memory_does_not_grow_with_the_rows() -> None:
-    """One buffer a level, and a level for each doubling."""
+    """One buffer for each doubling."""
     summary = QuantileSummary(64)
     for start in range(0, 64 * 1_000, 640):
         summary.add(np.arange(start, start + 640.0))

@@ -1,4 +1,4 @@
-"""p-values: scipy's where it has them, true to their level where they are simulated, and what a budget leaves."""
+"""p-values: scipy's where it has them, true to alpha where they are simulated, and what a budget leaves."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ from detectors.significance import (
     two_shares_p_value,
 )
 from detectors.types import FloatArray
-from tests.detectors.samples import a_number, placed
+from tests.detectors.samples import a_number, binned
 
-levels = st.floats(1e-9, 0.2)
+alphas = st.floats(1e-9, 0.2)
 
 
 # -- known answers ---------------------------------------------------------------------------------------
@@ -53,32 +53,32 @@ def test_p_values_of_ks_are_those_of_scipy_where_it_is_exact(size: int) -> None:
         assert ks_p_value(statistic, size) == pytest.approx(stats.kstwo.sf(statistic, size))
 
 
-@pytest.mark.parametrize("level", [1e-3, 1e-6, 1e-9])
-def test_the_limit_law_of_ks_is_close_where_the_exact_one_is_too_dear(level: float) -> None:
-    """Within a few per cent of the level."""
+@pytest.mark.parametrize("alpha", [1e-3, 1e-6, 1e-9])
+def test_the_limit_law_of_ks_is_close_where_the_exact_one_is_too_dear(alpha: float) -> None:
+    """Within a few per cent of alpha."""
     for size in (6_000, 50_000):
-        assert ks_p_value(stats.kstwo.isf(level, size), size) == pytest.approx(level, rel=0.04)
+        assert ks_p_value(stats.kstwo.isf(alpha, size), size) == pytest.approx(alpha, rel=0.04)
 
 
-@given(levels, st.floats(1, 1e6))
-def test_a_statistic_is_critical_where_its_p_value_reaches_the_level(level: float, size: float) -> None:
+@given(alphas, st.floats(1, 1e6))
+def test_a_statistic_is_critical_where_its_p_value_reaches_alpha(alpha: float, size: float) -> None:
     """Windows of about the same size share a critical value: it is that of the smallest of them."""
-    critical = ks_critical(level, size)
+    critical = ks_critical(alpha, size)
 
-    assert ks_p_value(critical, size) <= level * 1.05
+    assert ks_p_value(critical, size) <= alpha * 1.05
     smallest = max(np.floor(size * 0.99), 1.0)
-    assert ks_p_value(critical * (1 - 1e-6), smallest) >= level * 0.95
+    assert ks_p_value(critical * (1 - 1e-6), smallest) >= alpha * 0.95
 
 
-@given(levels, st.floats(20, 1e5))
-def test_larger_windows_see_smaller_differences(level: float, size: float) -> None:
-    """And a stricter level asks for more."""
-    assert ks_critical(level, 2 * size) < ks_critical(level, size)
-    assert ks_critical(level / 10, size) > ks_critical(level, size)
+@given(alphas, st.floats(20, 1e5))
+def test_larger_windows_see_smaller_differences(alpha: float, size: float) -> None:
+    """And a stricter alpha asks for more."""
+    assert ks_critical(alpha, 2 * size) < ks_critical(alpha, size)
+    assert ks_critical(alpha / 10, size) > ks_critical(alpha, size)
 
 
 def test_nothing_is_significant_without_events() -> None:
-    """p = 1, and no statistic reaches the level."""
+    """p = 1, and no statistic reaches alpha."""
     assert pair_size(0, 100) == pair_size(100, 0) == 0
     assert ks_p_value(1.0, 0) == 1.0
     assert ks_critical(0.5, 0.5) == np.inf  # not even the largest statistic there is
@@ -101,13 +101,13 @@ def test_overdispersion_makes_a_window_smaller() -> None:
 
 
 @pytest.mark.parametrize("window", [200, 1_000])
-def test_the_p_value_of_psi_keeps_its_level(window: int) -> None:
+def test_the_p_value_of_psi_keeps_to_alpha(window: int) -> None:
     """Yurdakul (2018), on normal data: 5 % of windows that have not changed."""
     rng = np.random.default_rng(1)
     reference = a_number(rng.standard_normal(5_000))
     p = []
     for _ in range(300):
-        found = placed(reference, rng.standard_normal(window))
+        found = binned(reference, rng.standard_normal(window))
         psi, bins = found.distances.psi(found.window)
         p.append(psi_p_value(float(psi.value[0]), int(bins[0]), window, 5_000))
 
@@ -163,7 +163,7 @@ def test_two_shares_are_compared_alike_from_either_side(n: int, hits: int, m: in
     assert 0 <= above <= 1
 
 
-def test_the_p_value_of_two_shares_keeps_its_level() -> None:
+def test_the_p_value_of_two_shares_keeps_to_alpha() -> None:
     """Conservative, since the counts are whole."""
     rng = np.random.default_rng(2)
     hits, before = rng.binomial(500, 0.9, 2_000), rng.binomial(1_000, 0.9, 2_000)
@@ -196,7 +196,7 @@ def test_what_is_not_known_is_never_significant(excess: float, variance: float) 
 
 
 @pytest.mark.parametrize("law", ["normal", "exponential", "uniform", "poisson"])
-def test_the_p_value_of_wasserstein_keeps_its_level(law: str) -> None:
+def test_the_p_value_of_wasserstein_keeps_to_alpha(law: str) -> None:
     """The law is simulated on the grid of the reference; 5 % and 1 % of windows that have not changed."""
     rng = np.random.default_rng(3)
     laws: dict[str, Callable[[int], FloatArray]] = {
@@ -212,7 +212,7 @@ def test_the_p_value_of_wasserstein_keeps_its_level(law: str) -> None:
         reference = a_number(draw(rows))
         found = WassersteinLaw([reference])
         for _ in range(40):
-            value, _error = placed(reference, draw(n)).wasserstein()
+            value, _error = binned(reference, draw(n)).wasserstein()
             p.append(found.p_value(0, value / reference.sd, pair_size(n, rows)))
 
     assert np.mean(np.array(p) <= 0.05) <= 0.08
@@ -235,7 +235,7 @@ def test_a_heavy_tail_is_no_drift(law: str) -> None:
         reference = a_number(draw(10_000))
         comparison = Comparison("x", [reference], [], ["wasserstein"], {"wasserstein": 0.0, "missing_rate": 1.0})
         for _ in range(100):
-            counts = {name: c.dense() for name, c in comparison.place(draw(1_000)[:, None], []).items()}
+            counts = {name: c.dense() for name, c in comparison.bin_counts(draw(1_000)[:, None], []).items()}
             alarms += len(comparison.check(counts.get, 1e-5).findings)
 
     assert alarms <= 1
@@ -286,10 +286,10 @@ def test_a_constant_reference_has_a_law_all_the_same() -> None:
 
 def test_a_budget_is_divided_by_checks_and_tests() -> None:
     """One false alarm in 2 000 checks, shared by 20 tests."""
-    assert Budget(2_000, 20).level == pytest.approx(1 / 40_000)
+    assert Budget(2_000, 20).alpha == pytest.approx(1 / 40_000)
 
 
 @pytest.mark.parametrize(("checks", "tests"), [(0.0, 5), (0.01, 3), (10.0, 0)])
-def test_a_level_is_a_probability(checks: float, tests: int) -> None:
+def test_alpha_is_a_probability(checks: float, tests: int) -> None:
     """However generous the budget."""
-    assert Budget(checks, tests).level == 1.0
+    assert Budget(checks, tests).alpha == 1.0

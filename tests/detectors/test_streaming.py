@@ -23,10 +23,10 @@ def wrong(rate: float, count: int, rng: np.random.Generator) -> FloatArray:
     return (rng.random(count) < rate).astype(np.float64)
 
 
-def steps(*levels: tuple[float, int], seed: int = 0) -> FloatArray:
+def steps(*means: tuple[float, int], seed: int = 0) -> FloatArray:
     """Errors at one rate after the other."""
     rng = np.random.default_rng(seed)
-    return np.concatenate([wrong(rate, count, rng) for rate, count in levels])
+    return np.concatenate([wrong(rate, count, rng) for rate, count in means])
 
 
 def river_finds(errors: FloatArray) -> list[int]:
@@ -88,7 +88,7 @@ def test_a_change_says_from_where_to_where() -> None:
 
 
 def test_a_change_is_told_once() -> None:
-    """The new level is normal from then on."""
+    """The new mean is normal from then on."""
     assert len(Adwin().add(steps((0.1, 2_000), (0.5, 20_000)))) == 1
 
 
@@ -173,7 +173,7 @@ def test_an_impossible_group_is_refused(group: int) -> None:
 
 # -- keeping ---------------------------------------------------------------------------------------------
 
-# Levels that change every now and then, over more errors than a detector holds.
+# Means that change every now and then, over more errors than a detector holds.
 streams = st.tuples(
     st.integers(0, 2**32 - 1), st.lists(st.tuples(st.sampled_from([0.05, 0.2, 0.5]), st.integers(1, 3_000)), max_size=5)
 ).map(lambda drawn: steps((0.1, 1), *drawn[1], seed=drawn[0]))

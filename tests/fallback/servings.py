@@ -31,7 +31,7 @@ def a_serving(**parts: Any) -> Serving:
 
 
 def a_full_serving(**parts: Any) -> Serving:
-    """Every level is there."""
+    """Every tier is there."""
     everything: dict[str, Any] = {
         "previous": "v0",
         "ensemble": ("v0", "v1"),
@@ -56,7 +56,7 @@ def routes(*shares: tuple[str, int]) -> tuple[Route, ...]:
 challengers = st.lists(st.integers(0, 2_500), max_size=4).map(
     lambda weights: routes(*((f"c{i}", weight) for i, weight in enumerate(weights)))
 )
-some_levels = st.permutations(FULL_CHAIN).flatmap(
+some_tiers = st.permutations(FULL_CHAIN).flatmap(
     lambda order: st.integers(0, len(order)).map(lambda count: tuple(order[:count]))
 )
 servings = st.builds(
@@ -65,7 +65,7 @@ servings = st.builds(
     challengers=challengers,
     shadows=st.lists(st.sampled_from(["s1", "s2"]), unique=True).map(tuple),
     cohorts=st.dictionaries(st.sampled_from(["internal", "beta"]), st.sampled_from(["v1", "v9"])),
-    chain=some_levels,
+    chain=some_tiers,
     ensemble=st.sampled_from([(), ("v0", "v1")]),
     rules=st.sampled_from([(), (A_RULE,)]),
     default=st.sampled_from([0, "no", 0.5]),

@@ -1,4 +1,4 @@
-"""The chain: levels that are there, in order; and what business rules answer."""
+"""The chain: tiers that are there, in order; and what business rules answer."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from fallback.chain import answering, apply_rules, available, below, holds, tier
 from fallback.types import BusinessRule, Condition, Scalar, Serving, Tier
 from tests.fallback.servings import A_RULE, FULL_CHAIN, a_full_serving, a_serving, servings
 
-# -- levels ----------------------------------------------------------------------------------------------
+# -- tiers -----------------------------------------------------------------------------------------------
 
 
-def test_levels_that_are_there_are_in_the_order_of_the_chain() -> None:
+def test_tiers_that_are_there_are_in_the_order_of_the_chain() -> None:
     """The primary is always there."""
     assert tiers(a_full_serving()) == (Tier.PRIMARY, *FULL_CHAIN)
     assert tiers(a_full_serving(chain=(Tier.DEFAULT, Tier.PREVIOUS))) == (
@@ -30,7 +30,7 @@ def test_levels_that_are_there_are_in_the_order_of_the_chain() -> None:
         ({"has_default": False}, Tier.DEFAULT),
     ],
 )
-def test_levels_with_nothing_behind_them_are_skipped(missing: dict[str, object], tier: Tier) -> None:
+def test_tiers_with_nothing_behind_them_are_skipped(missing: dict[str, object], tier: Tier) -> None:
     """Each for itself."""
     serving = a_full_serving(**missing)
 
@@ -44,7 +44,7 @@ def test_a_default_of_nothing_is_a_default() -> None:
 
 
 @given(servings)
-def test_what_is_below_a_level_is_the_rest_of_the_levels(serving: Serving) -> None:
+def test_what_is_below_a_tier_is_the_rest_of_the_tiers(serving: Serving) -> None:
     """Whichever of them are there."""
     found = tiers(serving)
 
@@ -52,22 +52,22 @@ def test_what_is_below_a_level_is_the_rest_of_the_levels(serving: Serving) -> No
         assert below(serving, tier) == found[i + 1 :]
 
 
-def test_below_a_level_that_is_not_there_are_those_after_it() -> None:
+def test_below_a_tier_that_is_not_there_are_those_after_it() -> None:
     """It stands in the chain all the same."""
     serving = a_full_serving(previous=None)
 
     assert below(serving, Tier.PREVIOUS) == (Tier.RULES, Tier.ENSEMBLE, Tier.DEFAULT)
 
 
-def test_nothing_is_below_a_level_that_the_chain_does_not_name() -> None:
+def test_nothing_is_below_a_tier_that_the_chain_does_not_name() -> None:
     """Nor below the last."""
     serving = a_full_serving(chain=(Tier.DEFAULT,))
 
     assert below(serving, Tier.RULES) == below(serving, Tier.DEFAULT) == ()
 
 
-def test_answers_are_measured_under_the_version_or_the_name_of_the_level() -> None:
-    """Where no version answered there is only the level."""
+def test_answers_are_measured_under_the_version_or_the_name_of_the_tier() -> None:
+    """Where no version answered there is only the tier."""
     serving = a_full_serving()
 
     assert [answering(serving, tier) for tier in (Tier.PRIMARY, *FULL_CHAIN)] == [

@@ -30,7 +30,7 @@ SPEC = ServingSpec("v1", "v0", routes(("v2", 500)), ("v3",), {"internal": "v2"})
 
 
 def test_a_model_begins_as_configured() -> None:
-    """At the primary level."""
+    """At the primary tier."""
     found = initial(SPEC)
 
     assert (found.champion, found.previous, found.challengers) == ("v1", "v0", routes(("v2", 500)))
@@ -79,7 +79,7 @@ def test_a_challenger_that_became_champion_has_no_share_of_its_own() -> None:
     assert (found.champion, found.challengers) == ("v2", ())
 
 
-def test_an_active_level_that_is_no_longer_there_is_left_for_the_primary() -> None:
+def test_an_active_tier_that_is_no_longer_there_is_left_for_the_primary() -> None:
     """The rules that answered were taken out of the configuration."""
     before = replace(SPEC, rules=(A_RULE,))
     serving = replace(initial(before), active=Tier.RULES, failed=(Tier.PRIMARY, Tier.PREVIOUS))
@@ -140,7 +140,7 @@ def test_the_champion_is_the_champion_already() -> None:
 # -- the chain -------------------------------------------------------------------------------------------
 
 
-def test_stepping_down_goes_to_the_next_level_that_is_there() -> None:
+def test_stepping_down_goes_to_the_next_tier_that_is_there() -> None:
     """And remembers what failed; routes stay."""
     serving = a_full_serving(previous=None, challengers=routes(("v2", 500)))
     found = step_down(serving, Tier.PRIMARY)
@@ -148,13 +148,13 @@ def test_stepping_down_goes_to_the_next_level_that_is_there() -> None:
     assert found == replace(serving, active=Tier.RULES, failed=(Tier.PRIMARY,))
 
 
-def test_a_level_that_does_not_serve_cannot_step_down() -> None:
+def test_a_tier_that_does_not_serve_cannot_step_down() -> None:
     """Another breach was faster."""
     assert step_down(a_full_serving(active=Tier.RULES), Tier.PRIMARY) is None
 
 
 @given(servings)
-def test_stepping_down_ends_at_the_last_level(serving: Serving) -> None:
+def test_stepping_down_ends_at_the_last_tier(serving: Serving) -> None:
     """Through all that are there, each once; and the last does not fail."""
     seen = [serving.active]
     while (after := step_down(serving, serving.active)) is not None:
@@ -166,7 +166,7 @@ def test_stepping_down_ends_at_the_last_level(serving: Serving) -> None:
 
 
 def test_recovery_goes_up_and_forgets_what_is_below() -> None:
-    """The levels above stay failed."""
+    """The tiers above stay failed."""
     serving = a_full_serving(active=Tier.DEFAULT, failed=(Tier.PRIMARY, Tier.PREVIOUS, Tier.RULES))
     found = recover(serving, Tier.PREVIOUS)
 
@@ -180,7 +180,7 @@ def test_recovery_never_goes_down(tier: Tier) -> None:
     assert recover(a_full_serving(active=Tier.RULES, failed=(Tier.PRIMARY,)), tier) is None
 
 
-def test_recovery_to_a_level_that_is_not_there_is_none() -> None:
+def test_recovery_to_a_tier_that_is_not_there_is_none() -> None:
     """Its version was taken out of the configuration."""
     serving = a_full_serving(previous=None, active=Tier.DEFAULT, failed=(Tier.PRIMARY, Tier.PREVIOUS))
 
@@ -198,7 +198,7 @@ def test_down_and_up_again_is_where_it_was(serving: Serving, steps: int) -> None
         assert recover(down, Tier.PRIMARY) == serving
 
 
-def test_versions_of_failed_levels_are_watched_as_shadows() -> None:
+def test_versions_of_failed_tiers_are_watched_as_shadows() -> None:
     """That is where the evidence of their recovery comes from; what serves is no shadow."""
     serving = a_full_serving(shadows=("v3", "v0"))
 
@@ -253,6 +253,6 @@ def test_a_document_is_json_whose_weights_sum_to_the_whole(serving: Serving) -> 
 
 
 def test_a_default_that_is_not_there_is_told_from_a_default_of_nothing() -> None:
-    """`null` is no level, `{"value": null}` is one."""
+    """`null` is no tier, `{"value": null}` is one."""
     assert a_document(a_serving())["levels"]["default"] is None
     assert a_document(a_serving(has_default=True))["levels"]["default"] == {"value": None}

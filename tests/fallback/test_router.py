@@ -50,11 +50,11 @@ def a_router(serving: Serving, models: Mapping[str, Model] | None = None, **part
 
 
 def told(events: tuple[dict[str, Any], ...]) -> list[tuple[Any, ...]]:
-    """(version, level, served, error) of each."""
+    """(version, tier, served, error) of each."""
     return [(e["version"], e["served_by"], e["served"], e["error"]) for e in events]
 
 
-# -- the primary level -----------------------------------------------------------------------------------
+# -- the primary tier ------------------------------------------------------------------------------------
 
 
 def test_the_champion_answers() -> None:
@@ -118,7 +118,7 @@ def test_a_model_may_answer_with_the_bare_prediction() -> None:
 # -- falling back ----------------------------------------------------------------------------------------
 
 
-def test_an_exception_of_a_model_is_answered_by_the_next_level() -> None:
+def test_an_exception_of_a_model_is_answered_by_the_next_tier() -> None:
     """The failed attempt is an event of its own, with the name of the error."""
     served = a_router(a_full_serving(), {"v1": fails}).answer(A_REQUEST)
 
@@ -130,7 +130,7 @@ def test_an_exception_of_a_model_is_answered_by_the_next_level() -> None:
     assert {e["assigned"] for e in served.events} == {"v1"}
 
 
-def test_levels_that_are_not_there_are_skipped() -> None:
+def test_tiers_that_are_not_there_are_skipped() -> None:
     """Without an event: nothing failed."""
     served = a_router(a_full_serving(previous=None, rules=(), ensemble=()), {"v1": fails}).answer(A_REQUEST)
 
@@ -138,7 +138,7 @@ def test_levels_that_are_not_there_are_skipped() -> None:
 
 
 def test_business_rules_answer_where_one_of_them_applies() -> None:
-    """Where none does, the next level answers, and that is no failure of theirs."""
+    """Where none does, the next tier answers, and that is no failure of theirs."""
     router = a_router(a_full_serving(), {"v0": fails, "v1": fails})
 
     assert told(router.answer(LOADED).events)[-1] == ("rules", "rules", True, None)
@@ -167,7 +167,7 @@ def test_the_default_cannot_fail() -> None:
 @given(
     servings, st.sets(st.sampled_from(["v0", "v1", "v9", "c0", "c1", "c2", "c3"])), st.text(max_size=5), st.floats(0, 1)
 )
-def test_whatever_fails_the_first_level_that_answers_is_the_answer(
+def test_whatever_fails_the_first_tier_that_answers_is_the_answer(
     serving: Serving, broken: set[str], key: str, load: float
 ) -> None:
     """And where the chain has a default, there is one."""
@@ -248,14 +248,14 @@ def test_what_ends_the_application_is_not_caught(stop: type[BaseException]) -> N
         a_router(a_full_serving(), {"v1": model}).answer(A_REQUEST)
 
 
-# -- the active level ------------------------------------------------------------------------------------
+# -- the active tier -------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
     ("active", "version"),
     [(Tier.PREVIOUS, "v0"), (Tier.RULES, "rules"), (Tier.ENSEMBLE, "ensemble"), (Tier.DEFAULT, "default")],
 )
-def test_the_active_level_answers(active: Tier, version: str) -> None:
+def test_the_active_tier_answers(active: Tier, version: str) -> None:
     """Not the primary, even where it could; `assigned` stays what routing chose."""
     served = a_router(a_full_serving(active=active), {"v0": says(0.5), "v1": says(0.7)}).answer(LOADED)
 
@@ -263,14 +263,14 @@ def test_the_active_level_answers(active: Tier, version: str) -> None:
     assert told(served.events) == [(version, active.value, True, None)]
 
 
-def test_from_the_active_level_it_goes_down_not_up() -> None:
-    """The levels above were given up for all requests."""
+def test_from_the_active_tier_it_goes_down_not_up() -> None:
+    """The tiers above were given up for all requests."""
     served = a_router(a_full_serving(active=Tier.PREVIOUS), {"v0": fails}).answer(LOADED)
 
     assert told(served.events) == [("v0", "previous", False, "Fault"), ("rules", "rules", True, None)]
 
 
-def test_an_active_level_that_is_not_there_is_skipped() -> None:
+def test_an_active_tier_that_is_not_there_is_skipped() -> None:
     """The next one answers."""
     assert a_router(a_full_serving(previous=None, active=Tier.PREVIOUS)).answer(LOADED).served_by is Tier.RULES
 
@@ -444,7 +444,7 @@ def test_the_latency_of_an_ensemble_is_that_of_all_of_it() -> None:
     assert router.answer(A_REQUEST).events[0]["latency_ms"] == 5_000.0
 
 
-def test_levels_without_a_model_take_no_time() -> None:
+def test_tiers_without_a_model_take_no_time() -> None:
     """Business rules and the default."""
     router = a_router(a_full_serving(active=Tier.RULES), timer=ticking())
 
@@ -480,7 +480,7 @@ def test_combined_probabilities_are_means() -> None:
 
 
 def test_an_application_may_combine_in_its_own_way() -> None:
-    """One that fails is a failure of the level."""
+    """One that fails is a failure of the tier."""
     serving = a_full_serving(active=Tier.ENSEMBLE)
 
     assert a_router(serving, combine=lambda answers: Answer(len(answers))).answer(A_REQUEST).answer == Answer(2)

@@ -58,7 +58,7 @@ class Application:
 
 
 def test_events_of_the_router_are_accepted_as_they_are() -> None:
-    """Served answers, failed attempts and shadows, of versions and of levels: no dead letter, no repeat."""
+    """Served answers, failed attempts and shadows, of versions and of tiers: no dead letter, no repeat."""
     application = Application()
     for broken in (set[str](), {"v1"}, {"v0", "v1", "v2"}):
         application.broken = broken

@@ -147,7 +147,7 @@ def a_core(*models: ModelSpec, lateness: int = 0, limits: Limits = SMALL) -> Cor
 
 def a_profile(rows: Sequence[Mapping[str, Any]]) -> Profile:
     """The profile of a table whose rows are features."""
-    from detectors.reference import build_features
+    from detectors.reference_builder import build_features
 
     kinds, columns, _ = columns_of(rows, {})
     return Profile(build_features(kinds, columns, len(rows), 256), len(rows), ordered=True)

@@ -10,7 +10,8 @@ from dataclasses import replace
 
 import pytest
 
-from detectors.comparison import CheckResult, Evidence, Family, Finding, Value
+from detectors.evidence import Evidence
+from detectors.findings import CheckResult, Family, Finding, Value
 from monitor.alerting.episodes import AlertPublisher, DriftEpisode, Silence, SimpleEpisode
 from monitor.alerting.records import (
     AlertKind,

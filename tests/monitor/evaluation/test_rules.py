@@ -145,14 +145,14 @@ def test_an_error_too_large_for_a_number_does_not_stop_the_daemon() -> None:
 
 @given(st.integers(0, 200), st.integers(1, 200), st.floats(0.01, 0.99), st.sampled_from(Bound), st.floats(1e-9, 0.1))
 def test_a_breach_is_always_beyond_the_limit_and_a_hard_rule_finds_no_fewer(
-    hits: int, n: int, limit: float, bound: Bound, level: float
+    hits: int, n: int, limit: float, bound: Bound, alpha: float
 ) -> None:
     rule = replace(a_rule("r", "error_rate", above=limit), bound=bound)
     measured = share(min(hits, n), n)
     value = min(hits, n) / n
 
-    soft = judge(rule, measured, None, level).verdict
-    hard = judge(replace(rule, hard=True), measured, None, level).verdict
+    soft = judge(rule, measured, None, alpha).verdict
+    hard = judge(replace(rule, hard=True), measured, None, alpha).verdict
 
     beyond = value > limit if bound is Bound.ABOVE else value < limit
     assert hard is (RuleVerdict.BREACH if beyond else RuleVerdict.OK)
@@ -162,8 +162,8 @@ def test_a_breach_is_always_beyond_the_limit_and_a_hard_rule_finds_no_fewer(
 # -- chance, as a rate -----------------------------------------------------------------------------------
 
 
-def test_a_rule_at_its_limit_breaches_no_more_often_than_its_level() -> None:
-    """A model that fails exactly as often as is allowed: twenty thousand windows at a level of one in a hundred."""
+def test_a_rule_at_its_limit_breaches_no_more_often_than_alpha() -> None:
+    """A model that fails exactly as often as is allowed: twenty thousand windows at an alpha of one in a hundred."""
     r = np.random.default_rng(1)
     rule = a_rule("errors", "error_rate", above=0.02)
     breaches = sum(
@@ -174,7 +174,7 @@ def test_a_rule_at_its_limit_breaches_no_more_often_than_its_level() -> None:
     assert breaches / 20_000 <= 0.01 * 1.25
 
 
-def test_a_rule_against_a_baseline_breaches_no_more_often_than_its_level() -> None:
+def test_a_rule_against_a_baseline_breaches_no_more_often_than_alpha() -> None:
     """The baseline is a sample as well."""
     r = np.random.default_rng(2)
     rule = a_rule("accuracy", "accuracy", below=0.0, of=LimitBasis.POINTS)
@@ -188,7 +188,7 @@ def test_a_rule_against_a_baseline_breaches_no_more_often_than_its_level() -> No
     assert breaches / 20_000 <= 0.01 * 1.25
 
 
-def test_a_rule_on_a_mean_breaches_no_more_often_than_its_level() -> None:
+def test_a_rule_on_a_mean_breaches_no_more_often_than_alpha() -> None:
     r = np.random.default_rng(3)
     rule = a_rule("error", "mae", above=1.0, of=LimitBasis.SHARE)
     errors = np.abs(r.normal(0, 1, (5_000, 2, 300)))
@@ -375,20 +375,20 @@ def test_a_metric_with_a_value_beyond_json_is_published_without_it() -> None:
 # -- the budget ------------------------------------------------------------------------------------------
 
 
-def levels_of(**parts: Any) -> list[float]:
+def alphas_of(**parts: Any) -> list[float]:
     """What the budget of a model leaves for each test of v1, after ten minutes of an answer a second."""
     rows = [{"x": random.Random(i).random(), "y": random.Random(-i).random()} for i in range(200)]
     run = Run(a_core(a_model(**{"reference": from_file(), **parts})), profiles={"m": a_profile(rows)})
     run.feed(records_of(answers(600, features={"x": 0.5, "y": 0.5})))
-    return [run.model.evaluator.budget(watch).level for watch in run.model.versions.states.values()]
+    return [run.model.evaluator.budget(watch).alpha for watch in run.model.versions.states.values()]
 
 
 def test_the_budget_is_shared_by_all_features_detectors_and_rules() -> None:
     """Two features, each by two detectors and by its missing values: six tests, and one more for a rule."""
     month = 30 * 24 * HOUR
     drift = a_drift(1, period=month)
-    plain = levels_of(window=timed(MINUTE, 5 * MINUTE), drift=drift)
-    with_rule = levels_of(window=timed(MINUTE, 5 * MINUTE), drift=drift, rules=(ERRORS,))
+    plain = alphas_of(window=timed(MINUTE, 5 * MINUTE), drift=drift)
+    with_rule = alphas_of(window=timed(MINUTE, 5 * MINUTE), drift=drift, rules=(ERRORS,))
 
     assert plain == [pytest.approx(MINUTE / month / 6)]
     assert with_rule == [pytest.approx(MINUTE / month / 7)]
@@ -397,16 +397,16 @@ def test_the_budget_is_shared_by_all_features_detectors_and_rules() -> None:
 def test_a_budget_in_events_meets_counted_windows_as_it_is() -> None:
     drift = replace(a_drift(1), budget=BudgetSpec(2, events=100_000))
 
-    assert levels_of(window=counted(100, 50), drift=drift) == [pytest.approx(2 * 50 / 100_000 / 6)]
+    assert alphas_of(window=counted(100, 50), drift=drift) == [pytest.approx(2 * 50 / 100_000 / 6)]
 
 
 def test_a_budget_in_time_meets_counted_windows_by_the_rate_of_events() -> None:
     """An answer a second, so an hour is 3600 events; the rate is measured once, in the first window."""
     drift = replace(a_drift(1), budget=BudgetSpec(1, period=HOUR))
 
-    (level,) = levels_of(window=counted(100, 50), drift=drift)
+    (alpha,) = alphas_of(window=counted(100, 50), drift=drift)
 
-    assert level == pytest.approx(50 / 3_600 / 6, rel=0.02)
+    assert alpha == pytest.approx(50 / 3_600 / 6, rel=0.02)
 
 
 def test_versions_share_the_budget_of_windows_by_time() -> None:
@@ -416,18 +416,18 @@ def test_versions_share_the_budget_of_windows_by_time() -> None:
         profiles={"m": a_profile([{"x": float(i)} for i in range(100)])},
     )
 
-    def levels() -> list[float]:
+    def alphas() -> list[float]:
         return [
-            run.model.evaluator.budget(watch).level for watch in run.model.versions.states.values() if len(watch.window)
+            run.model.evaluator.budget(watch).alpha for watch in run.model.versions.states.values() if len(watch.window)
         ]
 
     run.events(*answers(300, features={"x": 5.0}))
-    (alone,) = levels()
+    (alone,) = alphas()
     run.events(*answers(20, start=300, version="v2", features={"x": 5.0}))
-    assert levels() == [alone]
+    assert alphas() == [alone]
     run.events(*answers(100, start=320, version="v2", features={"x": 5.0}))
 
-    assert levels() == [alone / 2, alone / 2]
+    assert alphas() == [alone / 2, alone / 2]
 
 
 def test_what_a_window_does_not_hold_has_no_share_of_the_budget() -> None:

@@ -9,7 +9,8 @@ from typing import Any, Final
 
 import numpy as np
 
-from detectors.reference import Profile, build_features
+from detectors.reference import Profile
+from detectors.reference_builder import build_features
 from monitor.config.build import core
 from monitor.config.load import parse
 from monitor.events.codes import Variants

@@ -132,4 +132,4 @@ def test_a_feature_is_learned_as_what_most_of_its_values_are() -> None:
     ]  # fmt: skip
     assert features[2].missing == 1
     assert isinstance(features[3], CategoricalReference)
-    assert features[3].levels == ("1", "10115")
+    assert features[3].categories == ("1", "10115")

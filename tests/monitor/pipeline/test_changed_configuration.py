@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from detectors.reference import Column, Profile, build_features
+from detectors.reference import Profile
+from detectors.reference_builder import Column, build_features
 from fallback.types import ServingSpec
 from monitor.pipeline.model import ModelMonitor
 from monitor.spec import FeatureKind, LimitBasis, ModelSpec, Task

@@ -62,7 +62,7 @@ def categorical(profile: Profile, name: str) -> CategoricalReference:
 
 
 def counts(feature: CategoricalReference) -> dict[str, int]:
-    return dict(zip(feature.levels, feature.counts.tolist(), strict=True))
+    return dict(zip(feature.categories, feature.counts.tolist(), strict=True))
 
 
 # -- forms -----------------------------------------------------------------------------------------------
@@ -110,7 +110,7 @@ def test_a_byte_order_mark_quotes_and_line_breaks_in_csv(tmp_path: Path) -> None
     profile = load(path, PLAIN)
 
     assert numeric(profile, "load").points.tolist() == [1, 2]
-    assert set(categorical(profile, "note").levels) == {"a\nb", 'c, "d"'}
+    assert set(categorical(profile, "note").categories) == {"a\nb", 'c, "d"'}
 
 
 # -- counts ----------------------------------------------------------------------------------------------
@@ -124,9 +124,9 @@ texts = st.none() | st.sampled_from(["gas", "oil", "wood", "True", "7"])
 def test_a_profile_is_a_recount_of_its_rows(tmp_path: Path, rows: list[tuple[Any, Any]], form: str) -> None:
     """Where there are no more rows than points, every value is kept with its multiplicity."""
     present = [float(x) for x, _ in rows if x is not None]
-    levels = [{"True": "true"}.get(t, t) for _, t in rows if t is not None]
+    categories = [{"True": "true"}.get(t, t) for _, t in rows if t is not None]
     table = [{"x": None if x is None else float(x), "t": t} for x, t in rows]
-    if not levels:
+    if not categories:
         return  # nothing but gaps: of no type
     profile = profile_of(tmp_path, table, name=form)
 
@@ -134,8 +134,8 @@ def test_a_profile_is_a_recount_of_its_rows(tmp_path: Path, rows: list[tuple[Any
     distinct, multiplicity = np.unique(np.array(present), return_counts=True)
     assert (x.points.tolist(), x.weights.tolist()) == (distinct.tolist(), multiplicity.tolist())
     assert (x.rows, x.missing, x.ks_error) == (len(present), len(rows) - len(present), 0.0)
-    assert counts(t) == {level: levels.count(level) for level in set(levels)}
-    assert (t.rows, t.missing, t.other) == (len(levels), len(rows) - len(levels), 0)
+    assert counts(t) == {level: categories.count(level) for level in set(categories)}
+    assert (t.rows, t.missing, t.other) == (len(categories), len(rows) - len(categories), 0)
 
 
 def test_many_rows_are_thinned_within_the_stated_error(tmp_path: Path) -> None:
@@ -165,7 +165,7 @@ def test_a_constant_column_one_row_and_a_column_of_gaps(tmp_path: Path) -> None:
         for form in ("t.csv", "t.jsonl", "t.parquet")
     ]
 
-    assert constant.constant
+    assert constant.sd == 0.0
     assert (constant.points.tolist(), constant.weights.tolist()) == ([5.0], [50])
     assert (alone.rows, alone.missing) == (1, 0)
     assert [(x.rows, x.missing, len(x.points)) for x in gaps] == [(0, 3, 0)] * 3
@@ -416,7 +416,7 @@ def test_the_baselines_of_a_binary_task_are_a_recount(
 
 
 @pytest.mark.parametrize(
-    ("predictions", "positive", "levels"),
+    ("predictions", "positive", "categories"),
     [
         ([0.9, 0.2, 0.7], None, {"1": 2, "0": 1}),
         ([0.9, 0.2, 0.7], "spam", {"spam": 2, "0": 1}),
@@ -429,12 +429,12 @@ def test_the_baselines_of_a_binary_task_are_a_recount(
     ],
 )
 def test_binary_predictions_are_called_as_the_streams_answers_are(
-    tmp_path: Path, predictions: list[object], positive: str | None, levels: dict[str, int]
+    tmp_path: Path, predictions: list[object], positive: str | None, categories: dict[str, int]
 ) -> None:
     """Otherwise every answer of the stream would be a level that the table never had."""
     profile = profile_of(tmp_path, [{"prediction": p} for p in predictions], TableSpec(Task.BINARY, positive))
 
-    assert counts(categorical(profile, "prediction")) == levels
+    assert counts(categorical(profile, "prediction")) == categories
 
 
 def test_the_score_of_a_table_is_that_of_its_column(tmp_path: Path) -> None:
