@@ -21,6 +21,7 @@ from monitor.alerting.records import AlertKind
 from monitor.config import units
 from monitor.config.schema import Configuration
 from monitor.events.refusals import Refusal
+from monitor.publishing.loop import GivenUp
 from monitor.web.metrics import DECLARED
 
 HERE: Final = Path(__file__).parent
@@ -201,6 +202,7 @@ def _labels() -> str:
         "`driftd_dead_letters_total{reason}`": Refusal,
         "`driftd_alerts_total{kind}`": AlertKind,
         "`driftd_decisions_total{reason}`": Reason,
+        "`driftd_destination_given_up_total{reason}`": GivenUp,
     }
     lines = [f"- {name}: {', '.join(f'`{member.value}`' for member in members)}" for name, members in reasons.items()]
     return "\n## Labels\n\n" + "\n".join(lines) + "\n"

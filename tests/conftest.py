@@ -15,6 +15,7 @@ from hypothesis import settings
 
 from tests.servers.kafka import Cluster
 from tests.servers.postgres import Postgres
+from tests.servers.receiver import Receiver
 
 if TYPE_CHECKING:
     from tests.servers.topics import Topics
@@ -63,6 +64,13 @@ def postgres(server_directory: Path) -> Iterator[Postgres]:
     """A server. Tests share it: each uses databases of its own, and starts or thaws what it stopped."""
     with Postgres(server_directory / "postgres") as server:
         yield server
+
+
+@pytest.fixture
+def receiver() -> Iterator[Receiver]:
+    """A receiver of webhooks."""
+    with Receiver() as receiver:
+        yield receiver
 
 
 @pytest.fixture

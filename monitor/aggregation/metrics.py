@@ -58,6 +58,9 @@ METRICS: Final[Mapping[str, MetricInfo]] = MappingProxyType(
         "gpu_percent": MetricInfo(_L, False, "mean of the reported GPU load"),
         "prediction_mean": MetricInfo(_N, False, "mean prediction, or mean score of a classifier"),
         "prediction_sd": MetricInfo(_N, False, "standard deviation of the same"),
+        "sharpness": MetricInfo(
+            _N, False, "variance of the predicted probabilities: of the positive class, or of the most likely one"
+        ),
         "accuracy": MetricInfo(_H, True, "share of right labels"),
         "precision": MetricInfo(_H, True, "share of right ones among predicted positives"),
         "recall": MetricInfo(_H, True, "share of found ones among actual positives"),
@@ -211,12 +214,22 @@ class Sum(StrEnum):
     CPU_SQUARED = "cpu_squared"
     GPU = "gpu"
     GPU_SQUARED = "gpu_squared"
+    # Appended after 0.1.0, whose sums end here (`widened`).
+    PROBABILITY_ORIGIN = "probability_origin"
+    PROBABILITIES = "probabilities"
+    PROBABILITY = "probability"
+    PROBABILITY_SQUARED = "probability_squared"
 
 
 SUMS: Final = tuple(Sum)
 SUM_AT: Final[Mapping[Sum, int]] = MappingProxyType({name: i for i, name in enumerate(SUMS)})
-_OF_VALUES: Final = tuple(SUM_AT[name] for name in (Sum.ORIGIN, Sum.VALUES, Sum.VALUE, Sum.VALUE_SQUARED))
-_AT_VALUES: Final = SUM_AT[Sum.VALUES]
+# Columns of sums that are taken less their first value: (that value, how many there are, sum, sum of squares).
+Centered = tuple[Sum, Sum, Sum, Sum]
+VALUES: Final[Centered] = (Sum.ORIGIN, Sum.VALUES, Sum.VALUE, Sum.VALUE_SQUARED)
+PROBABILITIES: Final[Centered] = (
+    Sum.PROBABILITY_ORIGIN, Sum.PROBABILITIES, Sum.PROBABILITY, Sum.PROBABILITY_SQUARED,
+)  # fmt: skip
+_SUMS_OF_0_1_0: Final = SUM_AT[Sum.PROBABILITY_ORIGIN]
 SUMS_SIZE: Final = len(SUMS) + 2 * USER_METRICS  # then the sum and the squares of each user metric
 TALLY_SIZE: Final = len(TALLY) + USER_METRICS + len(SERVED_BY)  # then their numbers, then who served
 
@@ -249,13 +262,37 @@ def joined_sums(pieces: Sequence[FloatArray]) -> FloatArray:
     stacked = np.array(pieces, np.float64).reshape(-1, SUMS_SIZE)
     with np.errstate(over="ignore", invalid="ignore"):
         total: FloatArray = stacked.cumsum(axis=0)[-1]
-        origin, n, value, squares = (stacked[stacked[:, _AT_VALUES] > 0][:, at] for at in _OF_VALUES)
-        if len(n):
-            away = origin - origin[0] + value / n
-            mean = float(n @ away) / float(n.sum())
-            within = np.maximum(squares - value * value / n, 0.0)
-            total[list(_OF_VALUES)] = origin[0] + mean, n.sum(), 0.0, within.sum() + n @ (away - mean) ** 2
+        for group in (VALUES, PROBABILITIES):
+            columns = [SUM_AT[name] for name in group]
+            origin, n, value, squares = (stacked[stacked[:, columns[1]] > 0][:, at] for at in columns)
+            if len(n):
+                away = origin - origin[0] + value / n
+                mean = float(n @ away) / float(n.sum())
+                within = np.maximum(squares - value * value / n, 0.0)
+                total[columns] = origin[0] + mean, n.sum(), 0.0, within.sum() + n @ (away - mean) ** 2
     return total
+
+
+def add_centered(sums: FloatArray, group: Centered, values: FloatArray) -> int:
+    """Add values to the sums of a pane, less its first one, and return how many there were; NaN is left out."""
+    values = values[~np.isnan(values)]
+    if not len(values):
+        return 0
+    origin, number, total, squares = (SUM_AT[name] for name in group)
+    if not sums[number]:
+        sums[origin] = values[0]
+    sums[number] += len(values)
+    with np.errstate(over="ignore"):
+        values = values - sums[origin]
+        sums[total] = add_in_order(sums[total], values)
+        sums[squares] = add_in_order(sums[squares], values**2)
+    return len(values)
+
+
+def widened(sums: FloatArray) -> FloatArray:
+    """Sums that were stored, with zeros for those that have been added since 0.1.0."""
+    missing = SUMS_SIZE - len(sums)
+    return np.insert(sums, [_SUMS_OF_0_1_0] * missing, 0.0) if missing else sums
 
 
 def answer_metrics(window: AnswerSums, user_metrics: Sequence[str]) -> dict[str, Estimate]:
@@ -279,6 +316,9 @@ def answer_metrics(window: AnswerSums, user_metrics: Sequence[str]) -> dict[str,
         found["prediction_mean"] = mean
         if count > 1:
             found["prediction_sd"] = Estimate(float(np.sqrt(mean.variance * count)), count)
+    if (count := int(window.sums[SUM_AT[Sum.PROBABILITIES]])) > 1:
+        mean = window._mean(count, Sum.PROBABILITY, Sum.PROBABILITY_SQUARED)
+        found["sharpness"] = Estimate(mean.variance * count, count)
     for i, name in enumerate(user_metrics):
         if count := int(window.tally[len(TALLY) + i]):
             at = len(SUMS) + 2 * i

@@ -16,21 +16,27 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detectors.pane import Counts, merge, pack_counts, unpack_counts
-from detectors.types import BoolArray, FloatArray, IntArray
+from detectors.types import FloatArray, IntArray
 from detectors.window import Slice
 from monitor.aggregation.metrics import (
     LATENCY_CELLS,
+    PROBABILITIES,
     SUM_AT,
     SUMS,
     SUMS_SIZE,
     TALLY,
     TALLY_AT,
     TALLY_SIZE,
+    VALUES,
     PaneCounter,
     Sum,
+    add_centered,
     add_in_order,
     latency_cells,
+    widened,
 )
+from monitor.aggregation.predictions import Predictions
+from monitor.events.columns import EventKind
 from monitor.events.schema import SERVED_BY
 
 _RESOURCES = (
@@ -38,32 +44,6 @@ _RESOURCES = (
     (PaneCounter.CPU, Sum.CPU, Sum.CPU_SQUARED),
     (PaneCounter.GPU, Sum.GPU, Sum.GPU_SQUARED),
 )
-
-
-@dataclass(frozen=True, slots=True)
-class Answers:
-    """Accepted answers of one model in order.
-
-    `measured` is what prediction_mean is of: the number of a regression, the score of a classifier; NaN
-    where there is none.
-    """
-
-    variant: IntArray
-    pane: IntArray
-    time: IntArray
-    served: BoolArray
-    served_by: IntArray
-    failed: BoolArray
-    scorable: BoolArray
-    contaminated: BoolArray
-    latency: FloatArray
-    measured: FloatArray
-    batch_size: FloatArray
-    batch_ms: FloatArray
-    metrics: Sequence[Mapping[str, float | None] | None]
-
-    def __len__(self) -> int:
-        return len(self.variant)
 
 
 @dataclass(slots=True)
@@ -143,12 +123,20 @@ class Panes:
         parts = np.split(order, starts[1:])
         return [(int(v[s]), int(p[s]), rows) for s, rows in zip(starts.tolist(), parts, strict=True)]
 
-    def add(self, answers: Answers, place: Callable[[int, IntArray], Mapping[str, Counts]]) -> None:
-        """Count answers into their panes. `place` gives what is compared of a variant's rows of `answers`."""
-        for variant, pane, rows in self.groups(answers.variant, answers.pane):
-            held = self._pane(variant, pane, answers.time[rows])
-            self._tally(held, answers, rows)
-            for name, counts in place(variant, rows).items():
+    def add(
+        self, predictions: Predictions, panes: IntArray, compared: Callable[[int, IntArray], Mapping[str, Counts]]
+    ) -> None:
+        """Count predictions into their panes.
+
+        Args:
+            predictions: In the order of the stream.
+            panes: The pane of each.
+            compared: Gives the counts of what is compared with a reference, for a version and rows of `predictions`.
+        """
+        for variant, pane, rows in self.groups(predictions.variant, panes):
+            held = self._pane(variant, pane, predictions.time[rows])
+            self._count(held, predictions, rows)
+            for name, counts in compared(variant, rows).items():
                 held.add(name, counts)
 
     def _pane(self, variant: int, pane: int, times: IntArray) -> OpenPane:
@@ -159,31 +147,27 @@ class Panes:
         held.first_time, held.last_time = min(held.first_time, first), max(held.last_time, last)
         return held
 
-    def _tally(self, pane: OpenPane, answers: Answers, rows: IntArray) -> None:
+    def _count(self, pane: OpenPane, predictions: Predictions, rows: IntArray) -> None:
+        events = predictions.events
         tally = np.zeros(TALLY_SIZE, np.int64)
         tally[TALLY_AT[PaneCounter.PREDICTIONS]] = len(rows)
         pane.events += len(rows)
         for name, column in (
-            (PaneCounter.FAILED, answers.failed), (PaneCounter.SCORABLE, answers.scorable),
-            (PaneCounter.SERVED, answers.served), (PaneCounter.CONTAMINATED, answers.contaminated),
-        ):  # fmt: skip
+            (PaneCounter.FAILED, events.failed),
+            (PaneCounter.SCORABLE, predictions.scorable),
+            (PaneCounter.SERVED, events.kind == EventKind.SERVED),
+            (PaneCounter.CONTAMINATED, events.contaminated),
+        ):
             tally[TALLY_AT[name]] = np.count_nonzero(column[rows])
-        tally[-len(SERVED_BY) :] = np.bincount(answers.served_by[rows], minlength=len(SERVED_BY))
-        measured = answers.measured[rows]
-        measured = measured[~np.isnan(measured)]
-        if len(measured):
-            if not pane.sums[SUM_AT[Sum.VALUES]]:
-                pane.sums[SUM_AT[Sum.ORIGIN]] = measured[0]
-            pane.sums[SUM_AT[Sum.VALUES]] += len(measured)
-            with np.errstate(over="ignore"):
-                measured = measured - pane.sums[SUM_AT[Sum.ORIGIN]]
-            self._sum(pane, tally, PaneCounter.VALUES, Sum.VALUE, Sum.VALUE_SQUARED, measured)
-        batch_ms = answers.batch_ms[rows]
+        tally[-len(SERVED_BY) :] = np.bincount(events.served_by[rows], minlength=len(SERVED_BY))
+        tally[TALLY_AT[PaneCounter.VALUES]] += add_centered(pane.sums, VALUES, predictions.measured[rows])
+        add_centered(pane.sums, PROBABILITIES, events.probability[rows])
+        batch_ms = events.batch_ms[rows]
         batch_ms = batch_ms[~np.isnan(batch_ms)]
         if len(batch_ms):
             self._sum(pane, tally, PaneCounter.BATCHES, Sum.BATCH_MS, Sum.BATCH_MS_SQUARED, batch_ms)
-        self._user_sums(pane, tally, [answers.metrics[i] for i in rows.tolist()])
-        latency = answers.latency[rows]
+        self._user_sums(pane, tally, [events.metrics[i] for i in rows.tolist()])
+        latency = events.latency[rows]
         if not np.isnan(latency).all():
             pane.add("latency", Counts(LATENCY_CELLS, None, latency_cells(latency)))
         pane.add("tally", Counts(TALLY_SIZE, None, tally))
@@ -297,7 +281,7 @@ def whole(bodies: Sequence[bytes]) -> OpenPane:
         first_time=header["first_time"],
         last_time=header["last_time"],
         events=header["events"],
-        sums=plain["sums"],
+        sums=widened(plain["sums"]),
         committed=merge(parts),
         changed=False,
     )

@@ -32,6 +32,10 @@ def show_status(console: Console, status: Mapping[str, Any]) -> None:
         f"alerts: {alerts['firing']} began{f' ({kinds})' if kinds else ''}, {alerts['resolved']} ended; "
         f"decisions: {status['decisions']}"
     )
+    for name, destination in status.get("destinations", {}).items():
+        if destination["last_error"]:
+            why = escape(f"{destination['waiting']} messages wait, {destination['last_error']}")
+            console.print(f"[red]destination {escape(name)}: {why}[/red]")
     for name, model in status["models"].items():
         level = model["active_level"]
         answers = "" if level == "primary" else f", [red]level {escape(level)} answers[/red]"

@@ -26,9 +26,11 @@ from monitor.config.schema import (
     OutcomesSection,
     RuleSection,
     SecuritySection,
+    WebhookSection,
     WindowSection,
 )
 from monitor.errors import ConfigError
+from monitor.publishing.destinations.webhook import WebhookSpec, parse_keys
 from monitor.spec import (
     Bound,
     BudgetSpec,
@@ -41,6 +43,7 @@ from monitor.spec import (
     RuleSpec,
     WindowSpec,
 )
+from monitor.store.subscriptions import MessageKind
 from monitor.stream.kafka_spec import KafkaSecurity
 from monitor.stream.types import TopicSpec
 
@@ -93,6 +96,32 @@ def security(config: Configuration) -> KafkaSecurity:
         username=s.username,
         password=s.password or _secret(s.password_file, "stream.security.password_file"),
         allow_insecure=s.allow_insecure,
+    )
+
+
+def webhooks(config: Configuration) -> tuple[WebhookSpec, ...]:
+    """Return what each webhook is told, with secrets read from their files.
+
+    Raises:
+        ConfigError: A secret cannot be read, or is none.
+    """
+    return tuple(_webhook(f"webhooks[{i}]", section, config.limits.outbox) for i, section in enumerate(config.webhooks))
+
+
+def _webhook(where: str, section: WebhookSection, limit: int) -> WebhookSpec:
+    secret = section.secret or _secret(section.secret_file, f"{where}.secret_file") or ""
+    try:
+        keys = parse_keys(secret)
+    except ValueError as error:
+        raise ConfigError(f"{where}.secret_file", section.secret_file, str(error)) from None
+    return WebhookSpec(
+        name=section.name,
+        url=section.url,
+        keys=keys,
+        kinds=frozenset(map(MessageKind, section.kinds)),
+        timeout_s=section.timeout / 1000,
+        max_age_ms=section.max_age,
+        limit=limit,
     )
 
 

@@ -11,6 +11,7 @@ import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Annotated, Any, Final, Literal
+from urllib.parse import urlsplit
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
@@ -20,7 +21,9 @@ from fallback.types import WHOLE, Tier
 from monitor.aggregation.metrics import METRICS, OF_TASK, SHARES, USER_METRICS
 from monitor.config import units
 from monitor.events.codes import OTHER
+from monitor.publishing.destinations.webhook import parse_keys
 from monitor.spec import BudgetSpec, Consequence, FeatureKind, Severity, Task
+from monitor.store.subscriptions import STREAM
 
 Duration = Annotated[int, BeforeValidator(units.duration_ms)]
 Share = Annotated[float, BeforeValidator(units.share)]
@@ -42,6 +45,7 @@ DEFAULT_PANE: Final = 30_000
 DEFAULT_MIN_EVENTS: Final = 1_000
 _MOST_VARIANTS: Final = 1 << 16  # versions of all models: their codes are 16 bits wide
 _OF_ITS_OWN: Final = 8  # what a model needs beside its versions: itself, levels, the rest
+_URL: Final = re.compile(r"[\x21-\x7e]+")
 _METRIC: Final = re.compile(r"[a-zA-Z_][a-zA-Z0-9_.]{0,63}")
 
 
@@ -207,6 +211,67 @@ class LimitsSection(Section):
     )
     seen: Count = Field(3_500_000, ge=1_000, description="requests remembered to recognise repeats")
     outbox: Count = Field(50_000, ge=1_000, description="messages waiting to be published; beyond, reading waits")
+
+
+class WebhookSection(Section):
+    """An HTTP endpoint that gets alerts or decisions as signed requests (Standard Webhooks)."""
+
+    name: Name = Field(description="names it in metrics, logs and alerts; unique")
+    url: Text = Field(
+        repr=False, description="http:// or https:// with host and path; a token in it belongs into the environment"
+    )
+    secret: Text | None = Field(
+        None,
+        repr=False,
+        description="signs every request: `whsec_` and 24 to 64 bytes in base64; several, separated by spaces, while "
+        "it is being changed; this or `secret_file` is needed",
+    )
+    secret_file: Text | None = Field(None, description="a file that holds the secret")
+    kinds: list[Literal["alert", "decision"]] = Field(
+        ["alert"], min_length=1, description="what is sent: alert, decision or both"
+    )
+    timeout: Duration = Field(15_000, description="how long connecting and waiting for the answer may take each")
+    max_age: Duration = Field(24 * HOUR, description="a message not taken for so long is given up, with an alert")
+
+    @field_validator("url")
+    @classmethod
+    def _usable(cls, value: str) -> str:
+        hint = _why_no_webhook(value)
+        if hint is not None:
+            raise ValueError(hint)
+        return value
+
+    @field_validator("secret")
+    @classmethod
+    def _signs(cls, value: str | None) -> str | None:
+        if value is not None:
+            parse_keys(value)
+        return value
+
+    @model_validator(mode="after")
+    def _fits(self) -> WebhookSection:
+        found = []
+        if (self.secret is None) == (self.secret_file is None):
+            found.append(ConfigIssue("secret", None, "give either secret or secret_file"))
+        if self.name == STREAM:
+            found.append(ConfigIssue("name", self.name, "is the name of the stream itself"))
+        _raise_if_any(found)
+        return self
+
+
+def _why_no_webhook(url: str) -> str | None:
+    """Why a URL cannot be that of a webhook. Without the URL, which may hold a token."""
+    wanted = "a URL like https://host/path is needed"
+    try:
+        parsed = urlsplit(url)
+        port = parsed.port
+    except ValueError:
+        return wanted
+    if parsed.scheme not in ("http", "https") or not parsed.hostname or port == 0 or not _URL.fullmatch(url):
+        return wanted
+    if "@" in parsed.netloc:
+        return "no user and password here: requests are signed with the secret"
+    return "nothing after a # is ever sent; leave it out" if parsed.fragment else None
 
 
 class ReferenceSection(Section):
@@ -572,6 +637,17 @@ class Configuration(Section):
     http: HttpSection = Field(HttpSection(), description="metrics and probes")
     limits: LimitsSection = Field(LimitsSection(), description="everything is bounded")
     models: dict[Name, ModelSection] = Field(min_length=1, description="the models that are watched, by name")
+    webhooks: list[WebhookSection] = Field([], description="endpoints that get alerts or decisions beside the topics")
+
+    @model_validator(mode="after")
+    def _webhooks_differ(self) -> Configuration:
+        names = [webhook.name for webhook in self.webhooks]
+        _raise_if_any(
+            ConfigIssue(f"webhooks[{i}].name", name, "another webhook has this name")
+            for i, name in enumerate(names)
+            if name in names[:i]
+        )
+        return self
 
     @model_validator(mode="after")
     def _codes_suffice(self) -> Configuration:

@@ -26,6 +26,7 @@ from monitor.aggregation.metrics import (
     Estimate,
     answer_metrics,
     joined_sums,
+    widened,
 )
 from monitor.aggregation.outcome_windows import OutcomeWindows
 from monitor.aggregation.outcomes import OutcomeTable, ScoredPairs
@@ -85,7 +86,7 @@ class AnswerBaseline:
     def restore(self, state: str) -> None:
         """The inverse of `state`."""
         header, counts, plain = unpack_counts(base64.b64decode(state))
-        self._events, self._sums = header["events"], plain["sums"]
+        self._events, self._sums = header["events"], widened(plain["sums"])
         self._tally, self._latency = counts["tally"].dense().copy(), counts["latency"].dense().copy()
 
 

@@ -20,7 +20,7 @@ from monitor.spec import Limits, ModelSpec, Task
 
 
 class AnswerDecoder:
-    """Fills the columns `value` and `score`. Owns the codes of labels.
+    """Fills the columns `value`, `score` and `probability`. Owns the codes of labels.
 
     Attributes:
         labels: By model index.
@@ -78,6 +78,7 @@ class AnswerDecoder:
             c.value[at] = numbers_of(codes)
             self._scores(model, scores, said, answers)
             c.score[at] = scores
+            c.probability[at] = scores if self._tasks[model] is Task.BINARY else _largest(len(values), said, answers)
 
     def _probable(self, model: int, values: list[Any], said: IntArray) -> dict[int, tuple[LabelCode, float]]:
         """Take predictions that are probabilities out of `values`: (label, score) by position.
@@ -112,6 +113,15 @@ def by_model(models: IntArray) -> Iterator[tuple[int, IntArray]]:
     """Yield each model index with the positions at which it occurs."""
     for model in np.unique(models).tolist():
         yield model, np.flatnonzero(models == model)
+
+
+def _largest(count: int, said: IntArray, answers: list[Any]) -> FloatArray:
+    """Probability of the most likely class of each prediction, NaN where there are no scores."""
+    largest = np.full(count, np.nan)
+    given = list(map(attrgetter("scores"), answers))
+    for i, scores in compress(zip(said.tolist(), given, strict=True), given):
+        largest[i] = max(scores.values())
+    return largest
 
 
 def _score_of(predicted: object, scores: Mapping[str, float]) -> float:

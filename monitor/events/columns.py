@@ -38,6 +38,7 @@ class Events:
         lo, hi: 128-bit hash of (model, request id).
         value: The predicted or actual number, or its `LabelCode`; NaN without one.
         score: Probability of the positive (binary) or of the predicted class (multiclass).
+        probability: Of the positive (binary) or of the most likely class (multiclass); NaN without scores.
         segment: Code of the segment, 0 without one.
         served_by: Index in `schema.SERVED_BY`.
         failed: The answer is an error.
@@ -59,6 +60,7 @@ class Events:
     hi: NDArray[np.uint64]
     value: FloatArray
     score: FloatArray
+    probability: FloatArray
     segment: NDArray[np.uint16]
     served_by: NDArray[np.uint8]
     failed: BoolArray
@@ -94,6 +96,7 @@ class EventColumns:
         self.hi = np.zeros(count, np.uint64)
         self.value = np.full(count, np.nan)
         self.score = np.full(count, np.nan)
+        self.probability = np.full(count, np.nan)
         self.segment = np.zeros(count, np.uint16)
         self.served_by = np.zeros(count, np.uint8)
         self.failed = np.zeros(count, np.bool_)

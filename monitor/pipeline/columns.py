@@ -10,56 +10,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from detectors.types import BoolArray, FloatArray, IntArray
+from monitor.aggregation.predictions import Predictions
 from monitor.events.columns import EventKind, Events
-from monitor.events.features import NO_FEATURES, FeatureRows
+from monitor.events.features import NO_FEATURES
 from monitor.join.results import ComparedAnswers, Joined, JoinedPairs
 from monitor.spec import ModelSpec, Task
 
 UserMetrics = Mapping[str, float | None]
-
-
-@dataclass(frozen=True, slots=True)
-class Predictions:
-    """Accepted predictions of one model, in order: columns of equal length.
-
-    Attributes:
-        position: Row of the batch, ascending.
-        variant: Code of the version that answered.
-        time: Event time, ms.
-        value: Number of a regression, label code of a classifier, NaN without a prediction.
-        score: Probability of the positive class, or of the predicted one; NaN without scores.
-        served: Whether the answer went to the user.
-        served_by: Index of the tier that answered, in the order of `SERVED_BY`.
-        failed: Whether the event carries an error.
-        scorable: Whether an outcome can score it.
-        contaminated: Whether another version answered than routing had chosen.
-        latency: ms, NaN where not reported.
-        batch_size, batch_ms: Of a reported batch of predictions, NaN where not reported.
-        metrics: The user's own metrics, a dict or None.
-        features: One row for each prediction.
-    """
-
-    position: IntArray
-    variant: IntArray
-    time: IntArray
-    value: FloatArray
-    score: FloatArray
-    served: BoolArray
-    served_by: IntArray
-    failed: BoolArray
-    scorable: BoolArray
-    contaminated: BoolArray
-    latency: FloatArray
-    batch_size: FloatArray
-    batch_ms: FloatArray
-    metrics: NDArray[np.object_]
-    features: FeatureRows
-
-    def __len__(self) -> int:
-        return len(self.position)
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,28 +86,20 @@ class ModelBatch:
     resources: ResourceSamples
 
 
-def predictions_of(model: int, events: Events, taken: BoolArray, joined: Joined) -> Predictions:
+def predictions_of(model: int, task: Task, events: Events, taken: BoolArray, joined: Joined) -> Predictions:
     """Select the predictions of a model that are `taken`: accepted, in time, and no repeats."""
     rows = np.flatnonzero(taken & (events.model == model))
     features = events.features.get(model, NO_FEATURES)
-    wanted = events.feature_row[rows]
+    its = events if len(rows) == len(events) else events.take(rows)
+    wanted = its.feature_row
     if len(wanted) != len(features) or (len(wanted) and wanted[-1] != len(wanted) - 1):
         features = features.take(wanted)
     return Predictions(
         position=rows,
-        variant=events.variant[rows].astype(np.int64),
-        time=events.time[rows],
-        value=events.value[rows],
-        score=events.score[rows],
-        served=events.kind[rows] == EventKind.SERVED,
-        served_by=events.served_by[rows].astype(np.int64),
-        failed=events.failed[rows],
-        scorable=(joined.slot[rows] >= 0) & ~np.isnan(events.value[rows]),
-        contaminated=events.contaminated[rows],
-        latency=events.latency[rows],
-        batch_size=events.batch_size[rows],
-        batch_ms=events.batch_ms[rows],
-        metrics=events.metrics[rows],
+        events=its,
+        variant=its.variant.astype(np.int64),
+        scorable=(joined.slot[rows] >= 0) & ~np.isnan(its.value),
+        measured=its.value if task is Task.REGRESSION else its.score,
         features=features,
     )
 

@@ -18,13 +18,14 @@ from fallback.types import Decision
 from monitor.aggregation.metrics import METRICS
 from monitor.aggregation.outcome_columns import DROPPED_PANE
 from monitor.aggregation.outcome_windows import window_of_check
+from monitor.aggregation.predictions import Predictions
 from monitor.alerting.episodes import AlertPublisher, SimpleEpisode
 from monitor.alerting.records import AlertKind, AlertRecord, AlertWindow, Subject
 from monitor.evaluation.evaluator import Evaluator
 from monitor.evaluation.version_state import VersionState
 from monitor.events.codes import Codes, LabelCode, Labels, Variants
 from monitor.pipeline import schedule
-from monitor.pipeline.columns import ModelBatch, Predictions
+from monitor.pipeline.columns import ModelBatch
 from monitor.pipeline.commit import ModelCommit, ModelSnapshot
 from monitor.pipeline.model_state import ModelParts, Restored
 from monitor.pipeline.outcome_log import OutcomeLog

@@ -119,7 +119,7 @@ class Pipeline:
     ) -> list[AlertRecord | Decision]:
         """Stage one of all models, then stage two of each. Returns what they publish, in the order of the stream."""
         taken = (events.kind <= EventKind.UNSERVED) & ~late & (joined.verdict == JoinVerdict.ACCEPTED)
-        predictions = [predictions_of(i, events, taken, joined) for i in range(len(self.models))]
+        predictions = [predictions_of(i, model.spec.task, events, taken, joined) for i, model in enumerate(self.models)]
         self._name_metrics(events)
         for model, its in zip(self.models, predictions, strict=True):
             self.join.table.assign_panes(joined.slot[its.position], model.add_predictions(its))

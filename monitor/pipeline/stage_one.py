@@ -9,13 +9,14 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from detectors.types import FloatArray, IntArray
+from detectors.types import IntArray
 from detectors.window import Slice
-from monitor.aggregation.panes import Answers, ClosedPane, Fragment, Panes, slice_of
-from monitor.pipeline.columns import Predictions, ResourceSamples
+from monitor.aggregation.panes import ClosedPane, Fragment, Panes, slice_of
+from monitor.aggregation.predictions import Predictions
+from monitor.pipeline.columns import ResourceSamples
 from monitor.pipeline.versions import Versions
 from monitor.reference.active import ReferenceSet
-from monitor.spec import ModelSpec, Task
+from monitor.spec import ModelSpec
 
 _NONE = np.zeros(0, np.int64)
 
@@ -38,11 +39,7 @@ class StageOne:
         versions = {variant: self._versions[variant].version for variant in distinct}
         window, outcomes = self._spec.window, self._spec.outcomes
         pane = self._counted_panes(predictions, distinct) if window.counted else predictions.time // window.pane
-        counts = self._references.counting(
-            versions, predictions.variant, predictions.time, predictions.features, predictions.value, predictions.score
-        )
-        measured = predictions.value if self._spec.task is Task.REGRESSION else predictions.score
-        self.panes.add(_answers(predictions, pane, measured), counts)
+        self.panes.add(predictions, pane, self._references.counting(versions, predictions))
         outcome_pane = pane if window.counted or outcomes is None else predictions.time // outcomes.pane
         for variant in distinct:
             mine = predictions.variant == variant
@@ -107,11 +104,3 @@ class StageOne:
         """Hand over what panes gained since the last commit; called by the commit."""
         closed, self._closed = self._closed, []
         return closed + self.panes.take_fragments()
-
-
-def _answers(predictions: Predictions, pane: IntArray, measured: FloatArray) -> Answers:
-    return Answers(
-        predictions.variant, pane, predictions.time, predictions.served, predictions.served_by, predictions.failed,
-        predictions.scorable, predictions.contaminated, predictions.latency, measured, predictions.batch_size,
-        predictions.batch_ms, predictions.metrics.tolist(),
-    )  # fmt: skip

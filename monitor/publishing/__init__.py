@@ -1,1 +1,1 @@
-"""Committed messages leave the process, destination by destination."""
+"""Publishing of committed messages, destination by destination."""

@@ -1,232 +1,219 @@
-"""The relay: publishes what is committed, until it is acknowledged.
+"""The relay: delivers committed messages to every destination until they are acknowledged or given up.
 
-Shell, a thread of its own. Only committed messages are in the outbox, so nothing leaves that a crash could
-undo; what was sent and not yet crossed off is sent again with the same ids. By the clock on the wall it also
-repeats the last record of every alert that fires, for those who came late.
+Shell, a thread for each destination. Only committed messages are in the outbox, so nothing leaves that a crash could
+undo; what was sent and not yet deleted is sent again with the same ids. Destinations do not wait for each other, and
+only the essential one, the stream, may hold up reading.
 """
 
 from __future__ import annotations
 
-import json
 import threading
-import time
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
-from dataclasses import dataclass, replace
+from collections import deque
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 import structlog
 from sqlalchemy.engine import Engine
 
-from monitor.clock import wall_ms
-from monitor.errors import DriftdError, MessageTooLarge, StoreError, StreamError
-from monitor.publishing.outbox import Outbox, OutboxMessage
-from monitor.store import reader
-from monitor.stream.types import Message, Sink
-from monitor.times import format_time
+from monitor.alerting.daemon import DaemonAlerts
+from monitor.errors import StoreError
+from monitor.publishing.backoff import Clocks
+from monitor.publishing.destinations.base import Destination
+from monitor.publishing.heartbeat import Heartbeat
+from monitor.publishing.loop import IDLE_S, DeliveryLoop, DeliveryState
+from monitor.publishing.outbox import remove_others
+from monitor.store.subscriptions import trouble_with
 
 log = structlog.get_logger(__name__)
 
-_AT_ONCE: Final = 500
-_IDLE_S: Final = 0.5
 _LAST_SEND_S: Final = 2.0  # beyond the time to drain, for what is on its way
-_BACKOFF_S: Final = (0.2, 0.5, 1.0, 2.0)
-
-
-@dataclass(frozen=True, slots=True)
-class RelaySpec:
-    """Which topic each kind of message is for, and how often firing alerts are repeated."""
-
-    topics: Mapping[str, str]
-    heartbeat_s: float
-
-
-def with_published_at(value: bytes, now: int) -> bytes:
-    """A record with the time at which it is published: the only field in which two copies may differ."""
-    return value[:-1] + b',"published_at":"' + format_time(now).encode() + b'"}'
-
-
-def shrink(message: OutboxMessage) -> OutboxMessage | None:
-    """A message without what can be missed: a dead letter's bytes, an alert's distributions. None: there is nothing."""
-    document = json.loads(message.value)
-    if document.get("raw"):
-        document |= {"raw": "", "truncated": True}
-    elif any(feature["reference"]["counts"] for feature in document.get("features", ())):
-        none: dict[str, list[object]] = {"edges": [], "counts": []}
-        document["features"] = [{**feature, "reference": none, "current": none} for feature in document["features"]]
-    else:
-        return None
-    return replace(message, value=json.dumps(document, separators=(",", ":")).encode())
+_MOST_REPORTS: Final = 1_000
 
 
 class Relay:
-    """`start` it, `wake` it after a commit, `stop` it."""
+    """Runs a `DeliveryLoop` for each destination: `start` it, `wake` it after a commit, `stop` it.
 
-    def __init__(self, engine: Engine, open_sink: Callable[[], Sink], spec: RelaySpec) -> None:
+    Args:
+        engine: The store.
+        destinations: Where messages go; firing alerts are repeated to those that are essential.
+        heartbeat_s: Time between two repeats of a firing alert, seconds.
+        clocks: What time it is.
+    """
+
+    def __init__(
+        self, engine: Engine, destinations: Sequence[Destination], heartbeat_s: float, clocks: Clocks | None = None
+    ) -> None:
         self._engine = engine
-        self._outbox = Outbox(engine)
-        self._open_sink = open_sink
-        self._sink: Sink | None = None
-        self._spec = spec
-        self._awake = threading.Event()
-        self._stopping = threading.Event()
-        self._epoch: int | None = None  # of the owner that we are; None: publish nothing
-        self._thread = threading.Thread(target=self._run, name="relay", daemon=True)
-        self._drain_until: float | None = None
-        self._found = 0  # messages that waited at the last look
-        self._committed, self._looked = 0, 0  # messages told of by `wake`: all, and those of before the last look
-        self.published = 0
-        self.failing = False
-        self.last_error: str | None = None
+        self._clocks = clocks or Clocks()
+        self._reports: deque[tuple[str, str | None]] = deque(maxlen=_MOST_REPORTS)
+        self._threads = [
+            _DeliveryThread(
+                DeliveryLoop(
+                    engine,
+                    destination,
+                    lambda name, trouble: self._reports.append((name, trouble)),
+                    Heartbeat(engine, heartbeat_s, self._clocks.monotonic) if destination.policy.essential else None,
+                    self._clocks,
+                ),
+                self._clocks,
+            )
+            for destination in destinations
+        ]
+        self._essential = [thread.loop for thread in self._threads if thread.essential]
+
+    # -- what the worker goes by ---------------------------------------------------------------------------
 
     @property
     def depth(self) -> int:
-        """Messages that wait: a commit counts at once, before they are looked at."""
-        return self._found + self._committed - self._looked
+        """Messages that wait for an essential destination: beyond a limit, reading waits."""
+        return sum(loop.depth for loop in self._essential)
+
+    @property
+    def published(self) -> int:
+        """Messages that essential destinations have acknowledged."""
+        return sum(loop.state.delivered for loop in self._essential)
+
+    @property
+    def failing(self) -> bool:
+        """Whether an essential destination takes nothing."""
+        return any(loop.state.failing for loop in self._essential)
+
+    @property
+    def last_error(self) -> str | None:
+        """Why an essential destination takes nothing."""
+        return next((loop.state.last_error for loop in self._essential if loop.state.failing), None)
+
+    def states(self) -> Mapping[str, DeliveryState]:
+        """Return how each destination is doing, by name."""
+        return {thread.loop.destination.name: thread.loop.state for thread in self._threads}
+
+    def report_to(self, alerts: DaemonAlerts, now: int) -> None:
+        """Turn into alerts what happened since the last call: messages were given up, or are taken again.
+
+        What happens between this and a crash is in the log only.
+
+        Args:
+            alerts: Alerts about the daemon itself.
+            now: Their time, ms.
+        """
+        while self._reports:
+            name, trouble = self._reports.popleft()
+            if trouble is None:
+                alerts.resolve(trouble_with(name).name, f"destination {name} takes messages again", now)
+            else:
+                alerts.fire(trouble_with(name).name, f"destination {name}: {trouble}", now)
+
+    # -- life ----------------------------------------------------------------------------------------------
 
     def start(self) -> None:
-        """Begin; nothing is published before `set_epoch`."""
+        """Begin; nothing is delivered before `set_epoch`."""
+        for thread in self._threads:
+            thread.start()
+
+    def set_epoch(self, epoch: int | None) -> None:
+        """Set the epoch under which the store is ours.
+
+        Args:
+            epoch: None: the store is not ours, and nothing is delivered.
+        """
+        for thread in self._threads:
+            thread.set_epoch(epoch)
+        if epoch is not None:
+            self._remove_unconfigured(epoch)
+
+    def wake(self, messages: int) -> None:
+        """Take note that so many messages were committed."""
+        for thread in self._threads:
+            thread.wake(messages)
+
+    def stop(self, drain_s: float) -> None:
+        """End all threads. Essential destinations have some time for what is left.
+
+        Args:
+            drain_s: How much time, seconds.
+        """
+        deadline = self._clocks.monotonic() + drain_s
+        for thread in self._threads:
+            thread.stop(deadline)
+        for thread in sorted(self._threads, key=lambda thread: not thread.essential):
+            left = deadline - self._clocks.monotonic() if thread.essential else 0.0
+            thread.ended(max(left, 0.0) + _LAST_SEND_S)
+
+    def drain(self) -> None:
+        """Deliver everything to essential destinations, in the caller's thread; for a replay.
+
+        Raises:
+            DriftdError: Something could not be delivered.
+        """
+        for loop in self._essential:
+            loop.drain()
+
+    def close(self) -> None:
+        """Close the destinations of a relay that was never started."""
+        for thread in self._threads:
+            thread.loop.destination.close()
+
+    def _remove_unconfigured(self, epoch: int) -> None:
+        """Delete what waits for destinations that were taken out of the configuration; nobody would ever send it."""
+        names = [thread.loop.destination.name for thread in self._threads]
+        try:
+            removed = remove_others(self._engine, names, epoch)
+        except StoreError as error:  # left for the next start
+            log.warning("relay.not_tidied", error=str(error))
+            return
+        for name, count in removed.items():
+            log.warning("relay.destination_removed", destination=name, messages=count)
+
+
+class _DeliveryThread:
+    """Turns a loop in a thread of its own, under the owner's epoch."""
+
+    def __init__(self, loop: DeliveryLoop, clocks: Clocks) -> None:
+        self.loop = loop
+        self.essential = loop.destination.policy.essential
+        self._clocks = clocks
+        self._epoch: int | None = None  # of the owner that we are; None: deliver nothing
+        self._deadline: float | None = None  # to end by, once that is asked for
+        self._awake = threading.Event()
+        self._thread = threading.Thread(target=self._run, name=f"relay {loop.destination.name}", daemon=True)
+
+    def start(self) -> None:
         self._thread.start()
 
     def set_epoch(self, epoch: int | None) -> None:
-        """The store is ours under this epoch, or not ours: a daemon that was fenced publishes nothing."""
         self._epoch = epoch
         self._awake.set()
 
     def wake(self, messages: int) -> None:
-        """So many were committed."""
-        self._committed += messages
+        # Who wants which of them is known to the table only: others than the stream count when they look.
+        if self.essential:
+            self.loop.committed(messages)
         self._awake.set()
 
-    def stop(self, drain_s: float) -> None:
-        """Publish what is left for at most `drain_s`, then end."""
-        self._drain_until = time.monotonic() + drain_s
-        self._stopping.set()
+    def stop(self, deadline: float) -> None:
+        self._deadline = deadline
         self._awake.set()
-        self._thread.join(drain_s + _LAST_SEND_S)
-        if not self._thread.is_alive():  # else it is stuck in a call, and ends with the process
-            self._close_sink()
 
-    def drain(self) -> int:
-        """Publish everything now, in the caller's thread: for a replay. -> how many. Raises `StreamError`."""
-        total = 0
-        while self._publish():
-            total = self.published
-        return total
-
-    def close(self) -> None:
-        """Of a relay that was never started."""
-        self._close_sink()
+    def ended(self, timeout_s: float) -> None:
+        """Wait for the end. A thread that is stuck in a call ends with the process."""
+        self._thread.join(timeout_s)
+        if not self._thread.is_alive():
+            self.loop.destination.close()
 
     def _run(self) -> None:
-        failures = 0
-        beat_at = time.monotonic() + self._spec.heartbeat_s
         while True:
-            try:
-                epoch = self._epoch
-                busy = epoch is not None and self._publish(epoch)
-                if epoch is not None and time.monotonic() >= beat_at:
-                    self._repeat_firing(epoch)
-                    beat_at = time.monotonic() + self._spec.heartbeat_s
-                if failures:
-                    log.info("relay.recovered", waiting=self.depth)
-                failures, self.failing, self.last_error = 0, False, None
-            except Exception as error:
-                if not failures:
-                    unexpected = not isinstance(error, DriftdError)
-                    log.warning("relay.failing", error=str(error) or repr(error), exc_info=unexpected)
-                self.failing, self.last_error = True, str(error)
-                busy = False
-                self._close_sink()
-                self._count()
-                pause = _BACKOFF_S[min(failures, len(_BACKOFF_S) - 1)]
-                if self._stopping.is_set():
-                    time.sleep(min(pause, _BACKOFF_S[0]))
-                else:
-                    self._awake.wait(pause)
-                failures += 1
-            if self._stopping.is_set() and (not busy or time.monotonic() > (self._drain_until or 0)):
-                if failures and time.monotonic() < (self._drain_until or 0):
-                    continue
+            self._awake.clear()
+            deadline, epoch = self._deadline, self._epoch
+            if deadline is not None:
+                self.loop.hurry()
+            wait_s = IDLE_S if epoch is None else self.loop.step(epoch)
+            if deadline is not None and self._is_done(wait_s, deadline):
                 return
-            if not busy:
-                self._awake.wait(_IDLE_S)
-                self._awake.clear()
+            if wait_s:
+                self._awake.wait(wait_s)
 
-    def _publish(self, epoch: int | None = None) -> bool:
-        """Send the oldest messages and cross them off. -> whether there may be more."""
-        committed = self._committed
-        waiting = self._outbox.oldest(_AT_ONCE, epoch)
-        self._found = len(waiting) if len(waiting) < _AT_ONCE else self._outbox.depth()
-        self._looked = committed
-        if not waiting:
-            return False
-        now = wall_ms()
-        try:
-            self._send([self._message(m, now) for m in waiting])
-        except MessageTooLarge:
-            self._publish_apart(waiting, now, epoch)
-        else:
-            self._delete_sent(waiting, epoch)
-        return True
-
-    def _publish_apart(self, waiting: Sequence[OutboxMessage], now: int, epoch: int | None) -> None:
-        """One by one: what together is too large for a topic may go apart, and what is so alone is cut."""
-        for m in waiting:
-            self._send_or_cut(m, now)
-            self._delete_sent([m], epoch)
-
-    def _send_or_cut(self, m: OutboxMessage, now: int) -> None:
-        try:
-            self._send([self._message(m, now)])
-        except MessageTooLarge as error:
-            shorter = shrink(m)
-            if shorter is None:
-                raise
-            log.warning("relay.cut", kind=m.kind, key=m.key.decode(), bytes=len(m.value), error=str(error))
-            self._send([self._message(shorter, now)])
-
-    def _delete_sent(self, sent: Sequence[OutboxMessage], epoch: int | None) -> None:
-        self._outbox.remove(sent, epoch)
-        self.published += len(sent)
-        self._found -= len(sent)
-
-    def _message(self, m: OutboxMessage, now: int) -> Message:
-        value = m.value if m.kind == "dead_letter" else with_published_at(m.value, now)
-        return Message(self._spec.topics[m.kind], m.key, value, {k: v.encode() for k, v in m.headers.items()})
-
-    def _count(self) -> None:
-        """How many wait while nothing can be sent: the worker stops reading at a limit."""
-        committed = self._committed
-        with suppress(StoreError):
-            self._found = self._outbox.depth()
-            self._looked = committed
-
-    def _repeat_firing(self, epoch: int) -> None:
-        if not self._outbox.is_owned(epoch):
-            return
-        now = wall_ms()
-        firing = []
-        for fingerprint, body, event_id in reader.firing(self._engine):
-            headers = {"schema": "1", "event_id": event_id, "seq": str(json.loads(body)["seq"])}
-            firing.append(OutboxMessage(0, "alert", fingerprint.encode(), body, headers))
-        try:
-            self._send([self._message(m, now) for m in firing])
-        except MessageTooLarge:
-            for m in firing:
-                self._send_or_cut(m, now)
-
-    def _send(self, messages: Sequence[Message]) -> None:
-        if not messages:
-            return
-        if self._sink is None:
-            self._sink = self._open_sink()
-        self._sink.send(messages)
-
-    def _close_sink(self) -> None:
-        sink, self._sink = self._sink, None
-        if sink is not None:
-            try:
-                sink.close()
-            except StreamError as error:
-                log.debug("relay.close_failed", error=str(error))
+    def _is_done(self, wait_s: float, deadline: float) -> bool:
+        """Whether nothing is left that is worth the time until the deadline."""
+        if self._clocks.monotonic() > deadline or self._epoch is None:
+            return True
+        return wait_s > 0 and not (self.essential and self.loop.state.failing)

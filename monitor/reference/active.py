@@ -17,6 +17,7 @@ from detectors.comparison import Comparison
 from detectors.pane import Counts
 from detectors.reference import CategoricalReference, NumericReference, Profile
 from detectors.types import BoolArray, FloatArray, IntArray
+from monitor.aggregation.predictions import Predictions
 from monitor.events.codes import OTHER, VERSIONLESS_TIERS, LabelCode, Labels
 from monitor.events.features import FeatureRows
 from monitor.events.schema import RESERVED
@@ -148,14 +149,21 @@ class ReferenceSet:
     # -- a batch -----------------------------------------------------------------------------------------
 
     def counting(
-        self, versions: Mapping[int, str], variant: IntArray, time: IntArray, features: FeatureRows,
-        value: FloatArray, score: FloatArray,
-    ) -> Callable[[int, IntArray], Mapping[str, Counts]]:  # fmt: skip
-        """Learn from answers as far as that is wanted. -> counts of the rest, by variant and rows.
+        self, versions: Mapping[int, str], predictions: Predictions
+    ) -> Callable[[int, IntArray], Mapping[str, Counts]]:
+        """Learn from predictions as far as that is wanted, and return how the rest is counted.
 
-        Learning follows the order of the stream, before answers are grouped into panes.
+        Learning follows the order of the stream, before predictions are grouped into panes.
+
+        Args:
+            versions: Name by variant code, of all versions among the predictions.
+            predictions: Of this model, in order.
+
+        Returns:
+            A function of a variant code and rows of `predictions`: counts of what is compared with a reference.
         """
-        first, rest = self._learn_features(time, features)
+        variant, value, score = predictions.variant, predictions.events.value, predictions.events.score
+        first, rest = self._learn_features(predictions.time, predictions.features)
         compared = self._learn_answers(versions, variant, value, score)
         reading = self.features
 

@@ -1,6 +1,6 @@
 """The daemon, put together from its configuration.
 
-Shell. The worker has the main thread; the relay and HTTP have one each. SIGTERM and SIGINT finish the batch in
+Shell. The worker has the main thread; HTTP and each destination have one each. SIGTERM and SIGINT finish the batch in
 hand, commit it and publish what waits; a second one ends at once, which is safe too: what was committed is
 kept, the rest is read again.
 """
@@ -10,7 +10,7 @@ from __future__ import annotations
 import faulthandler
 import os
 import signal
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from types import FrameType
@@ -21,17 +21,21 @@ from sqlalchemy.engine import Engine
 
 from monitor.config import build
 from monitor.config.schema import Configuration
-from monitor.publishing.relay import Relay, RelaySpec
+from monitor.publishing.destinations.base import Destination
+from monitor.publishing.destinations.stream import StreamDestination
+from monitor.publishing.destinations.webhook import Webhook, WebhookSpec
+from monitor.publishing.relay import Relay
 from monitor.reference.file import ReferenceFile, reference_files
 from monitor.service.systemd import Systemd
 from monitor.service.worker import Worker, WorkerSpec
 from monitor.spec import CoreSpec
 from monitor.store.engine import connect as connect_store
 from monitor.store.owner import owner_name
+from monitor.store.subscriptions import MessageKind, Subscription
 from monitor.store.writer import StoreWriter
 from monitor.stream.connect import Stream
 from monitor.stream.connect import connect as connect_stream
-from monitor.stream.types import Start
+from monitor.stream.types import Sink, Start
 from monitor.web.metrics import Telemetry
 from monitor.web.server import HttpServer, application
 
@@ -50,6 +54,7 @@ class Components:
     stream: Stream
     engine: Engine
     references: dict[str, ReferenceFile]
+    webhooks: tuple[WebhookSpec, ...]
 
 
 def parts(config: Configuration, *, store_url: str | None = None, read_only: bool = False) -> Components:
@@ -60,6 +65,7 @@ def parts(config: Configuration, *, store_url: str | None = None, read_only: boo
         stream=open_stream(config, config.stream.events),
         engine=connect_store(store_url or build.store_url(config), read_only=read_only),
         references=reference_files(build.core(config)),
+        webhooks=build.webhooks(config),
     )
 
 
@@ -74,11 +80,25 @@ def open_stream(config: Configuration, topics: Collection[str]) -> Stream:
     )
 
 
-def relay_spec(config: Configuration) -> RelaySpec:
-    """Which topic each kind of message is for."""
+def stream_destination(config: Configuration, open_sink: Callable[[], Sink]) -> StreamDestination:
+    """Return the destination that publishes to the configured topics."""
     stream = config.stream
-    topics = {"alert": stream.alerts, "decision": stream.decisions, "dead_letter": stream.dead_letters}
-    return RelaySpec(topics, stream.heartbeat / 1000)
+    topics = {
+        MessageKind.ALERT: stream.alerts,
+        MessageKind.DECISION: stream.decisions,
+        MessageKind.DEAD_LETTER: stream.dead_letters,
+    }
+    return StreamDestination(open_sink, topics)
+
+
+def destinations(p: Components) -> list[Destination]:
+    """Return every destination that is configured: the stream, and webhooks."""
+    return [stream_destination(p.config, p.stream.sink), *map(Webhook, p.webhooks)]
+
+
+def subscriptions(destinations: Iterable[Destination]) -> tuple[Subscription, ...]:
+    """Return which messages each destination wants."""
+    return tuple(Subscription(d.name, d.kinds) for d in destinations)
 
 
 def worker_spec(p: Components) -> WorkerSpec:
@@ -106,8 +126,9 @@ def run(config: Configuration, *, startup_timeout_s: float | None = None) -> int
     """
     p = parts(config)
     telemetry, watchdog = Telemetry(), Systemd()
-    relay = Relay(p.engine, p.stream.sink, relay_spec(config))
-    writer = StoreWriter(p.engine, owner_name(), config.store.retention)
+    ends = destinations(p)
+    relay = Relay(p.engine, ends, config.stream.heartbeat / 1000)
+    writer = StoreWriter(p.engine, owner_name(), config.store.retention, subscriptions=subscriptions(ends))
     worker = Worker(worker_spec(p), p.engine, writer, p.stream.source, relay, telemetry, watchdog)
     http = HttpServer(application(telemetry, lambda: telemetry.status), config.http.host, config.http.port)
     _listen_to_signals(worker.stop, watchdog.stopping)

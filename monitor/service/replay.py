@@ -6,6 +6,7 @@ clock on the wall and no idle partition in it: the same recording gives the same
 
 from __future__ import annotations
 
+import math
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -22,11 +23,12 @@ from monitor.errors import ConfigError, StreamError
 from monitor.pipeline.effects import Effects
 from monitor.pipeline.pipeline import Pipeline
 from monitor.publishing.relay import Relay
-from monitor.service.app import Components, open_stream, relay_spec
+from monitor.service.app import Components, open_stream, stream_destination
 from monitor.service.session import activate
 from monitor.service.worker import BATCH
 from monitor.store import reader, schema
 from monitor.store.owner import is_gone, owner_name
+from monitor.store.subscriptions import STREAM_SUBSCRIPTION
 from monitor.store.writer import Claim, StoreWriter
 from monitor.stream.files import FileSink
 from monitor.stream.types import Batch, Partition, Sink, Source
@@ -78,11 +80,15 @@ def replay(p: Components, *, out: Path | None, publish: bool, progress: ReplayPr
         hint = "holds the results of an earlier run; name another one with --store URL, or use --fresh"
         raise ConfigError("store.url", None, hint)
     open_sink = _sink_of(p, out, publish=publish)
-    writer = StoreWriter(p.engine, owner_name(), p.config.store.retention, publish=open_sink is not None)
+    # Webhooks get nothing from a replay: nobody is to be called out for what happened last month.
+    subscriptions = () if open_sink is None else (STREAM_SUBSCRIPTION,)
+    writer = StoreWriter(p.engine, owner_name(), p.config.store.retention, subscriptions=subscriptions)
     claim = writer.claim(p.config.store.lease / 1000, is_gone)
     if not isinstance(claim, Claim):
         raise ConfigError("store.url", None, "is in use by a running daemon; name another one with --store URL")
-    relay = None if open_sink is None else Relay(p.engine, open_sink, relay_spec(p.config))
+    relay = (
+        None if open_sink is None else Relay(p.engine, [stream_destination(p.config, open_sink)], heartbeat_s=math.inf)
+    )
     source = p.stream.source()
     try:
         identities = source.identities()

@@ -268,6 +268,7 @@ class Worker:
         while not self._stopping:
             self._heartbeat(self._describe(running))
             self._judge_relay()
+            self._relay.report_to(running.pipeline.daemon, running.pipeline.time)
             if self._relay.depth > self._spec.outbox_limit:
                 self._sleep(_POLL_S)
             else:
@@ -521,7 +522,7 @@ class Worker:
             for p, at in running.source.positions().items()
         }
         mistyped = {m.spec.name: m.references.mistyped for m in pipeline.models}
-        self._telemetry.publish(MetricsSnapshot(pipeline.status(), values, lags, mistyped))
+        self._telemetry.publish(MetricsSnapshot(pipeline.status(), values, lags, mistyped, self._relay.states()))
 
     def _end(self, running: _Running) -> None:
         """A clean end: what is processed is committed, the store is given back."""

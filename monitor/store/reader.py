@@ -127,7 +127,7 @@ def status(engine: Engine) -> dict[str, Any] | None:
         if row is None or row.seq == 0:
             return None
         models = {s.model: json.loads(s.body) for s in c.execute(sa.select(t.model_state))}
-        outbox = c.execute(sa.select(sa.func.count()).select_from(t.outbox)).scalar_one()
+        waiting = _destinations(c)
     found = document(Totals(**json.loads(row.totals)), models)
     return {
         **found,
@@ -135,9 +135,20 @@ def status(engine: Engine) -> dict[str, Any] | None:
         "commits": row.seq,
         "epoch": row.epoch,
         "owner": row.owner,
-        "outbox": outbox,
+        "outbox": sum(d["waiting"] for d in waiting.values()),
+        "destinations": waiting,
         "positions": [[topic, number, offset] for topic, number, offset, _ in json.loads(row.positions)],
     }
+
+
+def _destinations(c: Connection) -> dict[str, dict[str, Any]]:
+    """The destinations that messages wait for, with how many, and what was wrong at the latest attempt."""
+    o = t.outbox
+    latest = sa.func.max(sa.case((o.c.last_error.is_not(None), o.c.id))).label("latest")
+    found = sa.select(o.c.destination, sa.func.count().label("waiting"), latest).group_by(o.c.destination).subquery()
+    rows = sa.select(found.c.destination, found.c.waiting, o.c.last_error)
+    rows = rows.join(o, o.c.id == found.c.latest, isouter=True).order_by(found.c.destination)
+    return {r.destination: {"waiting": r.waiting, "last_error": r.last_error} for r in c.execute(rows)}
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,13 +23,15 @@ from sqlalchemy.engine import Connection, Engine
 from detectors.saved import pack
 from fallback.decisions import document as decision_document
 from fallback.types import Decision
-from monitor.alerting.records import AlertRecord
+from monitor.alerting.records import AlertRecord, Subject
+from monitor.clock import wall_ms
 from monitor.errors import Fenced
 from monitor.evaluation.evaluator import HistoryRow
 from monitor.pipeline.commit import ModelCommit, OutcomeRows, PipelineCommit
 from monitor.pipeline.effects import DeadLetter
 from monitor.store import tables as t
 from monitor.store.engine import database_clock, translated
+from monitor.store.subscriptions import STREAM_SUBSCRIPTION, MessageKind, Subscription
 from monitor.stream.types import Partition
 
 SHARD: Final = 0  # one worker owns all partitions; the column is there for more
@@ -56,13 +58,25 @@ class Gap:
 
 
 class StoreWriter:
-    """Used by the worker's thread only. Without `publish` nothing goes to the outbox: for replays that only tell."""
+    """Used by the worker's thread only.
 
-    def __init__(self, engine: Engine, owner: str, retention_ms: int, *, publish: bool = True) -> None:
+    Without `subscriptions` nothing goes to the outbox: for replays that only tell.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        owner: str,
+        retention_ms: int,
+        *,
+        subscriptions: Sequence[Subscription] = (STREAM_SUBSCRIPTION,),
+        clock: Callable[[], int] = wall_ms,
+    ) -> None:
         self._engine = engine
         self._owner = owner
         self._retention = retention_ms
-        self._publishes = publish
+        self._subscriptions = subscriptions
+        self._clock = clock
         self._epoch = 0
         self._layouts: dict[tuple[tuple[str, str], ...], int] = {}
 
@@ -291,7 +305,7 @@ class StoreWriter:
     def _publish(
         self, c: Connection, published: Sequence[AlertRecord | Decision], dead_letters: Sequence[DeadLetter]
     ) -> None:
-        """History of alerts and decisions, and the outbox in the order of the stream."""
+        """Write the history of alerts and decisions, and the outbox in the order of the stream."""
         outbox: list[dict[str, Any]] = []
         alerts: list[dict[str, Any]] = []
         decisions: list[dict[str, Any]] = []
@@ -305,7 +319,7 @@ class StoreWriter:
                     }
                 )  # fmt: skip
                 headers = {"schema": "1", "generation": str(what.generation)}
-                outbox.append(_outgoing("decision", what.model, body, headers))
+                outbox += self._outgoing(MessageKind.DECISION, what.model, body, headers)
                 continue
             body = _json(what.document())
             alerts.append(
@@ -317,17 +331,24 @@ class StoreWriter:
             )  # fmt: skip
             if not what.silenced:
                 headers = {"schema": "1", "event_id": what.event_id, "seq": str(what.seq)}
-                outbox.append(_outgoing("alert", what.subject.fingerprint, body, headers))
+                outbox += self._outgoing(MessageKind.ALERT, what.subject.fingerprint, body, headers, what.subject)
         for letter in dead_letters:
             key = f"{letter.partition.topic}:{letter.partition.number}:{letter.offset}"
-            outbox.append(_outgoing("dead_letter", key, _json(letter.document()), {"reason": letter.reason.value}))
+            headers = {"reason": letter.reason.value}
+            outbox += self._outgoing(MessageKind.DEAD_LETTER, key, _json(letter.document()), headers)
         for table, rows in ((t.alert, alerts), (t.decision, decisions), (t.outbox, outbox)):
-            if rows and (table is not t.outbox or self._publishes):
+            if rows:
                 c.execute(sa.insert(table), rows)
 
-
-def _outgoing(kind: str, key: str, body: str, headers: Mapping[str, str]) -> dict[str, Any]:
-    return {"kind": kind, "key": key.encode(), "value": body.encode(), "headers": json.dumps(headers)}
+    def _outgoing(
+        self, kind: MessageKind, key: str, body: str, headers: Mapping[str, str], subject: Subject | None = None
+    ) -> list[dict[str, Any]]:
+        """Return a row of the outbox for each destination that wants the message."""
+        row = {
+            "kind": kind.value, "key": key.encode(), "value": body.encode(), "headers": json.dumps(headers),
+            "created_at": self._clock(),
+        }  # fmt: skip
+        return [{**row, "destination": s.destination} for s in self._subscriptions if s.wants(kind, subject)]
 
 
 def _json(document: Mapping[str, Any]) -> str:

@@ -17,6 +17,8 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from monitor.publishing.loop import DeliveryState
+
 
 @dataclass(frozen=True, slots=True)
 class Declared:
@@ -30,6 +32,7 @@ class Declared:
 
 _G, _C = "gauge", "counter"
 _PARTITION, _MODEL, _VERSION = ("topic", "partition"), ("model",), ("model", "version")
+_DESTINATION = ("destination",)
 
 DECLARED: Final = (
     Declared("driftd_records_read_total", _C, "Records read, refused ones included."),
@@ -57,6 +60,14 @@ DECLARED: Final = (
     Declared("driftd_outbox_depth", _G, "Committed messages not published yet."),
     Declared("driftd_published_total", _C, "Messages published, repeats included."),
     Declared("driftd_relay_failing", _G, "1 while publishing fails."),
+    Declared("driftd_destination_depth", _G, "Messages that wait for a destination.", _DESTINATION),
+    Declared("driftd_destination_attempts_total", _C, "Deliveries tried, of a message or a batch.", _DESTINATION),
+    Declared("driftd_destination_failures_total", _C, "Deliveries that failed.", _DESTINATION),
+    Declared("driftd_destination_delivered_total", _C, "Messages acknowledged by a destination.", _DESTINATION),
+    Declared("driftd_destination_failing", _G, "1 while deliveries to a destination fail.", _DESTINATION),
+    Declared(
+        "driftd_destination_given_up_total", _C, "Messages a destination never got.", (*_DESTINATION, "reason")
+    ),
     Declared("driftd_ready", _G, "1 while the store is ours and the stream answers."),
     Declared("driftd_loop_age_seconds", _G, "Time since the poll loop last turned; it feeds the watchdog."),
     Declared("driftd_feature_type_mismatches_total", _C, "Feature values of another type than before.", _MODEL),
@@ -84,6 +95,7 @@ class MetricsSnapshot:
     values: Mapping[str, float] = field(default_factory=dict)  # metrics without labels
     partitions: Mapping[tuple[str, int], tuple[float | None, bool]] = field(default_factory=dict)  # lag, parked
     mistyped: Mapping[str, int] = field(default_factory=dict)  # by model
+    destinations: Mapping[str, DeliveryState] = field(default_factory=dict)
 
 
 class Telemetry(Collector):
@@ -100,8 +112,11 @@ class Telemetry(Collector):
 
     @property
     def status(self) -> Mapping[str, Any]:
-        """The status document that was published last; empty before the first."""
-        return self._snapshot.status
+        """The status document that was published last, with the destinations; empty before the first."""
+        snapshot = self._snapshot
+        if not snapshot.status:
+            return snapshot.status
+        return {**snapshot.status, "destinations": {name: _told(s) for name, s in snapshot.destinations.items()}}
 
     def publish(self, snapshot: MetricsSnapshot) -> None:
         """Show this from now on."""
@@ -166,11 +181,28 @@ def _samples(snapshot: MetricsSnapshot) -> Iterator[Sample]:
         yield "driftd_partition_parked", (topic, str(number)), float(parked)
     for model, count in snapshot.mistyped.items():
         yield "driftd_feature_type_mismatches_total", (model,), count
+    for name, state in snapshot.destinations.items():
+        yield from _destination(name, state)
     if not status:
         return
     yield from _totals(status)
     for name, model in status["models"].items():
         yield from _model(name, model)
+
+
+def _destination(name: str, state: DeliveryState) -> Iterator[Sample]:
+    yield "driftd_destination_depth", (name,), state.depth
+    yield "driftd_destination_attempts_total", (name,), state.attempts
+    yield "driftd_destination_failures_total", (name,), state.failures
+    yield "driftd_destination_delivered_total", (name,), state.delivered
+    yield "driftd_destination_failing", (name,), float(state.failing)
+    for reason, count in state.given_up.items():
+        yield "driftd_destination_given_up_total", (name, reason.value), count
+
+
+def _told(state: DeliveryState) -> dict[str, Any]:
+    """A destination as the status document has it."""
+    return {"waiting": state.depth, "last_error": state.last_error}
 
 
 def _totals(status: Mapping[str, Any]) -> Iterator[Sample]:

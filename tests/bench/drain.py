@@ -22,7 +22,7 @@ import msgspec
 from monitor.config.load import read
 from monitor.publishing.relay import Relay
 from monitor.service import logs
-from monitor.service.app import parts, relay_spec, worker_spec
+from monitor.service.app import destinations, parts, worker_spec
 from monitor.service.systemd import Systemd
 from monitor.service.worker import BATCH, Worker
 from monitor.store.owner import owner_name
@@ -69,7 +69,7 @@ def driftd(config: Path, records: int) -> dict[str, Any]:
     """The daemon without its HTTP, until everything is committed."""
     p = parts(read(config))
     telemetry = Telemetry()
-    relay = Relay(p.engine, p.stream.sink, relay_spec(p.config))
+    relay = Relay(p.engine, destinations(p), p.config.stream.heartbeat / 1000)
     writer = StoreWriter(p.engine, owner_name(), p.config.store.retention)
     timed: list[_Timed] = []
 

@@ -40,7 +40,9 @@ def test_every_key_has_its_row_with_a_meaning() -> None:
     count = sum(len(section.model_fields) for _, section in BUILD._sections("", Configuration))
     assert len(rows) == count > 100
     assert all(len(cell.strip()) > 0 for row in rows for cell in row)
-    assert {name for name, *_, meaning in rows if meaning.endswith("a secret")} == {"url", "password", "key_password"}
+    assert {name for name, *_, meaning in rows if meaning.endswith("a secret")} == {
+        "url", "password", "key_password", "secret"
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize(

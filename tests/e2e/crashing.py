@@ -23,6 +23,8 @@ from sqlalchemy.exc import OperationalError
 from monitor.cli import main
 from monitor.errors import StoreError
 from monitor.pipeline.commit import PipelineCommit
+from monitor.publishing.destinations.base import Delivered
+from monitor.publishing.destinations.webhook import Webhook
 from monitor.publishing.outbox import Outbox
 from monitor.service.worker import Worker
 from monitor.store.writer import Claim, StoreWriter
@@ -174,6 +176,11 @@ def _after_send(bomb: Bomb) -> None:
         _after(sink, "send", lambda result, messages: bomb.touch() if messages else None)
 
 
+def _posted(bomb: Bomb) -> None:
+    """A webhook has answered, and nobody knows yet."""
+    _after(Webhook, "deliver", lambda result, *_: bomb.touch() if isinstance(result, Delivered) else None)
+
+
 def _crossed_off(bomb: Bomb) -> None:
     _after(Outbox, "remove", lambda result, sent, *_: bomb.touch() if sent else None)
 
@@ -220,6 +227,7 @@ POINTS: Final[dict[str, Callable[[Bomb], None]]] = {
     "half-sent": _half_sent,
     "torn-line": _torn_line,
     "after-send": _after_send,
+    "posted": _posted,
     "crossed-off": _crossed_off,
     "released": _released,
     "lost-answer": _lost_answer,

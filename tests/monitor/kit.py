@@ -43,6 +43,7 @@ from monitor.spec import (
     WindowSpec,
 )
 from monitor.store import reader, schema
+from monitor.store.subscriptions import STREAM_SUBSCRIPTION
 from monitor.store.writer import Claim, StoreWriter
 from monitor.stream.types import Batch, Partition
 
@@ -372,7 +373,8 @@ class StoredRun(Run):
 
     def _begin(self) -> Pipeline:
         assert self.engine is not None
-        self.writer = StoreWriter(self.engine, f"owner {self.restarts}", 90 * 24 * HOUR, publish=self.publish)
+        subscriptions = (STREAM_SUBSCRIPTION,) if self.publish else ()
+        self.writer = StoreWriter(self.engine, f"owner {self.restarts}", 90 * 24 * HOUR, subscriptions=subscriptions)
         claim = self.writer.claim(0.0, lambda owner: True)
         assert isinstance(claim, Claim)
         loaded = reader.load(self.engine)

@@ -25,7 +25,10 @@ from monitor.aggregation.metrics import (
     joined_sums,
     latency_cells,
 )
-from monitor.aggregation.panes import Answers, OpenPane, Panes, slice_of, whole
+from monitor.aggregation.panes import OpenPane, Panes, slice_of, whole
+from monitor.aggregation.predictions import Predictions
+from monitor.events.columns import EventColumns, EventKind
+from monitor.events.features import NO_FEATURES
 from monitor.events.schema import SERVED_BY
 from tests.monitor.kit import (
     SECOND,
@@ -88,22 +91,22 @@ def measuring(time: int, value: float) -> Answer:
     return Answer(1, time, True, 0, False, False, NAN, value, (NAN, NAN), None)
 
 
-def columns(part: Sequence[Answer]) -> Answers:
-    return Answers(
-        variant=np.array([a.variant for a in part], np.int64),
-        pane=np.array([a.time // WIDTH for a in part], np.int64),
-        time=np.array([a.time for a in part], np.int64),
-        served=np.array([a.served for a in part], np.bool_),
-        served_by=np.array([a.served_by for a in part], np.int64),
-        failed=np.array([a.failed for a in part], np.bool_),
-        scorable=np.array([not math.isnan(a.measured) for a in part], np.bool_),
-        contaminated=np.array([a.contaminated for a in part], np.bool_),
-        latency=np.array([a.latency for a in part]),
-        measured=np.array([a.measured for a in part]),
-        batch_size=np.array([a.batch[0] for a in part]),
-        batch_ms=np.array([a.batch[1] for a in part]),
-        metrics=[a.metrics for a in part],
-    )
+def columns(part: Sequence[Answer]) -> Predictions:
+    c = EventColumns(len(part))
+    c.variant[:] = [a.variant for a in part]
+    c.time[:] = [a.time for a in part]
+    c.served_by[:] = [a.served_by for a in part]
+    c.failed[:] = [a.failed for a in part]
+    c.contaminated[:] = [a.contaminated for a in part]
+    c.latency[:] = [a.latency for a in part]
+    c.batch_size[:] = [a.batch[0] for a in part]
+    c.batch_ms[:] = [a.batch[1] for a in part]
+    c.metrics[:] = [a.metrics for a in part]
+    rows = np.arange(len(part))
+    kinds = np.array([EventKind.SERVED if a.served else EventKind.UNSERVED for a in part], np.uint8)
+    measured = np.array([a.measured for a in part], np.float64)
+    events = c.events(rows, kinds)
+    return Predictions(rows, events, events.variant.astype(np.int64), ~np.isnan(measured), measured, NO_FEATURES)
 
 
 def filled(
@@ -120,7 +123,7 @@ def filled(
             # Something that is compared: the last digit of the time, say.
             return {"digits": Counts(10, None, np.bincount(times[rows] % 10, minlength=10))}
 
-        panes.add(part, place)
+        panes.add(part, part.time // WIDTH, place)
         if committing:
             for fragment in panes.take_fragments():
                 fragments.setdefault((fragment.variant, fragment.pane), []).append(fragment.body)
@@ -237,7 +240,7 @@ def test_a_pane_is_the_sum_of_its_fragments(stream: list[Answer], at: list[int])
     for (variant, pane), bodies in fragments.items():
         restored.restore(variant, pane, whole(bodies))
     for it in (panes, restored):
-        it.add(columns(stream), lambda variant, rows: {})
+        it.add(columns(stream), columns(stream).time // WIDTH, lambda variant, rows: {})
 
     assert repr(closed(restored)) == repr(closed(panes))
 
@@ -246,7 +249,8 @@ def test_a_pane_is_the_sum_of_its_fragments(stream: list[Answer], at: list[int])
 def test_what_closing_writes_completes_the_fragments(stream: list[Answer], at: list[int]) -> None:
     """The last fragment of a pane is told when it closes, also when it gained nothing since the last commit."""
     panes, fragments = filled(stream, at, committing=True)
-    panes.add(columns(stream[:3]), lambda variant, rows: {})
+    first = columns(stream[:3])
+    panes.add(first, first.time // WIDTH, lambda variant, rows: {})
 
     for pane, variant in panes.open():
         piece, last = panes.close(variant, pane, WIDTH)

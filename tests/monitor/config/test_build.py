@@ -15,6 +15,7 @@ from monitor.config.build import WHOLE
 from monitor.config.load import parse
 from monitor.config.schema import Configuration
 from monitor.errors import ConfigError
+from monitor.publishing.destinations.webhook import WebhookSpec
 from monitor.spec import (
     Bound,
     BudgetSpec,
@@ -32,9 +33,12 @@ from monitor.spec import (
     WindowSpec,
 )
 from monitor.store import engine
+from monitor.store.subscriptions import MessageKind
 from monitor.stream.connect import connect
 from monitor.stream.types import TopicSpec
 from tests.monitor.config.texts import configured, text_with
+from tests.servers.receiver import KEY
+from tests.servers.receiver import SECRET as WEBHOOK_SECRET
 
 SECOND, MINUTE, HOUR, DAY = 1_000, 60_000, 3_600_000, 86_400_000
 SECRET = "hunter2-hunter2"
@@ -296,6 +300,44 @@ def test_a_secret_that_cannot_be_read_is_told_by_its_place(
     assert str(raised.value).startswith("stream.security." if where.startswith("stream") else where)
     assert SECRET not in repr(raised.value)
     assert raised.value.__cause__ is None or SECRET not in repr(raised.value.__cause__)
+
+
+def webhooks_with(*parts: str) -> str:
+    hooks = ", ".join(f"{{name: pager{i}, url: 'https://host/token', {part}}}" for i, part in enumerate(parts))
+    return text_with(rest=f"webhooks: [{hooks}]")
+
+
+def test_a_webhook_as_configured() -> None:
+    text = webhooks_with(f"secret: {WEBHOOK_SECRET} {WEBHOOK_SECRET}, kinds: [decision], timeout: 2s, max_age: 1h")
+    (webhook,) = build.webhooks(parse(text, {}))
+
+    assert webhook == WebhookSpec(
+        "pager0", "https://host/token", (KEY, KEY), frozenset({MessageKind.DECISION}), 2.0, 3_600_000, 50_000
+    )
+    assert "token" not in repr(webhook)
+
+
+def test_a_webhook_takes_alerts_and_keeps_them_for_a_day_by_default() -> None:
+    (webhook,) = build.webhooks(parse(webhooks_with(f"secret: {WEBHOOK_SECRET}"), {}))
+
+    assert (webhook.kinds, webhook.timeout_s, webhook.max_age_ms) == (frozenset({MessageKind.ALERT}), 15.0, 86_400_000)
+
+
+def test_the_secret_of_a_webhook_is_read_from_its_file(tmp_path: Path) -> None:
+    path = tmp_path / "secret"
+    path.write_text(f"{WEBHOOK_SECRET}\n")
+    config = parse(webhooks_with(f"secret_file: {path}"), {})
+
+    assert build.webhooks(config)[0].keys == (KEY,)
+    path.write_text(SECRET)
+    with pytest.raises(ConfigError) as raised:
+        build.webhooks(config)
+    assert str(raised.value) == (
+        f"webhooks[0].secret_file: {str(path)!r}: whsec_ and 24 to 64 bytes in base64 are needed"
+    )
+    path.unlink()
+    with pytest.raises(ConfigError, match=r"^webhooks\[0\]\.secret_file: '.*': cannot be read: No such file"):
+        build.webhooks(config)
 
 
 def test_a_password_in_the_file_itself_is_taken_as_it_is() -> None:

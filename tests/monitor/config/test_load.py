@@ -89,6 +89,52 @@ def test_anchors_and_merges_are_yaml() -> None:
     ]  # fmt: skip
 
 
+# -- webhooks --------------------------------------------------------------------------------------------
+
+
+GOOD = "secret: whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
+
+
+@pytest.mark.parametrize(
+    ("hook", "problem"),
+    [
+        ("name: a, url: 'https://h/x'", "webhooks[0].secret: give either secret or secret_file"),
+        (f"name: a, url: 'https://h', {GOOD}, secret_file: x", "webhooks[0].secret: give either secret or secret_file"),
+        (f"name: stream, url: 'https://h', {GOOD}", "webhooks[0].name: 'stream': is the name of the stream itself"),
+        (f"name: a, {GOOD}", "webhooks[0].url: is needed"),
+        (f"name: a, url: 'ftp://h/x', {GOOD}", "webhooks[0].url: a URL like https://host/path is needed"),
+        (f"name: a, url: 'https://', {GOOD}", "webhooks[0].url: a URL like https://host/path is needed"),
+        (f"name: a, url: 'https://h:x/', {GOOD}", "webhooks[0].url: a URL like https://host/path is needed"),
+        (f"name: a, url: 'https://h/ü', {GOOD}", "webhooks[0].url: a URL like https://host/path is needed"),
+        (f"name: a, url: 'https://h/#x', {GOOD}", "webhooks[0].url: nothing after a # is ever sent; leave it out"),
+        (
+            f"name: a, url: 'https://me:hunter2@h/', {GOOD}",
+            "webhooks[0].url: no user and password here: requests are signed with the secret",
+        ),
+        (
+            "name: a, url: 'https://h', secret: hunter2",
+            "webhooks[0].secret: whsec_ and 24 to 64 bytes in base64 are needed",
+        ),
+        (
+            f"name: a, url: 'https://h', {GOOD}, kinds: [alerts]",
+            "webhooks[0].kinds[0]: 'alerts': one of alert, decision is needed; did you mean alert?",
+        ),
+        (f"name: a, url: 'https://h', {GOOD}, kinds: []", "webhooks[0].kinds: at least one is needed"),
+        (f"name: a, url: 'https://h', {GOOD}, timout: 1s", "webhooks[0].timout: unknown key; did you mean timeout?"),
+    ],
+)
+def test_what_is_wrong_with_a_webhook_is_told_without_its_secrets(hook: str, problem: str) -> None:
+    assert problems_of(text_with(rest=f"webhooks: [{{{hook}}}]")) == [problem]
+
+
+def test_two_webhooks_have_two_names() -> None:
+    hook = f"{{name: a, url: 'https://h', {GOOD}}}"
+
+    assert problems_of(text_with(rest=f"webhooks: [{hook}, {hook}]")) == [
+        "webhooks[1].name: 'a': another webhook has this name"
+    ]
+
+
 # -- unknown keys ----------------------------------------------------------------------------------------
 
 

@@ -21,8 +21,9 @@ from monitor.stream.connect import connect
 
 SHOWN = Path(__file__).parents[3] / "config" / "driftd.yaml"
 TEXT = SHOWN.read_text(encoding="utf-8")
-_OFF = re.compile(r"^( *)#(?=\w+:)", re.MULTILINE)  # a key that is shown, but not in force
-ENVIRONMENT = {"KEY_PASSWORD": "x", "KAFKA_PASSWORD": "x"}
+# A key that is shown, but not in force, with all that is indented below it.
+_OFF = re.compile(r"^( *)#(\w+:.*(?:\n\1#  .*)*)", re.MULTILINE)
+ENVIRONMENT = {"KEY_PASSWORD": "x", "KAFKA_PASSWORD": "x", "PAGER_SECRET": "whsec_" + "c2VjcmV0" * 4}
 
 Step = str  # a key; "[]" for each member of a list, "*" for each value of a mapping
 Place = tuple[Step, ...]
@@ -77,7 +78,12 @@ def found(document: Any, place: Place) -> list[Any]:
     return [value for member in members for value in found(member, rest)]
 
 
-ALL_ON = yaml.safe_load(_OFF.sub(r"\1", TEXT))
+def on(shown: re.Match[str]) -> str:
+    """A key that was off."""
+    return shown[1] + shown[2].replace(f"\n{shown[1]}#", f"\n{shown[1]}")
+
+
+ALL_ON = yaml.safe_load(_OFF.sub(on, TEXT))
 IN_FORCE = yaml.safe_load(TEXT)
 PLACES = list(places(Configuration))
 
@@ -135,22 +141,21 @@ def test_a_key_that_has_a_default_is_shown_with_it(place: Place, default: object
     assert value == default
 
 
-OFF = [(m.start(), m[0]) for m in _OFF.finditer(TEXT)]
+OFF = list(_OFF.finditer(TEXT))
 
 
-@pytest.mark.parametrize("number", range(len(OFF)), ids=lambda i: re.match(r" *#(\w+)", TEXT[OFF[i][0] :])[1])  # type: ignore[index]  # matches
+@pytest.mark.parametrize("number", range(len(OFF)), ids=lambda i: OFF[i][2].partition(":")[0])
 def test_what_is_off_can_be_switched_on(number: int) -> None:
     """Alone; where it excludes another key, in place of that one."""
-    start, spelled = OFF[number]
-    text = TEXT[:start] + spelled.replace("#", "") + TEXT[start + len(spelled) :]
+    shown = OFF[number]
+    text = TEXT[: shown.start()] + on(shown) + TEXT[shown.end() :]
     document = yaml.safe_load(text)
-    key = re.match(r" *#(\w+)", TEXT[start:])
-    assert key is not None
+    key = shown[2].partition(":")[0]
     switched = copy.deepcopy(document)
-    for section in _with_key(switched, key[1], IN_FORCE):
-        for other in EXCLUDES.get(key[1], []):
+    for section in _with_key(switched, key, IN_FORCE):
+        for other in EXCLUDES.get(key, []):
             section.pop(other, None)
-        for other, value in NEEDS.get(key[1], {}).items():
+        for other, value in NEEDS.get(key, {}).items():
             if value is ...:
                 section.pop(other, None)
             else:

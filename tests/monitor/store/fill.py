@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import sqlalchemy as sa
@@ -10,6 +11,7 @@ from sqlalchemy.engine import Engine
 from monitor.pipeline.commit import PipelineCommit
 from monitor.spec import Consequence, CoreSpec, Task
 from monitor.store import tables as t
+from monitor.store.subscriptions import STREAM_SUBSCRIPTION, Subscription
 from monitor.store.writer import Claim, StoreWriter
 from tests.monitor.kit import (
     HOUR,
@@ -70,9 +72,15 @@ def deltas(count: int) -> list[PipelineCommit]:
     return run.told_so_far
 
 
-def a_writer(engine: Engine, owner: str = "me", *, retention: int = 90 * DAY, publish: bool = True) -> StoreWriter:
+def a_writer(
+    engine: Engine,
+    owner: str = "me",
+    *,
+    retention: int = 90 * DAY,
+    subscriptions: Sequence[Subscription] = (STREAM_SUBSCRIPTION,),
+) -> StoreWriter:
     """The owner of the store."""
-    writer = StoreWriter(engine, owner, retention, publish=publish)
+    writer = StoreWriter(engine, owner, retention, subscriptions=subscriptions)
     assert isinstance(writer.claim(0.0, lambda name: True), Claim)
     return writer
 

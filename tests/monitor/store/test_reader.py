@@ -13,9 +13,11 @@ from detectors.pane import MAGIC
 from monitor.errors import SchemaTooNew, StoreError
 from monitor.pipeline.commands import CommandName
 from monitor.pipeline.pipeline import Pipeline
+from monitor.publishing.outbox import Outbox
 from monitor.store import reader
 from monitor.store import tables as t
 from monitor.store.commands import ask, wait_for
+from monitor.store.subscriptions import STREAM_SUBSCRIPTION, MessageKind, Subscription
 from tests.monitor.kit import SECOND, SEED, T0
 from tests.monitor.store.fill import a_watched_core, a_writer, deltas, rows, written
 
@@ -57,7 +59,24 @@ def test_the_status_is_that_of_the_last_commit_with_and_without_a_daemon(engine:
     assert (status["epoch"], status["owner"]) == (1, "me")
     assert status["stream_time"] == last.watermark
     assert status["outbox"] == len(rows(engine, t.outbox)) > 0
+    assert status["destinations"] == {"stream": {"waiting": status["outbox"], "last_error": None}}
     assert status["positions"] == [["events", 0, pipeline.positions.popitem()[1]]]
+
+
+def test_the_status_has_the_latest_error_of_each_destination(engine: Engine) -> None:
+    pager = Subscription("pager", frozenset({MessageKind.ALERT}))
+    writer = a_writer(engine, subscriptions=(STREAM_SUBSCRIPTION, pager))
+    for delta in deltas(4):
+        writer.commit(delta, identities={})
+    outbox = Outbox(engine, "pager")
+    first, second, *_ = outbox.oldest(10)
+    outbox.postpone([first], "answered 500", next_at=1)
+    outbox.postpone([second], "answered 503", next_at=1)
+
+    status = reader.status(engine)
+    assert status is not None
+    assert status["destinations"]["pager"] == {"waiting": outbox.depth(), "last_error": "answered 503"}
+    assert status["destinations"]["stream"]["last_error"] is None
 
 
 def damaged_in(engine: Engine, table: sa.Table, column: str, damage: bytes | str) -> None:

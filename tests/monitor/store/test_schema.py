@@ -12,9 +12,11 @@ from alembic.runtime.migration import MigrationContext
 from sqlalchemy.engine import Engine
 
 from monitor.errors import ConfigError, SchemaTooNew, StoreError
+from monitor.publishing.outbox import Outbox
 from monitor.store import schema
 from monitor.store import tables as t
 from monitor.store.engine import connect, translated
+from monitor.store.subscriptions import MessageKind
 
 
 def test_the_scripts_make_the_tables_that_the_code_describes(empty_database: Engine) -> None:
@@ -92,6 +94,57 @@ def test_an_id_of_the_outbox_is_never_used_twice(engine: Engine) -> None:
             c.execute(sa.delete(t.outbox))
 
     assert ids == [1, 2, 3]
+
+
+def migrated_to(engine: Engine, revision: str) -> None:
+    """Tables as an earlier release made them."""
+    config = schema.alembic_config()
+    with engine.begin() as c:
+        config.attributes["connection"] = c
+        command.upgrade(config, revision)
+
+
+def test_what_the_first_release_left_in_the_outbox_is_for_the_stream(empty_database: Engine) -> None:
+    """Published in its order, and as if it had never been tried."""
+    migrated_to(empty_database, "0001")
+    with empty_database.begin() as c:
+        for key in "abc":
+            c.execute(
+                sa.text("INSERT INTO outbox (kind, key, value, headers) VALUES ('alert', :key, :value, '{}')"),
+                {"key": key.encode(), "value": b"{}"},
+            )
+
+    assert not schema.is_current(empty_database)
+    schema.upgrade(empty_database)
+
+    waiting = Outbox(empty_database).oldest(10)
+    assert [(m.id, m.key, m.kind, m.attempts) for m in waiting] == [
+        (1, b"a", MessageKind.ALERT, 0), (2, b"b", MessageKind.ALERT, 0), (3, b"c", MessageKind.ALERT, 0),
+    ]  # fmt: skip
+
+
+def test_the_ids_of_an_outbox_that_is_empty_go_on_after_an_upgrade(empty_database: Engine) -> None:
+    migrated_to(empty_database, "0001")
+    with empty_database.begin() as c:
+        for _ in range(3):
+            c.execute(sa.text("INSERT INTO outbox (kind, key, value, headers) VALUES ('alert', '', '', '{}')"))
+        c.execute(sa.text("DELETE FROM outbox"))
+    schema.upgrade(empty_database)
+
+    row = {"kind": "alert", "key": b"k", "value": b"v", "headers": "{}"}
+    with empty_database.begin() as c:
+        assert c.execute(sa.insert(t.outbox).values(row).returning(t.outbox.c.id)).scalar_one() == 4
+
+
+def test_going_back_to_the_first_release_keeps_what_is_for_the_stream(engine: Engine) -> None:
+    row = {"kind": "alert", "key": b"k", "value": b"v", "headers": "{}"}
+    with engine.begin() as c:
+        c.execute(sa.insert(t.outbox), [{**row, "destination": name} for name in ("stream", "pager", "stream")])
+    config = schema.alembic_config()
+    with engine.begin() as c:
+        config.attributes["connection"] = c
+        command.downgrade(config, "0001")
+        assert list(c.execute(sa.text("SELECT id FROM outbox ORDER BY id")).scalars()) == [1, 3]
 
 
 @pytest.mark.postgres

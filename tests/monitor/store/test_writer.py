@@ -21,6 +21,7 @@ from monitor.spec import Severity
 from monitor.store import reader
 from monitor.store import tables as t
 from monitor.store.commands import ask, pending_commands
+from monitor.store.subscriptions import STREAM_SUBSCRIPTION, MessageKind, Subscription, trouble_with
 from monitor.store.writer import Claim, Gap, StoreWriter
 from monitor.stream.types import Partition
 from tests.monitor.kit import T0, Run, a_profile
@@ -280,7 +281,7 @@ def test_an_owner_that_is_not_the_owner_any_more_finds_nothing_to_send(engine: E
 
 def test_a_replay_that_must_not_publish_keeps_history_and_fills_no_outbox(engine: Engine) -> None:
     commits = deltas(8)
-    writer = a_writer(engine, publish=False)
+    writer = a_writer(engine, subscriptions=())
     for delta in commits:
         writer.commit(delta, identities=IDENTITIES)
 
@@ -289,6 +290,38 @@ def test_a_replay_that_must_not_publish_keeps_history_and_fills_no_outbox(engine
     assert len(rows(engine, t.decision)) == sum(isinstance(what, Decision) for what in told) > 0
     assert len(rows(engine, t.alert)) == sum(isinstance(what, AlertRecord) for what in told) > 0
     assert len(rows(engine, t.history)) > 0
+
+
+def test_each_destination_gets_what_it_wants_in_the_order_of_the_stream(engine: Engine) -> None:
+    pager = Subscription("pager", frozenset({MessageKind.ALERT}))
+    rollouts = Subscription("rollouts", frozenset({MessageKind.DECISION}))
+    writer = a_writer(engine, subscriptions=(STREAM_SUBSCRIPTION, pager, rollouts))
+    for delta in deltas(8):
+        writer.commit(delta, identities=IDENTITIES)
+
+    stream = Outbox(engine).oldest(1_000)
+    for name, kind in (("pager", MessageKind.ALERT), ("rollouts", MessageKind.DECISION)):
+        waiting = Outbox(engine, name).oldest(1_000)
+        assert [m.value for m in waiting] == [m.value for m in stream if m.kind is kind] != []
+        assert [m.id for m in waiting] == sorted(m.id for m in waiting)
+
+
+def test_an_alert_about_a_destination_goes_everywhere_but_there(engine: Engine) -> None:
+    """It would be refused as well, and be the reason for the next one."""
+    subscriptions = [Subscription(name, frozenset({MessageKind.ALERT})) for name in ("pager", "chat")]
+    writer = a_writer(engine, subscriptions=(STREAM_SUBSCRIPTION, *subscriptions))
+    run = Run(a_watched_core())
+    run.pipeline.daemon.fire(trouble_with("pager").name, "it refuses everything", T0)
+    run.events(*some_events(0, 50))
+    for delta in run.told_so_far:
+        writer.commit(delta, identities=IDENTITIES)
+
+    def told_to(name: str) -> list[str]:
+        waiting = Outbox(engine, name).oldest(1_000)
+        return [json.loads(m.value)["summary"] for m in waiting if m.kind is MessageKind.ALERT]
+
+    told = {name: told_to(name) for name in ("stream", "pager", "chat")}
+    assert told == {"stream": ["it refuses everything"], "pager": [], "chat": ["it refuses everything"]}
 
 
 def test_a_silenced_alert_is_on_record_and_not_in_the_outbox(engine: Engine) -> None:

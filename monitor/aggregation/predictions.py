@@ -1,0 +1,39 @@
+"""Accepted predictions of one model: what stage one counts. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from detectors.types import BoolArray, FloatArray, IntArray
+from monitor.events.columns import Events
+from monitor.events.features import FeatureRows
+
+
+@dataclass(frozen=True, slots=True)
+class Predictions:
+    """Accepted predictions of one model, in the order of the stream.
+
+    Attributes:
+        position: Row of each in the batch, ascending.
+        events: The events themselves, a row each: a field that events gain is here at once.
+        variant: Code of the version that answered.
+        scorable: Whether an outcome can score it.
+        measured: What `prediction_mean` is of: the number of a regression, the score of a classifier, NaN without.
+        features: One row for each prediction.
+    """
+
+    position: IntArray
+    events: Events
+    variant: IntArray
+    scorable: BoolArray
+    measured: FloatArray
+    features: FeatureRows
+
+    def __len__(self) -> int:
+        """Number of predictions."""
+        return len(self.position)
+
+    @property
+    def time(self) -> IntArray:
+        """Event times, ms."""
+        return self.events.time

@@ -1,0 +1,1 @@
+"""The destinations that messages can be delivered to, one module each."""
