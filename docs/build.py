@@ -1,7 +1,7 @@
-"""Write the parts of the documentation that are made from the code: `python docs/build.py`.
+"""Generate the pages of the documentation that follow from the code: `python docs/build.py`.
 
-`configuration.md` is the schema of the configuration as tables, `metrics.md` what `/metrics` shows.
-`tests/docs/test_made.py` fails where the files are not what this would write.
+`configuration.md` is the schema of the configuration as tables, `metrics.md` lists the metrics of `/metrics`.
+`tests/docs/test_made.py` fails if the files are not up to date.
 """
 
 from __future__ import annotations
@@ -44,19 +44,19 @@ CONFIGURATION: Final = """\
 
 <!-- Made by `python docs/build.py` from monitor/config/schema.py. -->
 
-One YAML file. [`config/driftd.yaml`](../config/driftd.yaml) shows every key in its place, with when to change it; this
-is the reference. `driftd check-config` tells everything that is wrong with a file, each with its path, its value and
-what would do.
+The configuration is one YAML file. [`config/driftd.yaml`](../config/driftd.yaml) shows every key in context, with when
+to change it; this page is the reference. `driftd check-config` reports all errors of a file, each with the key, the
+value found and what is accepted.
 
-- Unknown keys and keys that stand twice are refused.
+- Unknown keys and duplicate keys are refused.
 - A **duration** is a number with a unit: `500ms`, `10s`, `15m`, `6h`, `7d`, `2w`. A **share** is `5%` or `0.05`. A
   **false-alarm budget** is `1 per 30d` or `1 per 100000 events`. A **limit** is a number in the metric's own unit, a
   share for metrics that are shares, or `105% of baseline`; **points** are `3 points` or a number in the metric's own
   unit.
-- `${NAME}` is replaced by the environment's variable. Secrets come from there, or from the file under `…_file`; they
-  are never in a log or an error.
+- `${NAME}` is replaced by the environment variable `NAME`. Take secrets from there, or from the file under `…_file`;
+  they never appear in logs or errors.
 - Relative paths are relative to the working directory of the daemon.
-- What YAML takes for a number, a date or a boolean and is meant as a text needs quotes: `"1.10"`, `"no"`.
+- A text that YAML would read as a number, a date or a boolean needs quotes: `"1.10"`, `"no"`.
 
 Keys without a default are **needed**. `NAME` stands for a name of your own, `[]` for each member of a list.
 """
@@ -66,8 +66,8 @@ METRICS_PAGE: Final = """\
 
 <!-- Made by `python docs/build.py` from monitor/web/metrics.py and monitor/aggregation/metrics.py. -->
 
-`/metrics` shows what is committed: it never counts what a crash would take back. Series are bounded by the models of
-the configuration and the limits on versions.
+`/metrics` shows the committed state: it never counts anything that a crash would undo. The number of series is bounded
+by the models of the configuration and `limits.versions`.
 
 """
 
@@ -76,12 +76,12 @@ the configuration and the limits on versions.
 
 
 def configuration() -> str:
-    """The text of `configuration.md`."""
+    """Return the text of `configuration.md`."""
     return CONFIGURATION + "".join(_section(path, section) for path, section in _sections("", Configuration))
 
 
 def _sections(path: str, section: type[BaseModel]) -> Iterator[tuple[str, type[BaseModel]]]:
-    """All sections with their paths, each before those within it."""
+    """Yield all sections with their paths, each before the sections within it."""
     yield path, section
     for key, field in _fields(section):
         for inner, steps in _sections_of(field.annotation):
@@ -89,7 +89,7 @@ def _sections(path: str, section: type[BaseModel]) -> Iterator[tuple[str, type[B
 
 
 def _sections_of(annotation: Any) -> Iterator[tuple[type[BaseModel], str]]:
-    """Sections that a type holds, and how one gets from a key to them."""
+    """Yield the sections of a type, with the path from its key to each."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         yield annotation, ""
         return
@@ -188,7 +188,7 @@ def _cell(text: str) -> str:
 
 
 def metrics() -> str:
-    """The text of `metrics.md`."""
+    """Return the text of `metrics.md`."""
     rows = [
         f"| `{d.name}` | {d.kind} | {', '.join(f'`{label}`' for label in d.labels) or '–'} | {_cell(d.help)} |"
         for d in DECLARED
@@ -209,14 +209,14 @@ def _labels() -> str:
 
 
 def _model_metrics() -> str:
-    """What `driftd_version_metric{metric}` and rules are of."""
+    """Return the table of the metrics of a version, which rules refer to."""
     rows = [
         f"| `{name}` | {info.better.value} | {'yes' if info.needs_outcomes else 'no'} | {_cell(info.help)} |"
         for name, info in METRICS.items()
     ]
     intro = (
         "\n## Metrics of a version\n\n"
-        "`driftd_version_metric` has these of the latest window, and your own; rules are written on them.\n\n"
+        "`driftd_version_metric` exposes these metrics of the latest window, and your own; rules refer to them.\n\n"
     ).lstrip("\n")
     table = "\n".join(["| metric | better | needs outcomes | meaning |", "| --- | --- | --- | --- |", *rows])
     return f"{intro}{table}\n"

@@ -1,1 +1,1 @@
-"""The daemon: events in, alerts, decisions and metrics out."""
+"""The daemon: reads events; publishes alerts, decisions and metrics."""

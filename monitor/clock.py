@@ -1,4 +1,4 @@
-"""The time of day: the one place that asks for it."""
+"""The wall clock: the only module that reads it. Everything else takes the time as an argument."""
 
 from __future__ import annotations
 
@@ -6,6 +6,6 @@ import time
 
 
 def wall_ms() -> int:
-    """Milliseconds since the epoch, by the clock on the wall."""
-    # Everything else takes time as an argument, so that a replay can give it.
+    """Return the wall-clock time in milliseconds since the epoch."""
+    # The core takes the time as an argument, so that a replay can supply it.
     return time.time_ns() // 1_000_000

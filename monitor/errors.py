@@ -1,31 +1,37 @@
-"""Every error that driftd raises on purpose.
+"""The exceptions that driftd raises.
 
     DriftdError
-    ├── ConfigError          the configuration is wrong: says where, what it got and what would do
-    │   └── ConfigErrors     several of them: a configuration is checked as a whole
+    ├── ConfigError          a configuration value is invalid: key, value found, what is accepted
+    │   └── ConfigErrors     several of them: a configuration is validated as a whole
     ├── InputFileError       a table or a profile cannot be read
-    ├── BadEvent             one record is refused; it becomes a dead letter
-    ├── StreamError          the source or the sink failed; `retryable` says whether waiting may help
+    ├── StreamError          reading or writing a stream failed; `retryable` says whether a retry may succeed
     │   ├── OffsetGone       a position is no longer in the log
-    │   ├── PartitionFault   one partition has bytes that the client cannot read
-    │   └── TopicsMissing    topics are not there
-    └── StoreError           the database failed; `retryable` says whether waiting may help
+    │   ├── PartitionFault   the client cannot decode bytes of one partition
+    │   ├── TopicsMissing    configured topics do not exist
+    │   └── MessageTooLarge  a message exceeds the size limit of its topic
+    └── StoreError           the database failed; `retryable` says whether a retry may succeed
         ├── Fenced           another daemon owns the store now
-        └── SchemaTooNew     a newer release wrote this
+        └── SchemaTooNew     a newer release wrote the data
 
-Foreign errors become ours in the module that imports the foreign library.
-What is expected is a value, not an exception.
+Exceptions of a library are translated in the module that imports the library.
+An expected result is a return value, not an exception.
 """
 
 from __future__ import annotations
 
 
 class DriftdError(Exception):
-    """The root: catching it catches everything that driftd raises on purpose."""
+    """The base class of all exceptions that driftd raises."""
 
 
 class ConfigError(DriftdError):
-    """A value of the configuration cannot be used."""
+    """A configuration value is invalid.
+
+    Attributes:
+        path: Key, file or command-line option, such as `models.heat.window.pane`.
+        got: The value found; None where there is none, or where it must not be shown.
+        hint: What is accepted instead.
+    """
 
     def __init__(self, path: str, got: object, hint: str) -> None:
         self.path, self.got, self.hint = path, got, hint
@@ -33,7 +39,7 @@ class ConfigError(DriftdError):
 
 
 class ConfigErrors(ConfigError):
-    """Everything that is wrong with a configuration."""
+    """All errors of one configuration; the first one gives `path`, `got` and `hint`."""
 
     def __init__(self, problems: list[ConfigError]) -> None:
         self.problems = problems
@@ -43,23 +49,15 @@ class ConfigErrors(ConfigError):
 
 
 class InputFileError(DriftdError):
-    """A file that the user named cannot be read as what it should be."""
+    """A file given by the user cannot be read in the expected format."""
 
     def __init__(self, path: str, detail: str) -> None:
         self.path, self.detail = path, detail
         super().__init__(f"{path}: {detail}")
 
 
-class BadEvent(DriftdError):
-    """A record is refused. `reason` is a member of `monitor.events.refusals.Refusal`."""
-
-    def __init__(self, reason: str, detail: str) -> None:
-        self.reason, self.detail = reason, detail
-        super().__init__(f"{reason}: {detail}")
-
-
 class StreamError(DriftdError):
-    """Reading or writing a stream failed."""
+    """Reading or writing a stream failed; `retryable` says whether a retry may succeed."""
 
     def __init__(self, message: str, *, retryable: bool) -> None:
         self.retryable = retryable
@@ -67,7 +65,10 @@ class StreamError(DriftdError):
 
 
 class OffsetGone(StreamError):
-    """The log no longer holds a position: retention passed it, or the log was truncated."""
+    """A position is outside the log: removed by retention, or the log was truncated.
+
+    `earliest` is the first offset held, `latest` the offset after the last one.
+    """
 
     def __init__(self, topic: str, partition: int, position: int, earliest: int, latest: int) -> None:
         self.topic, self.partition, self.position = topic, partition, position
@@ -79,7 +80,7 @@ class OffsetGone(StreamError):
 
 
 class PartitionFault(StreamError):
-    """Bytes of one partition cannot be read: a bad checksum, an unknown codec."""
+    """The client cannot decode bytes of one partition, such as a bad checksum or an unknown codec."""
 
     def __init__(self, topic: str, partition: int, offset: int, detail: str) -> None:
         self.topic, self.partition, self.offset, self.detail = topic, partition, offset, detail
@@ -87,7 +88,7 @@ class PartitionFault(StreamError):
 
 
 class TopicsMissing(StreamError):
-    """Topics that the configuration names do not exist."""
+    """Configured topics do not exist."""
 
     def __init__(self, topics: tuple[str, ...]) -> None:
         self.topics = topics
@@ -95,7 +96,7 @@ class TopicsMissing(StreamError):
 
 
 class MessageTooLarge(StreamError):
-    """A message, or several of them in one batch, is more than its topic takes."""
+    """A message, or a batch of messages, exceeds the size limit of its topic."""
 
     def __init__(self, topic: str, detail: str) -> None:
         self.topic = topic
@@ -103,7 +104,7 @@ class MessageTooLarge(StreamError):
 
 
 class StoreError(DriftdError):
-    """The database failed."""
+    """The database failed; `retryable` says whether a retry may succeed."""
 
     def __init__(self, message: str, *, retryable: bool) -> None:
         self.retryable = retryable
@@ -111,7 +112,7 @@ class StoreError(DriftdError):
 
 
 class Fenced(StoreError):
-    """Another daemon has claimed the store: what this one holds in memory is void."""
+    """Another daemon has claimed the store: the state this one holds in memory is void."""
 
     def __init__(self, mine: int) -> None:
         self.mine = mine
@@ -119,7 +120,7 @@ class Fenced(StoreError):
 
 
 class SchemaTooNew(StoreError):
-    """A newer release of driftd wrote this; an older one must not touch it."""
+    """A newer release of driftd wrote the data; this one must not change it."""
 
     def __init__(self, what: str, found: object, known: object) -> None:
         self.what, self.found, self.known = what, found, known

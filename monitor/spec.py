@@ -1,7 +1,7 @@
-"""What the core is told: models, windows, rules, limits. Frozen, plain, without defaults of its own.
+"""Specifications of the core: models, windows, rules and limits. Immutable, and with few defaults.
 
-`config` makes these of the YAML file, and that is where defaults and explanations live; tests make them by
-hand. Durations are milliseconds.
+`config` builds them from the YAML file, and holds the defaults and their documentation; tests build them directly.
+All durations are in milliseconds.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ class Task(StrEnum):
 
 
 class FeatureKind(StrEnum):
-    """How a feature is compared, where its values should not decide."""
+    """How a feature is compared, where its JSON type would mislead."""
 
     NUMERIC = "numeric"
     CATEGORICAL = "categorical"
@@ -30,14 +30,14 @@ class FeatureKind(StrEnum):
 
 
 class Severity(StrEnum):
-    """How bad it is."""
+    """Severity of an alert."""
 
     WARNING = "warning"
     CRITICAL = "critical"
 
 
 class Consequence(StrEnum):
-    """What a rule does beyond telling."""
+    """What a rule does when it fires, beside raising an alert."""
 
     NONE = "none"
     FALLBACK = "fallback"
@@ -46,7 +46,16 @@ class Consequence(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class WindowSpec:
-    """Either by time (`pane`, `span`, `longest`, `min_events`) or counted (`events`, `every`); the rest is 0."""
+    """A sliding window, by time (`pane`, `span`, `longest`, `min_events`) or counted (`events`, `every`).
+
+    Attributes:
+        pane: Width of a pane in ms; the window is checked at each end of a pane.
+        span: Minimum extent in ms, a multiple of `pane`.
+        longest: Maximum extent in ms.
+        min_events: Minimum number of predictions; the window extends up to `longest` to reach it.
+        events: Number of predictions of a counted window; 0 for a window by time, whose other fields are then 0.
+        every: Number of predictions between two checks of a counted window; divides `events`.
+    """
 
     pane: int = 0
     span: int = 0
@@ -57,13 +66,13 @@ class WindowSpec:
 
     @property
     def counted(self) -> bool:
-        """Whether panes are numbers of events."""
+        """Whether the window is counted in events."""
         return self.events > 0
 
 
 @dataclass(frozen=True, slots=True)
 class BudgetSpec:
-    """`alarms` false alarms in `period` ms, or in `events` events; the other of the two is 0."""
+    """A false-alarm budget: `alarms` in `period` ms, or in `events` events; the other one is 0."""
 
     alarms: float
     period: int = 0
@@ -72,7 +81,15 @@ class BudgetSpec:
 
 @dataclass(frozen=True, slots=True)
 class DriftSpec:
-    """Detectors by name, what they may cost in false alarms, and how small an effect is not worth an alarm."""
+    """Drift detection of a model.
+
+    Attributes:
+        numeric: Names of the detectors of numeric features.
+        categorical: Names of the detectors of categorical features.
+        budget: False alarms accepted for the whole model.
+        min_effect: Effect size by detector below which no alarm is raised.
+        resolve_after: Consecutive calm checks that resolve an alert.
+    """
 
     numeric: tuple[str, ...]
     categorical: tuple[str, ...]
@@ -83,9 +100,16 @@ class DriftSpec:
 
 @dataclass(frozen=True, slots=True)
 class OutcomesSpec:
-    """How long predictions and outcomes wait for each other, and what is made of them.
+    """Outcomes of a model.
 
-    `pane` is 0 where windows are counted.
+    Attributes:
+        prediction_ttl: How long a prediction waits for its outcome, in ms.
+        outcome_ttl: How long an outcome waits for its prediction, in ms.
+        min_coverage: Share of outcomes at which a window is judged before its outcomes are final.
+        pane: Width of the panes of quality in ms; 0 where windows are counted.
+        baseline_n: First matched pairs of a version that form its baseline.
+        concept_drift: Name of the detector of concept drift; None: off.
+        metrics: Quality metrics to keep; None: all of the task.
     """
 
     prediction_ttl: int
@@ -94,30 +118,31 @@ class OutcomesSpec:
     pane: int
     baseline_n: int
     concept_drift: str | None
-    metrics: tuple[str, ...] | None  # None: all of the task
+    metrics: tuple[str, ...] | None
 
 
 class Bound(StrEnum):
-    """On which side of its limit a metric is bad."""
+    """On which side of its limit a metric breaches."""
 
     ABOVE = "above"
     BELOW = "below"
 
 
 class LimitBasis(StrEnum):
-    """What a rule's limit is measured from."""
+    """What the limit of a rule is relative to."""
 
-    NOTHING = "nothing"  # the limit is the number itself
+    NOTHING = "nothing"  # the limit is absolute
     SHARE = "share"  # the limit is `limit` times the baseline
     POINTS = "points"  # the limit is the baseline plus `limit`
 
 
 @dataclass(frozen=True, slots=True)
 class RuleSpec:
-    """A condition on a metric of one version.
+    """A limit on a metric of each version.
 
-    It has to hold for `checks` checks or for `dwell` ms (the other is 0 or 1) before it fires. `hard`
-    compares the bare number; otherwise chance must be excluded as well.
+    A rule fires once it has breached for `checks` consecutive checks (then `dwell` is 0) or for `dwell` ms (then
+    `checks` is 1). With `hard` the value alone is compared with the limit; otherwise the breach must also be
+    statistically significant. With fewer than `min_n` events in the window the rule is not evaluated.
     """
 
     name: str
@@ -135,7 +160,13 @@ class RuleSpec:
 
 @dataclass(frozen=True, slots=True)
 class ReferenceSpec:
-    """A file (`path`), or the first `learn` predictions (0: not learned); neither: no drift checks."""
+    """Where the reference of a model comes from; without `path` and `learn` there are no drift checks.
+
+    Attributes:
+        path: File of a table or of a built profile.
+        learn: Number of first predictions to learn the reference from; 0: not learned.
+        points: Number of points that summarise the distribution of a numeric feature.
+    """
 
     path: str | None
     learn: int
@@ -144,7 +175,7 @@ class ReferenceSpec:
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Everything is bounded."""
+    """Upper bounds that keep memory and messages finite."""
 
     features: int = 500
     event_bytes: int = 1 << 20
@@ -165,7 +196,7 @@ class ModelSpec:
     task: Task
     positive: str | None
     threshold: float
-    agreement_tolerance: float  # regression: answers this close, relative to the served one, agree
+    agreement_tolerance: float  # regression: maximum relative difference of two answers that agree
     reference: ReferenceSpec
     feature_kinds: Mapping[str, FeatureKind]
     window: WindowSpec
@@ -174,15 +205,14 @@ class ModelSpec:
     rules: tuple[RuleSpec, ...]
     recover_after: int
     no_data_after: int  # 0: never
-    directions: Mapping[str, str]  # the user's metrics: higher or lower is better
     serving: ServingSpec
 
 
 @dataclass(frozen=True, slots=True)
 class CoreSpec:
-    """All that the pipeline needs to know."""
+    """The specification of the pipeline."""
 
     models: tuple[ModelSpec, ...]
-    lateness: int
+    allowed_lateness: int
     max_future: int
     limits: Limits = field(default_factory=Limits)

@@ -1,11 +1,10 @@
-"""Points in time as events carry them: text or a number in, milliseconds since the epoch out, and back.
+"""Parsing and formatting of event times, in milliseconds since the epoch.
 
-Pure. Called by `events` for every event, by `stream.files` for the order of merged files and by whatever
-prints a time.
+Pure. Called by `events` for every event, by `stream.merge` to order the lines of files, and wherever a time is printed.
 
-Accepted are RFC 3339 (`2026-11-21T09:30:00.123Z`: 1 to 9 fraction digits or none, any offset, never none) and
-milliseconds since the epoch, both from 1970 to 9999. What is finer than a millisecond is cut off, so a time
-never moves into the next pane. Leap seconds (`:60`) are refused: no clock that we know of shows them.
+Accepted are RFC 3339 (`2026-11-21T09:30:00.123Z`: up to 9 fraction digits, any offset, but an offset is required) and
+milliseconds since the epoch, both from 1970 to 9999. Fractions of a millisecond are truncated, so that a time never
+moves into the next pane. Leap seconds (`:60`) are refused: no common clock shows them.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 UNREADABLE: Final = -1
-"""What `parse_times` gives for a value that `parse_time` refuses; no time is negative."""
+"""What `parse_times` returns for a value that `parse_time` refuses; no time is negative."""
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _END_MS: Final = (date.max.toordinal() + 1 - _EPOCH.toordinal()) * 86_400_000
@@ -34,7 +33,17 @@ _RFC3339: Final = re.compile(
 
 
 def parse_time(value: str | int | float) -> int:
-    """Milliseconds since the epoch. Raises ValueError, saying what is wrong with `value`."""
+    """Parse a time.
+
+    Args:
+        value: RFC 3339 text, or milliseconds since the epoch.
+
+    Returns:
+        Milliseconds since the epoch.
+
+    Raises:
+        ValueError: `value` is not a time; the message says why.
+    """
     if isinstance(value, str):
         return _parse_text(value)
     if isinstance(value, bool) or not isinstance(value, int | float):
@@ -45,10 +54,16 @@ def parse_time(value: str | int | float) -> int:
 
 
 def parse_times(values: Sequence[str | int | float | None]) -> NDArray[np.int64]:
-    """`parse_time` of each value, `UNREADABLE` where it would raise and where there is none.
+    """Parse many times at once.
 
-    The form with exactly three fraction digits and a `Z`, which is what most producers write, is read by
-    numpy for the whole batch at once, some 50 ns each; a value of another form costs about 800 ns.
+    Most producers write exactly three fraction digits and a `Z`: numpy parses a batch of this form at about 50 ns a
+    value. A value of another form costs about 800 ns.
+
+    Args:
+        values: As for `parse_time`; None is a missing time.
+
+    Returns:
+        Milliseconds since the epoch, int64; `UNREADABLE` where a value is missing or refused.
     """
     times = _parse_fixed(values)
     if times is None:
@@ -59,7 +74,13 @@ def parse_times(values: Sequence[str | int | float | None]) -> NDArray[np.int64]
 
 
 def format_time(ms: int) -> str:
-    """`2026-11-21T09:30:00.123Z`: what `parse_time` reads back exactly."""
+    """Format milliseconds since the epoch as RFC 3339 text, such as `2026-11-21T09:30:00.123Z`.
+
+    `parse_time` reverses it exactly.
+
+    Raises:
+        ValueError: `ms` is not between the years 1970 and 9999.
+    """
     when = _EPOCH + timedelta(milliseconds=_bounded(ms, ms))
     return when.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
@@ -96,8 +117,8 @@ def _parse_or_unreadable(value: str | int | float | None) -> int:
         return UNREADABLE
 
 
-# The fixed form, with the greatest digit that each place can have. The bar joins the values of a batch. No value
-# of this form has one in it: if all rows of 25 characters have the form, the bars are where we put them.
+# The fixed form, with the greatest digit of each place. A bar joins the values of a batch. No value of this form
+# contains one: if all rows of 25 characters have the form, every bar is a separator.
 _FORM: Final = np.frombuffer(b"0000-00-00T00:00:00.000Z|", np.uint8)
 _GREATEST: Final = np.array([9, 9, 9, 9, 0, 1, 9, 0, 3, 9, 0, 2, 9, 0, 5, 9, 0, 5, 9, 0, 9, 9, 9, 0, 0], np.uint8)
 _WIDTH: Final = len(_FORM)
@@ -111,8 +132,8 @@ _WEIGHTS[[11, 12, 14, 15, 17, 18, 20, 21, 22], 2] = [36e6, 36e5, 6e5, 6e4, 1e4, 
 
 
 def _parse_fixed(values: Sequence[object]) -> NDArray[np.int64] | None:
-    """Times of the values in the fixed form, `UNREADABLE` for others; None when not all have its length."""
-    texts = cast("Sequence[str]", values)  # `join` refuses what is none
+    """Parse values in the fixed form, others as `UNREADABLE`; None unless all have the length of the form."""
+    texts = cast("Sequence[str]", values)  # `join` raises for anything else
     try:
         text = np.frombuffer(f"{'|'.join(texts)}|".encode("ascii"), np.uint8)
     except (TypeError, UnicodeEncodeError):
@@ -122,9 +143,9 @@ def _parse_fixed(values: Sequence[object]) -> NDArray[np.int64] | None:
     digits = text.reshape(-1, _WIDTH) - _FORM  # wraps around below zero, so that one comparison sees both ends
     formed = digits <= _GREATEST
     if not formed.all():
-        if any(len(one) != _WIDTH - 1 for one in texts):  # a bar may be a value's own
+        if any(len(one) != _WIDTH - 1 for one in texts):  # a bar may be part of a value
             return None
-        digits[~formed.all(axis=1)] = 0  # the day 0, which no month has
+        digits[~formed.all(axis=1)] = 0  # day 0, which exists in no month
     month, day, ms = (digits @ _WEIGHTS).astype(np.int64).T
     first_day, length = _months()
     good = (day >= 1) & (day <= length[month]) & (ms < 86_400_000)
@@ -133,9 +154,9 @@ def _parse_fixed(values: Sequence[object]) -> NDArray[np.int64] | None:
 
 @cache
 def _months() -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """By year * 20 + month: the day since the epoch on which the month begins, and how many days it has.
+    """Return, indexed by year * 20 + month, the first day of each month (since the epoch) and its number of days.
 
-    Months that there are not (0, 13 to 19) and those before 1970 have no days.
+    Invalid months (0, 13 to 19) and those before 1970 have no days.
     """
     starts = np.arange("1970-01", "10000-02", dtype="datetime64[M]").astype("datetime64[D]").astype(np.int64)
     years, months = np.divmod(np.arange(len(starts) - 1), 12)

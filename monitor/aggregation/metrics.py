@@ -100,9 +100,6 @@ OF_TASK: Final[Mapping[Task, frozenset[str]]] = MappingProxyType(
         Task.MULTICLASS: frozenset({"accuracy", "f1_macro", "ece"}),
     }
 )
-FEATURE_STATISTICS: Final = (
-    "ks", "wasserstein", "psi", "chi_square", "jensen_shannon", "missing_rate", "unseen_rate",
-)  # fmt: skip
 QUANTILES: Final[Mapping[str, float]] = MappingProxyType(
     {"latency_p50_ms": 0.5, "latency_p90_ms": 0.9, "latency_p95_ms": 0.95, "latency_p99_ms": 0.99}
 )

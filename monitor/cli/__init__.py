@@ -1,8 +1,8 @@
-"""The command line: `driftd`.
+"""The command line `driftd`.
 
-Shell. What goes to standard output is the answer, and JSON where `--json` says so; progress and complaints go
-to standard error. Exit codes: 0 done, 64 usage, 65 an input file cannot be read, 70 a fault of driftd's own, 75 a
-dependency stayed away, 78 the configuration or what the store holds is at fault.
+Shell. Results go to standard output, as JSON with `--json`; progress and errors go to standard error. Exit codes: 0
+success, 64 usage error, 65 an input file cannot be read, 70 internal error, 75 a dependency is unavailable, 78 the
+configuration or the content of the store is invalid.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from monitor.service import logs
 USAGE, BAD_INPUT, FAULT, AWAY, CONFIGURATION, INTERRUPTED = 64, 65, 70, 75, 78, 130
 _HELP: Final = """Watches machine-learning models in production.
 
-It reads predictions and outcomes, raises alerts when inputs drift or quality falls, rolls bad versions back and
-steps down to fallbacks. Everything is configured in one file: see `config/driftd.yaml` for every key.
+It reads predictions and outcomes, raises alerts when inputs drift or quality degrades, rolls back failing versions
+and switches to fallbacks. One file configures it: `config/driftd.yaml` explains every key.
 """
 
 app = typer.Typer(
@@ -41,7 +41,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def run(arguments: Sequence[str] | None = None) -> int:
-    """Run a command. -> its exit code."""
+    """Run a command and return its exit code.
+
+    Args:
+        arguments: Command-line arguments; None takes those of the process.
+    """
     logs.warnings_only()
     try:
         code = app(args=None if arguments is None else list(arguments), standalone_mode=False)
@@ -76,10 +80,10 @@ def run(arguments: Sequence[str] | None = None) -> int:
         _say(str(error))
         return FAULT
     except BrokenPipeError:
-        # The reader of our output has seen enough.
+        # The reader of the output has closed it, as `head` does.
         sys.stderr.close()
         return 0
-    except Exception:  # noqa: BLE001 - the last resort: a fault of ours has its own exit code
+    except Exception:  # noqa: BLE001 - the last resort: an internal error has its own exit code
         traceback.print_exc()
         return FAULT
     return int(code or 0)

@@ -1,7 +1,7 @@
-"""What operators ask and order: status, history, inspect, silence, rollback, recover.
+"""Queries and commands of operators: status, history, inspect, silence, rollback, recover.
 
-Shell. Questions are answered from the database, with or without a running daemon. Orders are rows that the
-daemon applies in its next commit, or at its next start.
+Shell. Queries are answered from the database, with or without a running daemon. Commands are rows that the daemon
+applies in its next commit, or at its next start.
 """
 
 from __future__ import annotations
@@ -47,15 +47,20 @@ from monitor.store.commands import ask, wait_for
 from monitor.store.reader import HistoryValue
 from monitor.times import format_time, parse_time
 
-ReasonOption = Annotated[str, typer.Option("--reason", help="Why; kept with the order.")]
+ReasonOption = Annotated[str, typer.Option("--reason", help="Why; stored with the command.")]
 WaitOption = Annotated[
-    float, typer.Option("--wait", metavar="SECONDS", help="Wait so long for the daemon to do it; 75 if it does not.")
+    float,
+    typer.Option(
+        "--wait", metavar="SECONDS", help="Wait this long for the daemon's result; exit 75 if it does not come."
+    ),
 ]
-KeyOption = Annotated[str | None, typer.Option("--key", help="The same key twice is one order.")]
+KeyOption = Annotated[
+    str | None, typer.Option("--key", help="Idempotency key: a second command with the same key has no effect.")
+]
 
 
 def register(app: typer.Typer) -> None:
-    """Add the commands."""
+    """Add the commands of this module."""
     for name, command in (
         ("status", status), ("history", history), ("inspect", inspect), ("silence", silence),
         ("rollback", rollback), ("recover", recover),
@@ -65,7 +70,7 @@ def register(app: typer.Typer) -> None:
 
 @contextmanager
 def store_of(path: Path, *, read_only: bool = True) -> Iterator[Components]:
-    """The parts of a configuration, to look into its store."""
+    """Open the store of a configuration, and close it at the end of the context."""
     p = parts(configuration(path), read_only=read_only)
     try:
         yield p
@@ -74,18 +79,18 @@ def store_of(path: Path, *, read_only: bool = True) -> Iterator[Components]:
 
 
 def has_tables(engine: Engine) -> bool:
-    """Whether a daemon or a replay ever worked on this store."""
+    """Return whether a daemon or a replay has ever used this store."""
     url = engine.url
     if url.get_backend_name() == "sqlite" and not Path(url.database or "").exists():
         return False
     return schema.is_current(engine)
 
 
-# -- questions -------------------------------------------------------------------------------------------
+# -- queries ---------------------------------------------------------------------------------------------
 
 
 def status(config: ConfigOption = CONFIG, as_json: JsonOption = False) -> None:
-    """Counts, health, who serves and what fires, as of the last commit."""
+    """Show counts, health, active versions and firing alerts, as of the last commit."""
     with store_of(config) as p:
         found = reader.status(p.engine) if has_tables(p.engine) else None
     if found is None:
@@ -104,10 +109,10 @@ def history(
     version: Annotated[str | None, typer.Option(help="Only this version.")] = None,
     feature: Annotated[str | None, typer.Option(help="Only this feature.")] = None,
     since: Annotated[str | None, typer.Option(help="Only windows that end after this: RFC 3339 or epoch ms.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="A JSON object a line.")] = False,
-    as_csv: Annotated[bool, typer.Option("--csv", help="Comma-separated values with a header.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object a line.")] = False,
+    as_csv: Annotated[bool, typer.Option("--csv", help="Print comma-separated values with a header.")] = False,
 ) -> None:
-    """Stored values of a model's windows, one a row, the oldest first."""
+    """Print the stored metrics of a model's windows, one value a row, the oldest first."""
     if as_json and as_csv:
         raise typer.BadParameter("give either --json or --csv")
     with store_of(config) as p:
@@ -133,7 +138,7 @@ def _print_history(values: Iterable[HistoryValue], *, as_json: bool, as_csv: boo
     rows = ({**asdict(v), "start": format_time(v.start), "end": format_time(v.end)} for v in values)
     if as_json:
         for row in rows:
-            # JSON has no infinity, which the square of a large error may be.
+            # JSON has no infinity; the square of a large error may be infinite.
             value = row["value"] if math.isfinite(row["value"]) else None
             typer.echo(json.dumps({**row, "value": value}, allow_nan=False))
         return
@@ -152,14 +157,14 @@ def _print_history(values: Iterable[HistoryValue], *, as_json: bool, as_csv: boo
 
 
 def inspect(
-    request_id: Annotated[str, typer.Argument(metavar="REQUEST_ID", help="The id that events carry.")],
+    request_id: Annotated[str, typer.Argument(metavar="REQUEST_ID", help="The request_id of the events.")],
     config: ConfigOption = CONFIG,
-    model: Annotated[str | None, typer.Option(help="Only of this model.")] = None,
+    model: Annotated[str | None, typer.Option(help="Only this model.")] = None,
     as_json: JsonOption = False,
 ) -> int:
-    """What became of one request: unknown, waiting for its outcome, joined, late, or closed without one.
+    """Show the state of one request: unknown, waiting for its outcome, joined, late, or closed without an outcome.
 
-    Answers from the database, as of the last commit.
+    The answer comes from the database, as of the last commit.
     """
     with store_of(config) as p:
         if model is not None:
@@ -189,13 +194,13 @@ def _print_request(found: Mapping[str, Any]) -> None:
         out.print(f"  outcome {escape(str(found['outcome']['actual']))} at {found['outcome']['time']}")
 
 
-# -- orders ----------------------------------------------------------------------------------------------
+# -- commands --------------------------------------------------------------------------------------------
 
 
 def silence(
     model: ModelArgument,
     reason: ReasonOption,
-    duration: Annotated[str, typer.Option("--for", metavar="DURATION", help="Such as 30m, 2h or 1d, of stream time.")],
+    duration: Annotated[str, typer.Option("--for", metavar="DURATION", help="30m, 2h or 1d, in stream time.")],
     config: ConfigOption = CONFIG,
     version: Annotated[str | None, typer.Option(help="Only alerts of this version.")] = None,
     kind: Annotated[str | None, typer.Option(help=f"Only this kind: {', '.join(AlertKind)}.")] = None,
@@ -203,7 +208,7 @@ def silence(
     key: KeyOption = None,
     as_json: JsonOption = False,
 ) -> int:
-    """Publish no alerts of a model for a while. They are still in the database, and rollbacks still happen."""
+    """Publish no alerts of a model for some time. They are still stored, and rollbacks still happen."""
     try:
         for_ms = duration_ms(duration)
     except ValueError as error:
@@ -244,7 +249,7 @@ def recover(
     key: KeyOption = None,
     as_json: JsonOption = False,
 ) -> int:
-    """Let the champion answer again after a fallback, and acknowledge rollbacks."""
+    """End a fallback, so that the champion serves again, and acknowledge rollbacks."""
     return order(config, model, CommandName.RECOVER, {}, reason, wait, key, as_json=as_json)
 
 
@@ -260,7 +265,22 @@ def order(
     as_json: bool,
     profile: Profile | None = None,
 ) -> int:
-    """Insert a command, and wait for what comes of it where that is wanted. -> exit code."""
+    """Insert a command and print its result.
+
+    Args:
+        config: The configuration file.
+        model: Model that the command is for.
+        name: Which command.
+        arguments: Its arguments, as JSON values.
+        reason: Why, in the operator's words.
+        wait: Seconds to wait for the daemon; 0: do not wait.
+        key: Idempotency key.
+        as_json: Print JSON.
+        profile: Reference to store with the command.
+
+    Returns:
+        The exit code: 75 if the daemon did not apply the command in time.
+    """
     with store_of(config, read_only=False) as p:
         known("model", model, p.config.models)
         schema.upgrade(p.engine)
@@ -272,5 +292,5 @@ def order(
     elif result is not None:
         out.print(escape(result))
     else:
-        out.print(f"order {number} is in the database; the daemon carries it out in its next commit")
+        out.print(f"command {number} is stored; the daemon applies it in its next commit")
     return 0 if result is not None or wait <= 0 else 75

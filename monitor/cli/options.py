@@ -1,4 +1,4 @@
-"""What several commands share: options, the file, names that must exist, and how answers are printed.
+"""Options, checks and output shared by several commands.
 
 Shell.
 """
@@ -26,18 +26,31 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 ModelArgument = Annotated[str, typer.Argument(metavar="MODEL", help="A model of the configuration.")]
 CONFIG = Path("driftd.yaml")
 
-_WIDE = 200  # columns where nobody's terminal says how many: a table in a file is not to be folded
+_WIDE = 200  # columns without a terminal: a table written to a file is not to be folded
 out = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else _WIDE)
 err = Console(stderr=True, highlight=False, soft_wrap=True)
 
 
 def configuration(path: Path) -> Configuration:
-    """The configuration. Raises `ConfigError`."""
+    """Read the configuration.
+
+    Raises:
+        ConfigError: It cannot be read, or is invalid.
+    """
     return read(path)
 
 
 def known(what: str, name: str, names: Collection[str]) -> str:
-    """The name, if it is one of those. Raises a usage error that tells the nearest."""
+    """Check that a name is one of `names`, and return it.
+
+    Args:
+        what: What it names, for the message.
+        name: The name to check.
+        names: The known names.
+
+    Raises:
+        typer.BadParameter: It is not; the message suggests the nearest one.
+    """
     if name in names:
         return name
     nearest = difflib.get_close_matches(name, names, 1)
@@ -46,5 +59,5 @@ def known(what: str, name: str, names: Collection[str]) -> str:
 
 
 def show_json(document: Mapping[str, Any]) -> None:
-    """On standard output, as one line that a program reads."""
+    """Print a document to standard output as one line of JSON."""
     typer.echo(json.dumps(document, allow_nan=False))

@@ -1,4 +1,4 @@
-"""`driftd reference build|show|accept|relearn`: what normal is.
+"""`driftd reference build|show|accept|relearn`: the references of models.
 
 Shell.
 """
@@ -27,38 +27,43 @@ from monitor.cli.options import (
 )
 from monitor.config import build as build_config
 from monitor.pipeline.commands import CommandName
+from monitor.reference.build import load
 from monitor.reference.file import table_spec
-from monitor.reference.tables import TableSpec, load
+from monitor.reference.tables import TableSpec
 from monitor.service.rebaseline import profile_of_last_window
 from monitor.spec import FeatureKind, Task
 from monitor.store import reader
 from monitor.times import format_time
 
 app = typer.Typer(
-    help="What normal is: build it from a table, look at it, renew it.", no_args_is_help=True, rich_markup_mode=None
+    help="Build references from tables, show them, and replace them.", no_args_is_help=True, rich_markup_mode=None
 )
 
 
 @app.command("build")
 def build(
     table: Annotated[Path, typer.Argument(metavar="TABLE", help="CSV, CSV.gz, JSON lines or Parquet.")],
-    out_path: Annotated[Path, typer.Option("--out", "-o", help="The profile to write.")],
+    out_path: Annotated[Path, typer.Option("--out", "-o", help="The file to write the profile to.")],
     model: Annotated[
-        str | None, typer.Option(help="Take task and features of this model of the configuration.")
+        str | None, typer.Option(help="Take task, features and points from this model of the configuration.")
     ] = None,
     config: ConfigOption = CONFIG,
-    task: Annotated[Task | None, typer.Option(help="Of the column `prediction`, where there is one.")] = None,
+    task: Annotated[Task | None, typer.Option(help="Task of the column `prediction`, if there is one.")] = None,
     positive: Annotated[str | None, typer.Option(help="The positive class of a binary task.")] = None,
     feature: Annotated[
-        list[str] | None, typer.Option(metavar="NAME=KIND", help="numeric, categorical or ignore; may be repeated.")
+        list[str] | None,
+        typer.Option(metavar="NAME=KIND", help="KIND is numeric, categorical or ignore; may be repeated."),
     ] = None,
-    points: Annotated[int, typer.Option(min=16, max=100_000, help="Points kept of a numeric feature.")] = 2_048,
+    points: Annotated[
+        int, typer.Option(min=16, max=100_000, help="Points that summarise the distribution of a numeric feature.")
+    ] = 2_048,
     as_json: JsonOption = False,
 ) -> None:
-    """Profile a table once, so that starting need not.
+    """Build the profile of a table, so that the daemon need not do it when it starts.
 
-    Columns are named as the features. `prediction`, `score`, `actual` and `time` are used for what they are; others are
-    ignored with a notice. The table is read in batches, twice: its size does not matter.
+    Columns are named as the features; `prediction`, `score`, `actual` and `time` have the meaning of their names.
+    Columns of other types than numbers and texts, and identifiers, are ignored with a notice. The table is read in
+    batches, twice: its size does not matter.
     """
     if model is not None:
         core = build_config.core(configuration(config))
@@ -87,11 +92,11 @@ def _kinds(pairs: list[str]) -> dict[str, FeatureKind]:
 
 @app.command("show")
 def show(
-    what: Annotated[str, typer.Argument(metavar="MODEL|FILE", help="A model, or a profile or table.")],
+    what: Annotated[str, typer.Argument(metavar="MODEL|FILE", help="A model, or the file of a profile or table.")],
     config: ConfigOption = CONFIG,
     as_json: JsonOption = False,
 ) -> None:
-    """What is in force for a model, or what is in a file."""
+    """Show the active reference of a model, or the profile of a file."""
     if Path(what).is_file():
         _show(what, load(Path(what), TableSpec()), as_json=as_json)
         return
@@ -99,7 +104,7 @@ def show(
         known("model", what, p.config.models)
         found = reader.references(p.engine, what) if has_tables(p.engine) else []
     if not found:
-        err.print(f"{what} has no reference yet: it is read at the first start, or still being learned")
+        err.print(f"{what} has no reference yet: it is read at the first start, or is still being learned")
     for subject, state, profile in found:
         _show(f"{what}: {subject} ({state})", profile, as_json=as_json)
 
@@ -154,9 +159,9 @@ def accept(
     key: KeyOption = None,
     as_json: JsonOption = False,
 ) -> int:
-    """Make the last window the new normal: what drifted is what the model shall see from now on.
+    """Make the champion's last window the new reference: accept the drift as the new normal.
 
-    The predictions of the champion's last checked window are read again from the stream.
+    The predictions of the last checked window are read again from the stream.
     """
     with store_of(config) as p:
         known("model", model, p.config.models)
@@ -175,12 +180,14 @@ def accept(
 def relearn(
     model: ModelArgument,
     reason: ReasonOption,
-    events: Annotated[int | None, typer.Option(min=100, help="How many; by default as configured, or 10000.")] = None,
+    events: Annotated[
+        int | None, typer.Option(min=100, help="Number of predictions; by default as configured, or 10000.")
+    ] = None,
     config: ConfigOption = CONFIG,
     wait: WaitOption = 0.0,
     key: KeyOption = None,
     as_json: JsonOption = False,
 ) -> int:
-    """Learn what is normal anew, from the next predictions. Until then drift is not checked."""
+    """Learn a new reference from the next predictions. Until it is complete, drift is not checked."""
     arguments = {} if events is None else {"events": events}
     return order(config, model, CommandName.RELEARN, arguments, reason, wait, key, as_json=as_json)

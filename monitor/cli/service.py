@@ -1,4 +1,4 @@
-"""`driftd run`, `driftd replay`: the daemon, and the same over a recording.
+"""`driftd run`, `driftd replay`, `driftd demo`: the daemon, live and over recorded topics.
 
 Shell.
 """
@@ -19,12 +19,12 @@ from monitor.cli.show import show_status
 from monitor.times import format_time
 
 LevelOption = Annotated[str, typer.Option("--log-level", help="DEBUG, INFO, WARNING or ERROR.")]
-FormatOption = Annotated[str, typer.Option("--log-format", help="json, text, or auto: text on a terminal.")]
+FormatOption = Annotated[str, typer.Option("--log-format", help="json, text, or auto: text on a terminal, else json.")]
 _TELL_EVERY_S: Final = 5.0
 
 
 def register(app: typer.Typer) -> None:
-    """Add the commands."""
+    """Add the commands of this module."""
     app.command("run")(run)
     app.command("replay")(replay)
     app.command("demo")(demo)
@@ -36,13 +36,15 @@ def run(
     log_format: FormatOption = "auto",
     startup_timeout: Annotated[
         float | None,
-        typer.Option(help="Exit 75 if Kafka or the database stay away for so many seconds; by default wait."),
+        typer.Option(
+            help="Exit 75 if Kafka or the database is unavailable for this many seconds at the start; by default wait."
+        ),
     ] = None,
 ) -> int:
-    """Watch the models of the configuration until SIGTERM.
+    """Run the daemon: watch the models of the configuration until SIGTERM.
 
-    SIGTERM or Ctrl-C finish the batch in hand, commit, publish what waits and exit 0; a second one ends at once. While
-    Kafka or the database is away the daemon waits, says so at /-/ready, and loses nothing.
+    SIGTERM or Ctrl-C finishes the current batch, commits, publishes pending messages and exits 0; a second one exits at
+    once. While Kafka or the database is unavailable the daemon waits, reports it at /-/ready, and loses nothing.
     """
     from monitor.service import app, logs
 
@@ -55,19 +57,21 @@ def replay(
     as_json: JsonOption = False,
     out_dir: Annotated[
         Path | None,
-        typer.Option("--out", help="Directory for alerts, decisions and dead letters; by default the stream's own."),
+        typer.Option(
+            "--out", help="Directory for alerts, decisions and dead letters; by default that of a file: stream."
+        ),
     ] = None,
     publish: Annotated[
         bool, typer.Option("--publish", help="Publish to Kafka; by default a replay of Kafka publishes nothing.")
     ] = False,
-    store: Annotated[str | None, typer.Option("--store", help="Another database than store.url.")] = None,
-    fresh: Annotated[bool, typer.Option("--fresh", help="A temporary database, gone afterwards.")] = False,
+    store: Annotated[str | None, typer.Option("--store", help="Use this database instead of store.url.")] = None,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Use a temporary database, deleted afterwards.")] = False,
     log_level: LevelOption = "WARNING",
     log_format: FormatOption = "auto",
 ) -> None:
-    """Run the recorded topics through the pipeline, from their beginning to their end, and print a summary.
+    """Process the recorded topics from beginning to end, and print a summary.
 
-    The way to try thresholds on last month's traffic. The store must be empty: give another one with --store, or use
+    Use it to try thresholds on recorded traffic. The store must be empty: give another one with --store, or use
     --fresh.
     """
     from monitor.service import logs
@@ -95,17 +99,17 @@ def replay(
 def demo(
     folder: Annotated[
         Path | None,
-        typer.Option(help="An empty or new folder for topics, database and page; by default a temporary one."),
+        typer.Option(help="An empty or new folder for topics, database and configuration; by default a temporary one."),
     ] = None,
     keep_serving: Annotated[
-        bool, typer.Option("--keep-serving", help="Leave the daemon and its page running at the end, until Ctrl-C.")
+        bool, typer.Option("--keep-serving", help="Leave the daemon running at the end, until Ctrl-C.")
     ] = False,
-    port: Annotated[int, typer.Option(min=1, max=65_535, help="Of the page; the next free one if it is taken.")] = 9464,
+    port: Annotated[int, typer.Option(min=1, max=65_535, help="HTTP port; any free one if it is taken.")] = 9464,
 ) -> int:
-    """Show the main job in under a minute: real data, three versions of a model, no server.
+    """Demonstrate driftd in under a minute: real data, three versions of a model, no server.
 
-    A feature drifts and is named, a canary fails and is rolled back, the champion fails and the fallback chain takes
-    over, and all of it recovers. Exits 1 if one of these was not seen.
+    A feature drifts and is named in an alert, a canary fails and is rolled back, the champion fails, the fallback chain
+    takes over, and the champion recovers. Exits 1 if one of these did not happen.
     """
     from monitor.demo.run import run as run_demo
 
@@ -126,7 +130,7 @@ def _format(name: str) -> Any:
 
 @contextlib.contextmanager
 def _progress() -> Iterator[Any]:
-    """A bar on a terminal, now and then a line elsewhere; both on standard error."""
+    """Show progress on standard error: a bar on a terminal, else a line every few seconds."""
     if err.is_terminal:
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
         with Progress(*columns, console=err, transient=True) as bar:

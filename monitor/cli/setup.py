@@ -1,4 +1,4 @@
-"""`driftd check-config`, `driftd topics`: before the daemon runs, and where it had to stop.
+"""`driftd check-config`, `driftd topics`: preparation of the first start, and repair of positions.
 
 Shell.
 """
@@ -25,7 +25,7 @@ _MIB = 1 << 20
 
 
 def register(app: typer.Typer) -> None:
-    """Add the commands."""
+    """Add the commands of this module."""
     app.command("check-config")(check_config)
     app.command("topics")(topics)
 
@@ -36,13 +36,13 @@ _UNMEASURED: Final = "agreement with shadows is not measured without outcomes, s
 def check_config(
     config: ConfigOption = CONFIG,
     rate: Annotated[
-        float, typer.Option(min=0, help="Predictions per second of each model, for the estimate of memory.")
+        float, typer.Option(min=0, help="Predictions per second of each model, for the memory estimate.")
     ] = 100.0,
     as_json: JsonOption = False,
 ) -> None:
-    """Read the configuration and the references it names; say what it comes to. Connects to nothing.
+    """Validate the configuration and its reference files, and print a summary. Makes no connections.
 
-    Every error is told at once, each with its place and what to write instead; then the exit code is 78.
+    All errors are printed, each with its key and what is accepted instead; then the exit code is 78.
     """
     p = parts(configuration(config))
     need = build.memory_need(p.config, rate)
@@ -67,7 +67,7 @@ def check_config(
         return
     for name, about in models.items():
         out.print(f"[bold]{escape(name)}[/bold]: {about['task']}, champion {escape(about['champion'])}")
-        out.print(f"  window: {about['window']}; false alarms: {about['false_alarms'] or 'drift is not watched'}")
+        out.print(f"  window: {about['window']}; false alarms: {about['false_alarms'] or 'drift is not checked'}")
         if "reference" in about:
             told = about["reference"]
             out.print(f"  reference: {escape(told['path'])}, {told['rows']} rows, {len(told['features'])} features")
@@ -80,10 +80,10 @@ def check_config(
         for note in about["notes"]:
             out.print(f"  note: {escape(note)}")
     out.print(
-        f"memory at {rate:g} predictions a second: up to {need.pending // _MIB} MB wait for outcomes, "
-        f"{need.seen // _MIB} MB to know repeats, {need.windows // _MIB} MB of windows"
+        f"memory at {rate:g} predictions a second: up to {need.pending // _MIB} MB for pending predictions, "
+        f"{need.seen // _MIB} MB for recognising duplicates, {need.windows // _MIB} MB for windows"
     )
-    out.print("[green]the configuration is good[/green]")
+    out.print("[green]the configuration is valid[/green]")
 
 
 def _about(m: ModelSpec) -> dict[str, Any]:
@@ -124,21 +124,23 @@ def _rule(rule: RuleSpec) -> str:
 
 def topics(
     config: ConfigOption = CONFIG,
-    create: Annotated[bool, typer.Option("--create", help="Make the topics that are missing.")] = False,
+    create: Annotated[bool, typer.Option("--create", help="Create missing topics.")] = False,
     adopt: Annotated[
         str | None,
-        typer.Option(metavar="TOPIC", help="A topic was deleted and made anew: read the new one from its beginning."),
+        typer.Option(metavar="TOPIC", help="TOPIC was deleted and created again: read the new one from its beginning."),
     ] = None,
     skip: Annotated[
         str | None,
-        typer.Option(metavar="TOPIC:PARTITION:OFFSET", help="Go on at OFFSET, past records that cannot be read."),
+        typer.Option(
+            metavar="TOPIC:PARTITION:OFFSET", help="Continue reading at OFFSET, skipping records that cannot be read."
+        ),
     ] = None,
     as_json: JsonOption = False,
 ) -> int:
-    """Check the topics, and make those that are missing; 75 if one is missing or is not as it should be.
+    """Check the topics, and create missing ones. Exits 75 if a topic is missing or not compacted as required.
 
-    Alerts and decisions need compacted topics. --adopt and --skip change where reading goes on; the daemon must not be
-    running then.
+    The topics of alerts and decisions must be compacted. --adopt and --skip change the stored positions; stop the
+    daemon before.
     """
     c = configuration(config)
     if adopt is not None or skip is not None:
@@ -158,7 +160,7 @@ def topics(
             colour = "green" if state is TopicState.PRESENT else "red"
             out.print(f"{escape(name)}: [{colour}]{state.value.replace('_', ' ')}[/]")
         if TopicState.MISSING in found.values():
-            err.print("driftd topics --create makes the missing ones")
+            err.print("create missing topics with `driftd topics --create`")
     return 0 if all(state is TopicState.PRESENT for state in found.values()) else 75
 
 

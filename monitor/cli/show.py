@@ -1,6 +1,6 @@
-"""Answers for people, as tables.
+"""Results for people, as tables.
 
-Shell only in that it prints. Names come from events, so none of them is taken for markup.
+Shell only in that it prints. Names come from events, so they are escaped: none is markup.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ _COLOUR: Final = {"healthy": "green", "degraded": "yellow", "failed": "red"}
 
 
 def show_status(console: Console, status: Mapping[str, Any]) -> None:
-    """The status document, or a replay's summary, which is one."""
+    """Print a status document; the summary of a replay is one as well."""
     events, join, alerts = status["events"], status["join"], status["alerts"]
     console.print(
         f"read {events['read']}: {events['predictions']} predictions, {events['outcomes']} outcomes, "

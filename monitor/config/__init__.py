@@ -1,4 +1,4 @@
-"""The configuration: one YAML file, validated as a whole, turned into what each part is told.
+"""The configuration: one YAML file, validated as a whole, and converted to the specifications of each part.
 
-`load` reads the file, `schema` says which keys there are, `build` makes the specs.
+`load` reads the file, `schema` defines the keys, `build` builds the specifications.
 """

@@ -1,4 +1,4 @@
-"""From the validated file to what each part is told.
+"""Conversion of the validated configuration to the specifications of each part.
 
 Shell only in that it reads secrets from files; otherwise pure.
 """
@@ -50,22 +50,22 @@ from monitor.stream.types import TopicSpec
 log = structlog.get_logger(__name__)
 
 _MONTH: Final = 30 * 86_400_000
-_MOST_OUTCOME_PANES: Final = 10_000  # of a version: outcomes come late, and their panes live as long
+_MOST_OUTCOME_PANES: Final = 10_000  # of a version: they are kept until outcomes are final
 WHOLE: Final = 10_000
 
 
 def core(config: Configuration) -> CoreSpec:
-    """What the pipeline is told."""
+    """Return the specification of the pipeline."""
     return CoreSpec(
         models=tuple(_model(name, section) for name, section in config.models.items()),
-        lateness=config.stream.lateness,
+        allowed_lateness=config.stream.lateness,
         max_future=config.stream.max_future,
         limits=_limits(config.limits),
     )
 
 
 def topics(config: Configuration) -> list[TopicSpec]:
-    """All topics that the configuration names, as they should be."""
+    """Return all topics of the configuration with their required properties."""
     stream = config.stream
     return [
         *(TopicSpec(name, partitions=4) for name in stream.events),
@@ -76,7 +76,11 @@ def topics(config: Configuration) -> list[TopicSpec]:
 
 
 def store_url(config: Configuration) -> str:
-    """The database's URL, read from its file where it is in one."""
+    """Return the URL of the database, read from `store.url_file` if that is set.
+
+    Raises:
+        ConfigError: The file cannot be read.
+    """
     store = config.store
     if store.url is not None:
         return store.url
@@ -84,7 +88,11 @@ def store_url(config: Configuration) -> str:
 
 
 def security(config: Configuration) -> KafkaSecurity:
-    """How to talk to the brokers. Raises `ConfigError` where it does not fit together."""
+    """Return the security settings of the connection to Kafka, with secrets read from their files.
+
+    Raises:
+        ConfigError: Settings do not fit together, or a file cannot be read.
+    """
     s: SecuritySection = config.stream.security
     return KafkaSecurity(
         tls=s.tls,
@@ -141,7 +149,7 @@ def _secret(path: str | None, where: str) -> str | None:
         raise ConfigError(where, path, "is not UTF-8") from None  # the error has the bytes in it
     if not found:
         raise ConfigError(where, path, "is empty")
-    if open_to_all:  # not refused: so are the secrets that container platforms mount
+    if open_to_all:  # not refused: secrets mounted by container platforms are readable by everyone
         log.warning("config.secret_is_readable_by_everyone", field=where, path=path, fix="chmod o-r")
     return found
 
@@ -181,7 +189,6 @@ def _model(name: str, section: ModelSection) -> ModelSpec:
         rules=_rules(section),
         recover_after=section.fallback.recover_after,
         no_data_after=section.no_data or 0,
-        directions=section.metrics,
         serving=_serving(section),
     )
 
@@ -222,7 +229,7 @@ def _outcomes(model: str, section: OutcomesSection, window: WindowSpec) -> Outco
 
 
 def _outcome_pane(model: str, section: OutcomesSection, window: WindowSpec) -> int:
-    """As wide as a pane, or as few panes as divide the span and keep their number bounded."""
+    """Return the width of outcome panes in ms: by default, as narrow as the bound on their number allows."""
     if section.pane is not None:
         if section.within // section.pane > _MOST_OUTCOME_PANES:
             hint = f"{section.within // section.pane} panes until outcomes are final, at most {_MOST_OUTCOME_PANES}"
@@ -289,7 +296,7 @@ def _serving(section: ModelSection) -> ServingSpec:
 
 @dataclass(frozen=True, slots=True)
 class MemoryNeed:
-    """Bytes that a configuration may come to need."""
+    """Estimated memory in bytes: pending predictions, remembered requests, and windows."""
 
     pending: int
     seen: int
@@ -297,7 +304,15 @@ class MemoryNeed:
 
 
 def memory_need(config: Configuration, per_second: float, features: int = 20) -> MemoryNeed:
-    """An estimate for a rate of predictions: 75 bytes a waiting answer, 14 a cell of the index, 16 a cell in a pane."""
+    """Estimate the memory that a configuration needs at most.
+
+    Assumes 75 bytes a pending prediction, 20 a remembered request, and 16 a histogram cell in a window.
+
+    Args:
+        config: The configuration.
+        per_second: Predictions per second of each model.
+        features: Numeric features of each model.
+    """
     spec = core(config)
     waiting = 0.0
     windows = 0

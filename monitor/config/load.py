@@ -1,7 +1,6 @@
-"""Reading the file: YAML, secrets from the environment and from files, errors that say where and what to do.
+"""Reading of the configuration file: YAML, variables of the environment, and errors that name key and remedy.
 
-Shell: reads files and the environment. No value of a secret, and none that came from the environment, is ever
-part of an error.
+Shell: reads files and the environment. Errors never contain the value of a secret, nor one from the environment.
 """
 
 from __future__ import annotations
@@ -27,14 +26,14 @@ _QUOTED: Final = re.compile(r"'([^']*)'")
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML that refuses a key that stands twice: the first one would be lost in silence."""
+    """A YAML loader that refuses duplicate keys, of which the first would be lost silently."""
 
 
 def _mapping(loader: _Loader, node: yaml.MappingNode) -> dict[Any, Any]:
     seen: set[Any] = set()
     for key_node, _ in node.value:
         if key_node.tag == _MERGE:
-            continue  # what it brings is meant to be overridden
+            continue  # merged keys may be overridden
         key = loader.construct_object(key_node, deep=True)
         if isinstance(key, str | int | float | bool) and key in seen:
             raise ConfigError(f"line {key_node.start_mark.line + 1}", key, "this key stands twice")
@@ -46,10 +45,14 @@ _Loader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _mapping
 
 
 def read(path: Path, environment: Mapping[str, str] = os.environ) -> Configuration:
-    """The configuration in a file.
+    """Read and validate a configuration file.
+
+    Args:
+        path: The file.
+        environment: Variables that `${NAME}` refers to.
 
     Raises:
-        ConfigError: it cannot be read, or something in it is wrong; then all that is wrong is told.
+        ConfigError: The file cannot be read, or is invalid; then the error has all problems.
     """
     try:
         text = path.read_text(encoding="utf-8-sig")
@@ -61,9 +64,18 @@ def read(path: Path, environment: Mapping[str, str] = os.environ) -> Configurati
 
 
 def parse(text: str, environment: Mapping[str, str], name: str = "the file") -> Configuration:
-    """The configuration in a text; `name` is what errors call it. Raises `ConfigError`."""
+    """Parse and validate a configuration.
+
+    Args:
+        text: The YAML text.
+        environment: Variables that `${NAME}` refers to.
+        name: Name of the file in errors.
+
+    Raises:
+        ConfigError: The text is invalid; the error has all problems.
+    """
     try:
-        # The loader is a safe one with a stricter mapping.
+        # A safe loader with a stricter mapping.
         raw = yaml.load(text, _Loader)
     except yaml.MarkedYAMLError as error:
         raise ConfigError(name, None, f"is not YAML: {_marked(error)}") from None
@@ -89,7 +101,7 @@ def _marked(error: yaml.MarkedYAMLError) -> str:
 
 
 class _Reading:
-    """Fills in the environment's values. `written` has what stood in the file for each text that was filled in."""
+    """Substitutes variables of the environment; `written` has the original of each text that was substituted."""
 
     def __init__(self, environment: Mapping[str, str]) -> None:
         self._environment = environment
@@ -97,7 +109,7 @@ class _Reading:
         self.problems: list[ConfigError] = []
 
     def filled(self, value: Any, path: str) -> Any:
-        """The value with every ${NAME} in its texts replaced."""
+        """Return the value with every ${NAME} in its texts replaced."""
         if isinstance(value, dict):
             return {self._key(k, path): self.filled(v, _path([path, str(k)])) for k, v in value.items()}
         if isinstance(value, list):
@@ -124,7 +136,7 @@ class _Reading:
 
 
 def _problems(error: Any, written: Mapping[str, str]) -> list[ConfigError]:
-    """One of pydantic's errors, in our words; a check of several keys may have found several things."""
+    """Translate an error of pydantic; a check of several keys may have found several problems."""
 
     def shown(got: object) -> object:
         return written.get(got, got) if isinstance(got, str) else got
@@ -179,7 +191,7 @@ def _hint(kind: str, context: Mapping[str, Any], got: object, location: Sequence
 
 
 def _printable(got: object, location: Sequence[Any]) -> object:
-    """The value; None for a secret, and for what is better not printed."""
+    """Return the value to print; None for a secret, and for lists and mappings."""
     field = _at(location)
     if isinstance(field, FieldInfo) and not field.repr:
         return None
@@ -203,14 +215,14 @@ def _path(location: Sequence[Any]) -> str:
 
 
 class _Items:
-    """A list or a mapping of sections."""
+    """A list or a mapping whose members are sections."""
 
     def __init__(self, item: Any) -> None:
         self.item = item
 
 
 def _at(location: Sequence[Any]) -> Any:
-    """The field at a place or, inside of one, the section; None where the schema ends."""
+    """Return the field at a location or, for a member, its section; None beyond the schema."""
     found: Any = Configuration
     for part in location:
         section = _section_of(found.annotation) if isinstance(found, FieldInfo) else found
@@ -219,12 +231,12 @@ def _at(location: Sequence[Any]) -> Any:
         elif isinstance(section, _Items):
             found = section.item
         else:
-            return found  # a member of a list of plain values: what is said of the list is said of it
+            return found  # a member of a list of plain values: the description of the list applies
     return found
 
 
 def _keys_at(location: Sequence[Any]) -> list[str]:
-    """The keys that the schema knows at a place."""
+    """Return the keys that the schema has at a location."""
     found = _at(location)
     section = _section_of(found.annotation) if isinstance(found, FieldInfo) else found
     if isinstance(section, type) and issubclass(section, BaseModel):
@@ -233,7 +245,7 @@ def _keys_at(location: Sequence[Any]) -> list[str]:
 
 
 def _section_of(annotation: Any) -> Any:
-    """The section that a field holds, alone or in a list or mapping."""
+    """Return the section of a field, alone or as the member of a list or mapping."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return annotation
     found = [_section_of(a) for a in getattr(annotation, "__args__", ())]

@@ -1,6 +1,6 @@
-"""The rules of a careful operator, which hold where the configuration has none of its own.
+"""The default rules, for models whose configuration has no `rules`.
 
-Pure. A warning asks for a look, a critical one for somebody now, and what is worse takes the traffic away.
+Pure. A warning asks for a look, a critical alert for immediate action, and worse breaches trigger a rollback.
 """
 
 from __future__ import annotations
@@ -16,7 +16,13 @@ _MINUTE: Final = 60_000
 
 
 def default_rules(task: Task, *, outcomes: bool, listed: Collection[str] | None = None) -> tuple[RuleSpec, ...]:
-    """The default rules of a task; those on quality only where outcomes come, and for metrics `listed` (None: all)."""
+    """Return the default rules of a task.
+
+    Args:
+        task: Task of the model.
+        outcomes: Whether the model has outcomes; without them there are no rules on quality.
+        listed: Quality metrics that are kept; None: all.
+    """
     rules = [
         _absolute("latency_warning", "latency_p95_ms", Bound.ABOVE, 750, Severity.WARNING),
         _absolute("latency_critical", "latency_p95_ms", Bound.ABOVE, 1_000, Severity.CRITICAL),
@@ -56,7 +62,7 @@ def _absolute(
 
 
 def _relative(name: str, metric: str, ratio: float, min_n: int = _MIN_N) -> RuleSpec:
-    """Beyond a multiple of the baseline, traffic is taken away."""
+    """Return a rule that rolls back above a multiple of the baseline."""
     return RuleSpec(
         name, metric, Bound.ABOVE, ratio, LimitBasis.SHARE, Severity.CRITICAL, _CHECKS, 0, Consequence.ROLLBACK, False,
         min_n,

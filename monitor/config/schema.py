@@ -1,7 +1,7 @@
-"""Which keys the configuration has, what they default to, and what they may be.
+"""The keys of the configuration, with their defaults and allowed values.
 
-Pure. Every field's description is what the documentation says of it (`docs/build.py`); unknown keys are
-refused. What concerns several keys at once is checked here too, so that all errors come together.
+Pure. The description of each field is its documentation (`docs/build.py`); unknown keys are refused. Constraints
+between several keys are checked here as well, so that all errors are reported together.
 """
 
 from __future__ import annotations
@@ -44,14 +44,20 @@ DEFAULT_SPAN: Final = 15 * 60_000
 DEFAULT_PANE: Final = 30_000
 DEFAULT_MIN_EVENTS: Final = 1_000
 _MOST_VARIANTS: Final = 1 << 16  # versions of all models: their codes are 16 bits wide
-_OF_ITS_OWN: Final = 8  # what a model needs beside its versions: itself, levels, the rest
 _URL: Final = re.compile(r"[\x21-\x7e]+")
+_OF_ITS_OWN: Final = 8  # codes of a model beside its versions: itself, the levels, __other__
 _METRIC: Final = re.compile(r"[a-zA-Z_][a-zA-Z0-9_.]{0,63}")
 
 
 @dataclass(frozen=True, slots=True)
 class ConfigIssue:
-    """What a check of several keys found: where (within the section that was checked), what, and what would do."""
+    """An error found by a check of several keys.
+
+    Attributes:
+        path: Key, relative to the section that was checked.
+        got: The value found; None where it is not shown.
+        hint: What is accepted instead.
+    """
 
     path: str
     got: object
@@ -59,7 +65,7 @@ class ConfigIssue:
 
 
 class Misfits(ValueError):
-    """All that such a check found."""
+    """All errors found by a check of several keys."""
 
     def __init__(self, found: list[ConfigIssue]) -> None:
         self.found = found
@@ -73,36 +79,36 @@ def _raise_if_any(found: Iterable[ConfigIssue]) -> None:
 
 
 def _among(name: str, names: Iterable[str]) -> str:
-    """The hint for a name that is none of these."""
+    """Return the hint for a name that is not one of `names`."""
     known = list(names)
     nearest = difflib.get_close_matches(name, known, 1)
     return f"did you mean {nearest[0]}?" if nearest else f"one of {', '.join(known)} is needed"
 
 
 class Section(BaseModel):
-    """A mapping of known keys."""
+    """A mapping with known keys only."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, arbitrary_types_allowed=True)
 
 
 class SecuritySection(Section):
-    """How to be sure of the brokers and known to them."""
+    """TLS and authentication of the connection to Kafka."""
 
-    tls: bool = Field(False, description="encrypt the connection and check the brokers' names")
+    tls: bool = Field(False, description="encrypt the connection, and verify the certificates and names of the brokers")
     ca_file: Text | None = Field(
         None, description="certificates of the authorities, PEM; those of the operating system by default"
     )
-    cert_file: Text | None = Field(None, description="our own certificate, for mutual TLS")
-    key_file: Text | None = Field(None, description="its key, where that is not in `cert_file`")
-    key_password: Text | None = Field(None, repr=False, description="password of the key")
-    key_password_file: Text | None = Field(None, description="a file that holds the password of the key")
+    cert_file: Text | None = Field(None, description="client certificate, PEM, for mutual TLS")
+    key_file: Text | None = Field(None, description="private key of the client certificate, if not in `cert_file`")
+    key_password: Text | None = Field(None, repr=False, description="password of the private key")
+    key_password_file: Text | None = Field(None, description="file with the password of the private key")
     mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] | None = Field(
-        None, description="how SASL proves who we are: PLAIN, SCRAM-SHA-256 or SCRAM-SHA-512; without it SASL is off"
+        None, description="SASL mechanism: PLAIN, SCRAM-SHA-256 or SCRAM-SHA-512; no SASL by default"
     )
-    username: Text | None = Field(None, description="the user of SASL")
-    password: Text | None = Field(None, repr=False, description="the password of SASL")
-    password_file: Text | None = Field(None, description="a file that holds the password of SASL")
-    allow_insecure: bool = Field(False, description="send a password without TLS, where everybody can read it")
+    username: Text | None = Field(None, description="SASL username")
+    password: Text | None = Field(None, repr=False, description="SASL password")
+    password_file: Text | None = Field(None, description="file with the SASL password")
+    allow_insecure: bool = Field(False, description="allow SASL without TLS, which sends the password in the clear")
 
     @model_validator(mode="after")
     def _one_of_each(self) -> SecuritySection:
@@ -115,31 +121,36 @@ class SecuritySection(Section):
 
 
 class StreamSection(Section):
-    """Where events come from and where alerts and decisions go."""
+    """The source of events, and the topics of alerts and decisions."""
 
     url: Text = Field(
-        description="kafka://host:9092,host2:9092, or file:./directory of JSON-lines topics, "
+        description="address of the stream: kafka://host:9092,host2:9092, or file:./directory of JSON-lines topics, "
         "relative to the working directory"
     )
     events: list[Topic] = Field(["ml.predictions", "ml.outcomes"], min_length=1, description="topics of events")
     alerts: Topic = Field("driftd.alerts", description="topic of alerts, compacted, keyed by fingerprint")
     decisions: Topic = Field("driftd.decisions", description="topic of decisions, compacted, keyed by model")
     dead_letters: Topic = Field("driftd.dead-letters", description="topic of refused records")
-    group: Name = Field("driftd", description="consumer group under which progress is shown; nobody joins it")
+    group: Name = Field("driftd", description="consumer group to which progress is committed; it has no members")
     start: Literal["earliest", "latest"] = Field(
-        "earliest", description="where a partition begins that was never read: earliest or latest"
+        "earliest", description="where to begin reading a partition that was never read: earliest or latest"
     )
     lateness: Duration = Field(5_000, description="how much later than others an event may come and still count")
     idle_after: Duration = Field(
-        10_000, description="a partition at whose end nothing comes for so long holds nobody up"
+        10_000,
+        description="idle timeout: a partition with no new records for this long no longer holds back the watermark",
     )
-    max_future: Duration = Field(600_000, description="events further ahead of their record than this are refused")
+    max_future: Duration = Field(
+        600_000, description="events whose time is further ahead of their record's timestamp than this are refused"
+    )
     session_timeout: Duration = Field(
-        10_000, description="a broker that is silent for so long is given up and asked anew"
+        10_000, description="a request to a broker without an answer for this long fails and is retried"
     )
-    heartbeat: Duration = Field(300_000, description="how often the last record of a firing alert is repeated")
+    heartbeat: Duration = Field(
+        300_000, description="interval at which the latest record of a firing alert is published again"
+    )
     dead_letters_per_minute: Count = Field(
-        10_000, ge=1, description="refused records of a partition before it has to wait"
+        10_000, ge=1, description="refused records of a partition in a minute beyond which it pauses until the next one"
     )
     security: SecuritySection = Field(SecuritySection(), description="TLS and SASL")
 
@@ -161,7 +172,7 @@ class StreamSection(Section):
 
 
 class StoreSection(Section):
-    """The database."""
+    """The database: state, progress and history."""
 
     url: Text | None = Field(
         None,
@@ -169,12 +180,12 @@ class StoreSection(Section):
         description="sqlite:///driftd.db, relative to the working directory (four slashes for an absolute path), or "
         "postgresql+psycopg://user@host/database; this or `url_file` is needed",
     )
-    url_file: Text | None = Field(None, description="a file that holds the URL, where it has a password")
+    url_file: Text | None = Field(None, description="file with the URL, for a URL with a password")
     retention: Duration = Field(90 * 24 * HOUR, description="how long history and alerts are kept, in stream time")
     lease: Duration = Field(
-        10_000, description="a second daemon takes over after so long without a commit of the first"
+        10_000, description="a standby daemon takes over after this long without a commit of the owner"
     )
-    commit_every: Duration = Field(1_000, description="the longest time between commits")
+    commit_every: Duration = Field(1_000, description="longest time between two commits")
 
     @model_validator(mode="after")
     def _fits(self) -> StoreSection:
@@ -189,28 +200,33 @@ class StoreSection(Section):
 
 
 class HttpSection(Section):
-    """Metrics and probes."""
+    """The HTTP server of metrics, probes and the status page."""
 
-    host: Text = Field("127.0.0.1", description="address to listen on; 0.0.0.0 for all")
-    port: Count = Field(9464, ge=0, le=65_535, description="0 takes any free port and logs which")
+    host: Text = Field("127.0.0.1", description="address to listen on; 0.0.0.0 for all interfaces")
+    port: Count = Field(9464, ge=0, le=65_535, description="port to listen on; 0 takes any free port and logs it")
 
 
 class LimitsSection(Section):
-    """Everything is bounded."""
+    """Upper bounds that keep memory and messages finite."""
 
-    features: Count = Field(500, ge=1, le=10_000, description="features of an event; with more it is refused")
-    event_bytes: Count = Field(1 << 20, ge=1_024, description="size of an event; a larger one is refused")
+    features: Count = Field(500, ge=1, le=10_000, description="features of an event; an event with more is refused")
+    event_bytes: Count = Field(1 << 20, ge=1_024, description="bytes of an event; a larger one is refused")
     id_length: Count = Field(
-        256, ge=16, le=4_096, description="characters of an id, a name or a label; with a longer one it is refused"
+        256,
+        ge=16,
+        le=4_096,
+        description="characters of an id, a name or a label; an event with a longer one is refused",
     )
-    versions: Count = Field(20, ge=1, le=1_000, description="versions of a model; more are measured together")
-    segments: Count = Field(200, ge=1, le=10_000, description="segments; more share one")
-    labels: Count = Field(1_000, ge=2, le=100_000, description="classes of a model; more share one")
+    versions: Count = Field(
+        20, ge=1, le=1_000, description="versions of a model; further ones are measured together as `__other__`"
+    )
+    segments: Count = Field(200, ge=1, le=10_000, description="segments; further ones are counted as one")
+    labels: Count = Field(1_000, ge=2, le=100_000, description="classes of a model; further ones are counted as one")
     pending: Count = Field(
-        1_500_000, ge=1_000, description="answers that wait for their outcome; beyond, a sample waits"
+        1_500_000, ge=1_000, description="predictions waiting for their outcome; beyond, only a sample of them waits"
     )
-    seen: Count = Field(3_500_000, ge=1_000, description="requests remembered to recognise repeats")
-    outbox: Count = Field(50_000, ge=1_000, description="messages waiting to be published; beyond, reading waits")
+    seen: Count = Field(3_500_000, ge=1_000, description="requests remembered to recognise duplicates")
+    outbox: Count = Field(50_000, ge=1_000, description="messages waiting to be published; beyond, reading pauses")
 
 
 class WebhookSection(Section):
@@ -275,14 +291,18 @@ def _why_no_webhook(url: str) -> str | None:
 
 
 class ReferenceSection(Section):
-    """What normal is."""
+    """The reference: the distributions that windows are compared with."""
 
     path: Text | None = Field(
         None,
         description="a built profile, or a table (CSV, CSV.gz, JSON lines, Parquet), relative to the working directory",
     )
-    learn: Count = Field(0, ge=0, description="learn it from the first so many predictions instead, at least 100")
-    points: Count = Field(2_048, ge=16, le=100_000, description="points kept of a numeric feature")
+    learn: Count = Field(
+        0, ge=0, description="instead of a path: learn it from this many first predictions, at least 100"
+    )
+    points: Count = Field(
+        2_048, ge=16, le=100_000, description="points that summarise the distribution of a numeric feature"
+    )
 
     @model_validator(mode="after")
     def _one_source(self) -> ReferenceSection:
@@ -296,15 +316,17 @@ class ReferenceSection(Section):
 
 
 class WindowSection(Section):
-    """What a check looks at: by time, or counted."""
+    """The sliding window of a check, by time or counted in predictions."""
 
-    span: Duration | None = Field(None, description="reaches back at least so long (by default 15m)")
+    span: Duration | None = Field(None, description="reaches back at least this far (by default 15m)")
     min_events: Count | None = Field(None, ge=1, description="and over at least so many predictions (by default 1000)")
-    pane: Duration | None = Field(None, description="checked every so often; divides `span` (by default 30s)")
-    max_span: Duration | None = Field(None, description="but never further back than this (by default 10 times `span`)")
-    events: Count | None = Field(None, ge=1, description="counted: the last so many predictions of a version")
+    pane: Duration | None = Field(None, description="interval between two checks; divides `span` (by default 30s)")
+    max_span: Duration | None = Field(None, description="reaches back at most this far (by default 10 times `span`)")
+    events: Count | None = Field(None, ge=1, description="counted window: number of latest predictions of a version")
     every: Count | None = Field(
-        None, ge=1, description="counted: checked every so many; divides `events` (by default `events`)"
+        None,
+        ge=1,
+        description="counted window: predictions between two checks; divides `events` (by default `events`)",
     )
 
     @model_validator(mode="after")
@@ -342,25 +364,25 @@ class WindowSection(Section):
 
 
 class DriftSection(Section):
-    """Which detectors run, and what they may cost in false alarms."""
+    """The detectors of drift, and their false-alarm budget."""
 
     numeric: list[Literal["ks", "wasserstein", "psi"]] = Field(
-        ["ks", "wasserstein"], description=f"detectors for numbers: {', '.join(NUMERIC)}"
+        ["ks", "wasserstein"], description=f"detectors of numeric features: {', '.join(NUMERIC)}"
     )
     categorical: list[Literal["chi_square", "jensen_shannon"]] = Field(
-        ["chi_square", "jensen_shannon"], description=f"detectors for texts and booleans: {', '.join(CATEGORICAL)}"
+        ["chi_square", "jensen_shannon"], description=f"detectors of texts and booleans: {', '.join(CATEGORICAL)}"
     )
     false_alarms: Budget | None = Field(
         None,
-        description="of the whole model, all features and detectors together; by default `1 per 30d`, "
-        "in counted windows `1 per 1000000 events`",
+        description="false alarms accepted for the whole model, all features and detectors together; by default "
+        "`1 per 30d`, in counted windows `1 per 1000000 events`",
     )
     min_effect: dict[str, Number] = Field(
         {},
-        description="smaller effects are no drift, whatever the p-value; by default "
+        description="minimum effect size by detector; a smaller effect is no drift, whatever its p-value; by default "
         + ", ".join(f"{name} {effect:g}" for name, effect in MIN_EFFECT.items()),
     )
-    resolve_after: Count = Field(3, ge=1, description="calm checks in a row that end an alert")
+    resolve_after: Count = Field(3, ge=1, description="consecutive calm checks that resolve an alert")
 
     @field_validator("min_effect")
     @classmethod
@@ -376,44 +398,48 @@ class DriftSection(Section):
 
     @property
     def min_effects(self) -> dict[str, float]:
-        """Of all detectors."""
+        """The minimum effect of each detector, defaults included."""
         return {**MIN_EFFECT, **self.min_effect}
 
 
 class OutcomesSection(Section):
-    """Outcomes arrive later, and tell how good the predictions were."""
+    """The outcomes of predictions: how long to wait for them, and how quality is measured."""
 
-    within: Duration = Field(7 * 24 * HOUR, description="an outcome later than this after its prediction is late")
-    early: Duration = Field(HOUR, description="an outcome waits so long for its prediction")
+    within: Duration = Field(7 * 24 * HOUR, description="how long a prediction waits for its outcome (TTL)")
+    early: Duration = Field(HOUR, description="how long an outcome waits for its prediction (TTL)")
     min_coverage: Share = Field(
-        0.8, description="share of outcomes from which a window is judged before all can be there"
+        0.8, description="share of outcomes from which a window is judged before its outcomes are final"
     )
     pane: Duration | None = Field(
-        None, description="width in which quality is kept; a multiple of `window.pane`, chosen to fit by default"
+        None, description="width of the panes of quality; a multiple of `window.pane`, chosen automatically by default"
     )
     metrics: list[Text] | None = Field(
-        None, description="built-in metrics of quality to keep; by default all of the task. Your own are always kept"
+        None, description="built-in quality metrics to keep; by default all of the task. Your own are always kept"
     )
-    baseline_n: Count = Field(1_000, ge=10, description="first pairs of a version that its quality is held to")
+    baseline_n: Count = Field(
+        1_000, ge=10, description="first predictions with an outcome of each version that form its baseline"
+    )
     concept_drift: Literal["adwin"] | None = Field(
-        None, description=f"watch errors for a change: {', '.join(CONCEPT)}; off by default"
+        None, description=f"detector of changes in the errors: {', '.join(CONCEPT)}; off by default"
     )
 
 
 class RuleSection(Section):
-    """A metric that must not pass a limit."""
+    """A limit on a metric."""
 
-    name: Name = Field(description="names the alert; unique in the model")
+    name: Name = Field(description="name of the alert; unique in the model")
     metric: Text = Field(description="name of a metric, built-in or your own")
-    above: LimitValue | None = Field(None, description="750, 1%, or `105% of baseline`: not above this")
-    below: LimitValue | None = Field(None, description="the same for metrics that should not fall")
-    drop: Points | None = Field(None, description="`3 points`: not so far below the baseline")
-    rise: Points | None = Field(None, description="`3 points`: not so far above the baseline")
+    above: LimitValue | None = Field(None, description="breached above this: 750, 1%, or `105% of baseline`")
+    below: LimitValue | None = Field(None, description="breached below this: 0.9, 75%, or `95% of baseline`")
+    drop: Points | None = Field(None, description="breached this far below the baseline: `3 points`")
+    rise: Points | None = Field(None, description="breached this far above the baseline: `3 points`")
     severity: Severity = Field(Severity.WARNING, description="warning or critical")
     dwell: Dwell = Field((1, 0), alias="for", description="how long it has to hold: `3 checks` or 30m")
-    then: Consequence = Field(Consequence.NONE, description="none, fallback or rollback")
-    hard: bool = Field(False, description="compare the bare number, whether chance explains it or not")
-    min_n: Count = Field(30, ge=1, description="with fewer events in the window the rule is skipped")
+    then: Consequence = Field(Consequence.NONE, description="consequence of a breach: none, fallback or rollback")
+    hard: bool = Field(
+        False, description="compare the value alone; by default a breach must be statistically significant as well"
+    )
+    min_n: Count = Field(30, ge=1, description="with fewer events in the window the rule is not evaluated")
 
     @model_validator(mode="after")
     def _one_limit(self) -> RuleSection:
@@ -426,16 +452,16 @@ class RuleSection(Section):
 
     @property
     def limit(self) -> tuple[str, units.Limit]:
-        """(the key, what it says)."""
+        """The one key that is set, and its value."""
         return next((n, limit) for n in ("above", "below", "drop", "rise") if (limit := getattr(self, n)) is not None)
 
 
 class ConditionSection(Section):
-    """A comparison of a feature."""
+    """A condition on a feature."""
 
-    feature: Name = Field(description="its name")
+    feature: Name = Field(description="name of the feature")
     op: Literal["<", "<=", ">", ">=", "==", "!=", "in"] = Field(description="one of < <= > >= == != in")
-    value: Any = Field(description="a number, text, boolean or null; a list of them for `in`")
+    value: Any = Field(description="value to compare with: a number, text, boolean or null; a list of them for `in`")
 
     @field_validator("value", mode="before")
     @classmethod
@@ -450,9 +476,11 @@ class ConditionSection(Section):
 
 
 class BusinessRuleSection(Section):
-    """An answer by rule."""
+    """A business rule: conditions and the answer."""
 
-    when: list[ConditionSection] = Field(min_length=1, description="all of these must hold; a single one needs no list")
+    when: list[ConditionSection] = Field(
+        min_length=1, description="conditions that must all hold; a single one needs no list"
+    )
     then: Scalar = Field(description="the answer")
 
     @field_validator("when", mode="before")
@@ -462,24 +490,26 @@ class BusinessRuleSection(Section):
 
 
 class DefaultSection(Section):
-    """The answer that cannot fail."""
+    """The answer of the level `default`, which needs no model."""
 
     value: Scalar = Field(description="the answer")
 
 
 class FallbackSection(Section):
-    """Who answers when the champion fails."""
+    """The levels that answer when the champion fails."""
 
     chain: list[Literal["previous", "rules", "ensemble", "default"]] = Field(
         ["previous", "rules", "ensemble", "default"],
-        description="levels in order; those that are not there are skipped",
+        description="levels in order; those that are not configured are skipped",
     )
-    recover_after: Duration = Field(600_000, description="healthy for so long, and the failed level answers again")
-    ensemble: list[Name] = Field([], description="versions whose answers are combined, for the level `ensemble`")
+    recover_after: Duration = Field(
+        600_000, description="how long a failed level must be healthy before it answers again"
+    )
+    ensemble: list[Name] = Field([], description="level `ensemble`: versions whose answers are combined")
     rule_based: list[BusinessRuleSection] = Field(
-        [], description="answers of the level `rules`: the first rule whose conditions hold"
+        [], description="level `rules`: the first rule whose conditions hold gives the answer"
     )
-    default: DefaultSection | None = Field(None, description="the answer of the level `default`")
+    default: DefaultSection | None = Field(None, description="level `default`: a fixed answer")
 
     @field_validator("chain")
     @classmethod
@@ -490,28 +520,36 @@ class FallbackSection(Section):
 
 
 class ModelSection(Section):
-    """One model."""
+    """A model."""
 
     task: Task = Field(description="regression, binary or multiclass")
-    champion: Name = Field(description="the version that serves by default")
-    previous: Name | None = Field(None, description="the version to go back to")
+    champion: Name = Field(description="version that serves by default")
+    previous: Name | None = Field(None, description="version that a rollback of the champion returns to")
     routes: dict[Name, Share] = Field({}, description="shares of challengers; the rest goes to the champion")
-    shadows: list[Name] = Field([], description="versions that answer without being served")
+    shadows: list[Name] = Field([], description="versions that answer every request without being served")
     cohorts: dict[Name, Name] = Field({}, description="cohort → version that serves it")
     positive: Text | None = Field(None, description="positive class of a binary task; by default 1, true or yes")
-    threshold: Share = Field(0.5, description="where a binary prediction between 0 and 1 becomes positive")
-    agreement_tolerance: Share = Field(0.1, description="regression: answers this close, relatively, agree")
-    reference: ReferenceSection | None = Field(
-        None, description="a path, or {learn: 10000}; without it drift is not watched"
+    threshold: Share = Field(0.5, description="binary task: probability from which a prediction is positive")
+    agreement_tolerance: Share = Field(
+        0.1, description="regression: largest relative difference of a shadow's answer that agrees with the served one"
     )
-    features: dict[Name, FeatureKind] = Field({}, description="numeric, categorical or ignore, where values mislead")
-    window: WindowSection = Field(WindowSection(), description="what a check looks at")
-    drift: DriftSection | None = Field(DriftSection(), description="detectors; `drift: null` switches them off")
-    outcomes: OutcomesSection | None = Field(OutcomesSection(), description="outcomes; null where none come")
-    rules: list[RuleSection] | None = Field(None, description="replace the default rules; [] switches them off")
+    reference: ReferenceSection | None = Field(
+        None, description="a path, or {learn: 10000}; without a reference drift is not checked"
+    )
+    features: dict[Name, FeatureKind] = Field(
+        {}, description="kind of features whose values mislead: numeric, categorical or ignore"
+    )
+    window: WindowSection = Field(WindowSection(), description="the sliding window of a check")
+    drift: DriftSection | None = Field(DriftSection(), description="drift detection; `drift: null` switches it off")
+    outcomes: OutcomesSection | None = Field(
+        OutcomesSection(), description="outcomes of predictions; null for a model without"
+    )
+    rules: list[RuleSection] | None = Field(None, description="rules instead of the default ones; [] for none")
     metrics: dict[Name, Literal["higher", "lower"]] = Field({}, description="metrics of your own: which way is better")
-    fallback: FallbackSection = Field(FallbackSection(), description="who answers when the champion fails")
-    no_data: Duration | None = Field(None, description="alert when no prediction comes for so long; never by default")
+    fallback: FallbackSection = Field(FallbackSection(), description="the levels that answer when the champion fails")
+    no_data: Duration | None = Field(
+        None, description="raise an alert when no prediction has arrived for this long; never by default"
+    )
 
     @field_validator("reference", mode="before")
     @classmethod
@@ -525,7 +563,7 @@ class ModelSection(Section):
     @field_validator("positive", mode="before")
     @classmethod
     def _any_label(cls, value: Any) -> Any:
-        """Labels are compared as texts, so 1 may stand here; a bare `yes` may not, as YAML takes it for true."""
+        """Accept numbers, as labels are compared as texts; refuse a bare `yes`, which YAML reads as true."""
         return text_of(value) if isinstance(value, int | float) and not isinstance(value, bool) else value
 
     @model_validator(mode="before")
@@ -584,7 +622,7 @@ class ModelSection(Section):
                 yield ConfigIssue(f"rules[{i}].{key}", None, hint)
 
     def _why_not_judged(self, metric: str) -> str | None:
-        """Why a rule on this metric could never fire."""
+        """Return why a rule on this metric could never fire; None if it can."""
         info = METRICS.get(metric)
         if info is None:
             known = [name for name in METRICS if self._why_not_judged(name) is None]
@@ -632,11 +670,11 @@ _NOT_BINARY: Final = ConfigIssue("positive", None, "only a binary task has a pos
 class Configuration(Section):
     """The whole file."""
 
-    stream: StreamSection = Field(description="where events come from and where alerts and decisions go")
-    store: StoreSection = Field(description="the database")
-    http: HttpSection = Field(HttpSection(), description="metrics and probes")
-    limits: LimitsSection = Field(LimitsSection(), description="everything is bounded")
-    models: dict[Name, ModelSection] = Field(min_length=1, description="the models that are watched, by name")
+    stream: StreamSection = Field(description="source of events, and topics of alerts and decisions")
+    store: StoreSection = Field(description="the database: state, progress and history")
+    http: HttpSection = Field(HttpSection(), description="the HTTP server of metrics, probes and the status page")
+    limits: LimitsSection = Field(LimitsSection(), description="upper bounds that keep memory and messages finite")
+    models: dict[Name, ModelSection] = Field(min_length=1, description="the watched models, by name")
     webhooks: list[WebhookSection] = Field([], description="endpoints that get alerts or decisions beside the topics")
 
     @model_validator(mode="after")

@@ -1,6 +1,6 @@
-"""Values with units as people write them: 15m, 5%, 1 per 30d, 105% of baseline, 3 checks.
+"""Parsing of configuration values with units: 15m, 5%, 1 per 30d, 105% of baseline, 3 checks.
 
-Pure. Each function raises ValueError with what would do; `load` adds where it was.
+Pure. Every function raises ValueError with the accepted form; `load` adds the key.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from monitor.spec import BudgetSpec, LimitBasis
 Scalar = bool | int | float | str | None
 
 _UNITS: Final = {"ms": 1, "s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000, "w": 604_800_000}
-_LARGEST: Final = 1_000_000_000_000  # nothing is counted so far
+_LARGEST: Final = 1_000_000_000_000  # more than anything that is counted
 _LONGEST_MS: Final = 36_500 * _UNITS["d"]
 _DURATION: Final = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d|w)", re.ASCII)
 _PERCENT: Final = re.compile(r"([+-]?\d+(?:\.\d+)?)\s*%", re.ASCII)
@@ -28,7 +28,7 @@ _CHECKS: Final = re.compile(r"(\d{1,9})\s+checks?", re.ASCII)
 
 
 def duration_ms(value: object) -> int:
-    """15m → 900 000."""
+    """Parse a duration to milliseconds: 15m is 900 000."""
     found = _match(_DURATION, value)
     if found is None:
         raise ValueError("a duration has a number and a unit: 500ms, 10s, 15m, 6h, 7d")
@@ -41,13 +41,13 @@ def duration_ms(value: object) -> int:
 
 
 def in_words(ms: int) -> str:
-    """900 000 → 15m: the shortest way to write a duration."""
+    """Format milliseconds as the shortest duration: 900 000 is 15m."""
     unit = next(unit for unit in reversed(_UNITS) if ms % _UNITS[unit] == 0)
     return f"{ms // _UNITS[unit]}{unit}"
 
 
 def share(value: object) -> float:
-    """5% → 0.05; a bare number is a share already."""
+    """Parse a share: 5% is 0.05; a number is taken as it is."""
     result = _number(value)
     if result is None:
         found = _match(_PERCENT, value)
@@ -60,7 +60,7 @@ def share(value: object) -> float:
 
 
 def budget(value: object) -> BudgetSpec:
-    """1 per 30d, or 1 per 100000 events."""
+    """Parse a false-alarm budget: 1 per 30d, or 1 per 100000 events."""
     wanted = "a false-alarm budget is written like `1 per 30d` or `1 per 100000 events`"
     found = _match(_BUDGET, value)
     if found is None or not 0 < float(found[1]) < math.inf:
@@ -80,7 +80,7 @@ def budget(value: object) -> BudgetSpec:
 
 @dataclass(frozen=True, slots=True)
 class Limit:
-    """What a metric is held to. `percent`: it was written as a share, which not every metric is."""
+    """The limit of a rule. `percent`: it was written as a share, which not every metric is."""
 
     value: float
     reference: LimitBasis
@@ -88,7 +88,7 @@ class Limit:
 
 
 def limit(value: object) -> Limit:
-    """750, 1%, or 105% of baseline."""
+    """Parse a limit: 750, 1%, or 105% of baseline."""
     bare = _number(value)
     if bare is not None:
         return Limit(bare, LimitBasis.NOTHING)
@@ -102,7 +102,7 @@ def limit(value: object) -> Limit:
 
 
 def points(value: object) -> Limit:
-    """3 points or 3% → 0.03 from the baseline; a bare number is in the metric's own unit."""
+    """Parse a distance from the baseline: 3 points or 3% is 0.03; a number is in the metric's own unit."""
     wanted = "a drop or rise is written like `3 points`, 3% or a number in the metric's own unit"
     bare = _number(value)
     if bare is not None:
@@ -116,7 +116,7 @@ def points(value: object) -> Limit:
 
 
 def dwell(value: object) -> tuple[int, int]:
-    """(checks, ms): 3 checks → (3, 0); 30m → (1, 1 800 000)."""
+    """Parse a dwell time to (checks, ms): 3 checks is (3, 0), 30m is (1, 1 800 000)."""
     found = _match(_CHECKS, value)
     if found is not None:
         if int(found[1]) < 1:
@@ -129,7 +129,7 @@ def dwell(value: object) -> tuple[int, int]:
 
 
 def whole(value: object) -> object:
-    """A whole number, also one from the environment; what YAML calls true is none, though Python says so."""
+    """Parse a whole number, also from a text of the environment; a boolean is refused."""
     if isinstance(value, bool) or not isinstance(value, int | str):
         raise ValueError("a whole number is needed")
     try:
@@ -142,7 +142,7 @@ def whole(value: object) -> object:
 
 
 def number(value: object) -> float:
-    """A finite number."""
+    """Parse a finite number."""
     found = _number(value)
     if found is None:
         raise ValueError("a finite number is needed")
@@ -150,7 +150,7 @@ def number(value: object) -> float:
 
 
 def text(value: object) -> object:
-    """A text. A number that was meant as one has lost its spelling: 1.10 is 1.1."""
+    """Check a text. A number is refused, because YAML has lost its spelling: 1.10 is 1.1."""
     if isinstance(value, str):
         return str(value)
     if value is None or isinstance(value, dict | list):
@@ -159,7 +159,7 @@ def text(value: object) -> object:
 
 
 def label(value: object) -> Scalar:
-    """A JSON scalar: a label or an answer."""
+    """Check a JSON scalar: a label or an answer."""
     if isinstance(value, float) and not math.isfinite(value):
         raise ValueError("a finite number is needed")
     if value is None or isinstance(value, bool | int | float | str):
@@ -174,7 +174,7 @@ def _match(pattern: re.Pattern[str], value: object) -> re.Match[str] | None:
 
 
 def _number(value: object) -> float | None:
-    """A finite number, also one from the environment, which has only texts; None for anything else."""
+    """Parse a finite number, also from a text of the environment; None for anything else."""
     if isinstance(value, bool) or not isinstance(value, int | float | str):
         return None
     if isinstance(value, str) and _match(_NUMBER, value) is None:

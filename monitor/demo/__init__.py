@@ -1,5 +1,5 @@
-"""The demonstration: a model served by three versions, on real data, until things go wrong.
+"""The demonstration: three versions of a model serve real data, and faults are injected.
 
 `make_data` trains the versions and writes the data file, `rides` reads it, `application` serves it, `story`
-says what happens in plain words, `run` puts them together with a real daemon.
+describes alerts and decisions in words, `run` combines them with a real daemon.
 """

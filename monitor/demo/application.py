@@ -1,8 +1,8 @@
-"""The serving application of the demonstration: what a user of driftd would run.
+"""The serving application of the demonstration, as a user of driftd would run it.
 
-Shell: appends to files. It answers a request an hour as the latest decision says, tells of every answer in the
-topic of predictions, and of what was really rented in the topic of outcomes, hours later. It follows the topic
-of decisions; nobody else tells it what to do. Faults are injected here, where they would happen.
+Shell: appends to files. It answers one request an hour by the latest decision, writes each answer to the topic of
+predictions and, hours later, the actual rentals to the topic of outcomes. It is controlled by the topic of decisions
+only. Faults are injected here, where they would occur.
 """
 
 from __future__ import annotations
@@ -33,33 +33,33 @@ _SOON_H, _LATE_H = (1, 6), (24, 44)
 
 @dataclass(slots=True)
 class Faults:
-    """What is broken now."""
+    """The faults that are active."""
 
     hum_in_percent: bool = False
     models_down: bool = False
 
 
 class Follower:
-    """Reads the documents of a growing topic of one file."""
+    """Reads new documents of a topic that is one growing file."""
 
     def __init__(self, directory: Path, topic: str) -> None:
         partition = Partition(topic, 0)
         self._reader = LineReader(partition, path_of(directory, partition))
 
     def news(self) -> list[dict[str, Any]]:
-        """What was written since this was last called."""
+        """Return the documents written since the last call."""
         found: list[dict[str, Any]] = []
         while lines := self._reader.read():
             found += map(json.loads, lines)
         return found
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Close the file."""
         self._reader.close()
 
 
 class Application:
-    """Serves hours in the order of time. `models` are called with features; `decision` is the first one."""
+    """Serves hours in order of time, and writes predictions and outcomes."""
 
     def __init__(
         self,
@@ -67,6 +67,13 @@ class Application:
         decision: Mapping[str, Any],
         models: Mapping[str, Callable[[Features], float]],
     ) -> None:
+        """Open the topics.
+
+        Args:
+            directory: Directory of the topics.
+            decision: The first decision.
+            models: Functions from features to a prediction, by version.
+        """
         self.faults = Faults()
         self.served: Counter[tuple[str, str]] = Counter()  # answers by (level, version)
         self.failed: Counter[str] = Counter()  # attempts by version
@@ -88,11 +95,11 @@ class Application:
         return call
 
     def follow(self, decision: Mapping[str, Any]) -> bool:
-        """Do as it says from the next request on. -> whether it is news."""
+        """Follow a decision from the next request on; return whether it is newer than the current one."""
         return self._router.follow(decision)
 
     def serve(self, hour: Hour) -> None:
-        """Answer the request of this hour, and tell of the outcomes that are known by then."""
+        """Answer the request of an hour, and write its events and the outcomes known by then."""
         outcomes, predictions = self._known(hour.time), self._answer(hour)
         for file, events in ((self._predictions, predictions), (self._outcomes, outcomes)):
             file.write(b"".join(json.dumps(event).encode() + b"\n" for event in events))
@@ -119,12 +126,12 @@ class Application:
         return events
 
     def close(self) -> None:
-        """Close the topics; outcomes that are not known yet stay unknown."""
+        """Close the topics; outcomes not known yet are dropped."""
         self._files.close()
 
 
 def _delay(request: str) -> int:
-    """How long after the hour its count becomes known, in ms: hours, or a day or two. The same in every run."""
+    """Return the delay of the outcome in ms: hours, or one to two days. Deterministic."""
     digest = sha256(request.encode()).digest()
     low, high = _LATE_H if digest[0] % 100 < _LATE_SHARE else _SOON_H
     return (low * 3600 + int.from_bytes(digest[1:4], "big") % ((high - low) * 3600)) * 1000

@@ -1,4 +1,4 @@
-"""The daemon as a process of its own, started, asked over HTTP and stopped as any user would do it.
+"""The daemon as a child process, started, queried over HTTP and stopped as by a user.
 
 Shell.
 """
@@ -28,7 +28,7 @@ _DRIFTD: Final = (sys.executable, "-m", "monitor")  # the command itself need no
 
 
 class DaemonFailedError(DriftdError):
-    """The daemon of the demonstration ended, or never became ready. The message has the end of its log."""
+    """The daemon of the demonstration exited, or did not become ready. The message has the end of its log."""
 
     def __init__(self, what: str, log: Path) -> None:
         lines = log.read_text(encoding="utf-8", errors="replace").splitlines() if log.exists() else []
@@ -36,7 +36,7 @@ class DaemonFailedError(DriftdError):
 
 
 def free_port(wanted: int) -> int:
-    """`wanted` if nobody listens there, else any port that is free."""
+    """Return the port `wanted` if it is free, else any free port."""
     for port in (wanted, 0):
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -49,13 +49,13 @@ def free_port(wanted: int) -> int:
 
 
 class Daemon:
-    """`driftd run` on a configuration. Leaving the context stops it."""
+    """`driftd run` with a configuration. Leaving the context stops it."""
 
     def __init__(self, config: Path, url: str, log: Path) -> None:
         self.url, self.log = url, log
         command = [*_DRIFTD, "run", "--config", str(config), "--log-format", "json"]
         with log.open("ab") as file:
-            # A session of its own: Ctrl-C is for the demonstration, which then stops the daemon in good order.
+            # A session of its own: Ctrl-C reaches the demonstration only, which then stops the daemon by SIGTERM.
             self._process = subprocess.Popen(command, stdout=file, stderr=file, start_new_session=True)
         self.pid = self._process.pid
 
@@ -68,7 +68,11 @@ class Daemon:
         self.stop()
 
     def wait_until_ready(self) -> None:
-        """Return when /-/ready says so. Raises `DaemonFailedError`."""
+        """Wait until /-/ready succeeds.
+
+        Raises:
+            DaemonFailedError: The daemon exited, or is not ready in time.
+        """
         deadline = time.monotonic() + _START_S
         while time.monotonic() < deadline:
             self.check()
@@ -81,18 +85,26 @@ class Daemon:
         raise DaemonFailedError(f"is not ready after {_START_S:g} s", self.log)
 
     def check(self) -> None:
-        """Raises `DaemonFailedError` if it has ended."""
+        """Raise `DaemonFailedError` if the daemon has exited."""
         code = self._process.poll()
         if code is not None:
             raise DaemonFailedError(f"ended with exit code {code}", self.log)
 
     def status(self) -> dict[str, Any]:
-        """The status document as of the last commit; empty before the first. Raises `DaemonFailedError`."""
+        """Return the status document as of the last commit; empty before the first.
+
+        Raises:
+            DaemonFailedError: The daemon does not answer.
+        """
         found: dict[str, Any] = json.loads(self._asked("/status"))
         return found
 
     def metrics(self) -> bytes:
-        """The page of /metrics. Raises `DaemonFailedError`."""
+        """Return the content of /metrics.
+
+        Raises:
+            DaemonFailedError: The daemon does not answer.
+        """
         return self._asked("/metrics")
 
     def _asked(self, path: str) -> bytes:
@@ -108,11 +120,11 @@ class Daemon:
             return body
 
     def wait(self) -> int:
-        """Return when it has ended. -> its exit code."""
+        """Wait until the daemon exits; return its exit code."""
         return self._process.wait()
 
     def stop(self) -> int:
-        """SIGTERM, and patience; then SIGKILL. -> its exit code."""
+        """Send SIGTERM, after a timeout SIGKILL; return the exit code."""
         if self._process.poll() is None:
             self._process.send_signal(signal.SIGTERM)
             try:

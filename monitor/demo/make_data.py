@@ -7,14 +7,14 @@ reads and writes files. Nothing in it is random, so the same input always gives 
 
 Three versions of a model predict the rentals of an hour. All are Poisson regressions with a logarithmic link
 and a small ridge penalty, fitted by Newton's method (McCullagh & Nelder, 1989, "Generalized Linear Models",
-chapter 2.5). They know the hour of the day, whether it is a working day, and how much was rented lately.
+chapter 2.5). Their features are the hour of the day, whether it is a working day, and the recent demand.
 
-    v1.0.0  knows no weather; trained on all hours before 1 April 2012
-    v1.1.0  knows the weather too; trained on the same hours. The best of the three
-    v1.2.0  the same, trained on December 2011 to March 2012 only: it has the latest data and never saw a summer
+    v1.0.0  without weather; trained on all hours before 1 April 2012
+    v1.1.0  with weather; trained on the same hours. The best of the three
+    v1.2.0  as v1.1.0, trained on December 2011 to March 2012 only: on recent data, but on no summer
 
-What comes from 1 April 2012 on is served by the demonstration, and no version was trained on any of it. The hours
-before are the reference: what v1.1.0 says of them is what is normal.
+The hours from 1 April 2012 on are served by the demonstration; no version was trained on them. The hours before are
+the reference, with the predictions of v1.1.0.
 """
 
 from __future__ import annotations
@@ -38,9 +38,9 @@ OUTPUT: Final = Path(__file__).parent / "data" / "bike_sharing.csv.gz"
 FEATURES: Final = ("hour", "working_day", "temp", "hum", "windspeed", "weather", "recent_demand")
 VERSIONS: Final = ("v1.0.0", "v1.1.0", "v1.2.0")
 SERVED_FROM: Final = np.datetime64("2012-04-01T00", "h")
-_LAST: Final = np.datetime64("2012-10-28T00", "h")  # then a hurricane closed the stations
+_LAST: Final = np.datetime64("2012-10-28T00", "h")  # afterwards a hurricane closed the stations
 _WINTER: Final = np.datetime64("2011-12-01T00", "h")
-_WEEK, _KNOWN_AFTER = 7 * 24, 2 * 24  # hours; some counts are known only after two days
+_WEEK, _KNOWN_AFTER = 7 * 24, 2 * 24  # hours; some rentals are known only after two days
 _WEATHER: Final = {"1": "clear", "2": "mist", "3": "rain", "4": "rain"}
 _RIDGE: Final = 1.0
 _STEPS: Final = 50
@@ -48,7 +48,7 @@ _STEPS: Final = 50
 
 @dataclass(frozen=True, slots=True)
 class Hours:
-    """Columns of equal length in the order of time. `recent` is NaN for the first nine days."""
+    """Columns of equal length in order of time. `recent` is NaN for the first nine days."""
 
     time: NDArray[np.datetime64]
     hour: NDArray[np.int64]
@@ -62,7 +62,12 @@ class Hours:
 
 
 def read(path: Path) -> Hours:
-    """The original data set. Raises OSError, and KeyError or ValueError where it is another file."""
+    """Read the original data set.
+
+    Raises:
+        OSError: The file cannot be read.
+        KeyError, ValueError: It is another file.
+    """
     opened = gzip.open if path.suffix == ".gz" else open
     with opened(path, "rt", encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
@@ -82,7 +87,7 @@ def read(path: Path) -> Hours:
 
 
 def _recent_demand(time: NDArray[np.datetime64], actual: FloatArray) -> FloatArray:
-    """Mean of the week that ended two days before each hour, rounded as it is stored."""
+    """Return the mean demand of the week that ended two days before each hour, rounded as it is stored."""
     at = (time - time[0]).astype(np.int64)
     total, known = np.zeros(at[-1] + 2), np.zeros(at[-1] + 2)
     total[at + 1], known[at + 1] = actual, 1.0
@@ -94,7 +99,13 @@ def _recent_demand(time: NDArray[np.datetime64], actual: FloatArray) -> FloatArr
 
 
 def design(hours: Hours, *, weather: bool, hum: FloatArray) -> FloatArray:
-    """What a version knows of each hour, as a matrix. `hum` is the humidity as the version is told."""
+    """Return the design matrix of a version, one row an hour.
+
+    Args:
+        hours: The hours, n of them.
+        weather: Whether the version has the features of the weather.
+        hum: Humidity as the version receives it, float64 of shape (n,).
+    """
     rows = len(hours.hour)
     profile = np.zeros((rows, 48))
     profile[np.arange(rows), 2 * hours.hour + hours.working] = 1.0
@@ -108,10 +119,17 @@ def design(hours: Hours, *, weather: bool, hum: FloatArray) -> FloatArray:
 
 
 def fit(x: FloatArray, y: FloatArray) -> FloatArray:
-    """Coefficients of a Poisson regression of y (n) on x (n, k).
+    """Fit a Poisson regression with a ridge penalty.
+
+    Args:
+        x: Design matrix, float64 of shape (n, k).
+        y: Counts, float64 of shape (n,).
+
+    Returns:
+        The coefficients, float64 of shape (k,).
 
     Raises:
-        ArithmeticError: it does not converge.
+        ArithmeticError: Newton's method does not converge.
     """
     ridge = _RIDGE * np.eye(x.shape[1])
     w = np.zeros(x.shape[1])
@@ -126,7 +144,7 @@ def fit(x: FloatArray, y: FloatArray) -> FloatArray:
 
 
 def predictions(hours: Hours) -> dict[str, FloatArray]:
-    """By version, and by version with `_percent` where the humidity comes in percent."""
+    """Return the predictions by version; with the suffix `_percent` those for a humidity in percent."""
     past = ~np.isnan(hours.recent) & (hours.time < SERVED_FROM)
     trained_on = {"v1.0.0": past, "v1.1.0": past, "v1.2.0": past & (hours.time >= _WINTER)}
     found = {}
@@ -141,7 +159,7 @@ def predictions(hours: Hours) -> dict[str, FloatArray]:
 
 
 def table(hours: Hours) -> list[list[str]]:
-    """The file's rows, header first."""
+    """Return the rows of the data file, header first."""
     answers = predictions(hours)
     header = ["time", *FEATURES, "actual", *answers]
     rows = [header]
@@ -162,14 +180,14 @@ def _short(value: Any) -> str:
 
 
 def write(rows: Sequence[Sequence[str]], path: Path) -> None:
-    """As compressed CSV whose bytes depend on the rows alone: no time and no name in it."""
+    """Write compressed CSV whose bytes depend on the rows only, without time and name in the header."""
     text = io.StringIO(newline="")
     csv.writer(text, lineterminator="\n").writerows(rows)
     path.write_bytes(gzip.compress(text.getvalue().encode(), compresslevel=9, mtime=0))
 
 
 def main() -> None:
-    """Read the arguments and make the file."""
+    """Read the arguments and write the file."""
     arguments = argparse.ArgumentParser(description="make the data file of the demonstration")
     arguments.add_argument("hour_csv", type=Path, help="hour.csv or hour.csv.gz of the Bike Sharing data set")
     arguments.add_argument("output", type=Path, nargs="?", default=OUTPUT, help=f"by default {OUTPUT}")

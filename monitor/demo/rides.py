@@ -1,6 +1,6 @@
-"""The data of the demonstration: hours with their features, what was counted, and what each version predicts.
+"""The data of the demonstration: hours with their features, actual rentals, and the prediction of each version.
 
-Shell: reads the packaged file and writes the reference. `make_data` says how the file was made.
+Shell: reads the packaged file and writes the reference. `make_data` documents how the file was made.
 """
 
 from __future__ import annotations
@@ -35,7 +35,14 @@ Key = tuple[Scalar, ...]
 
 @dataclass(frozen=True, slots=True)
 class Hour:
-    """One row. `time` is ms since the epoch; `predicted` is by version, and by version with `_percent`."""
+    """One hour of the data.
+
+    Attributes:
+        time: Milliseconds since the epoch.
+        features: Features of the model.
+        actual: Rentals in this hour.
+        predicted: Prediction by version; with the suffix `_percent` that for a humidity in percent.
+    """
 
     time: int
     features: Features
@@ -44,9 +51,9 @@ class Hour:
 
 
 class Precomputed:
-    """A version of the model: a function of its features whose values were computed beforehand.
+    """A version of the model as a table of precomputed predictions.
 
-    It knows exactly the features of the hours it was made of, as they are and with the humidity in percent.
+    It accepts exactly the features of its hours, with the humidity as a share or in percent.
     """
 
     def __init__(self, version: str, hours: Iterable[Hour]) -> None:
@@ -58,7 +65,11 @@ class Precomputed:
                 self._table[self._key(in_percent(hour.features))] = hour.predicted[version + _PERCENT]
 
     def __call__(self, features: Features) -> float:
-        """The prediction. Raises KeyError for features that no hour had."""
+        """Return the prediction.
+
+        Raises:
+            KeyError: No hour has these features.
+        """
         return self._table[self._key(features)]
 
     def _key(self, features: Features) -> Key:
@@ -66,7 +77,7 @@ class Precomputed:
 
 
 def in_percent(features: Features) -> dict[str, Scalar]:
-    """The features as a humidity sensor that reports percent would have them."""
+    """Return the features with the humidity in percent instead of a share."""
     hum = features["hum"]
     if not isinstance(hum, float):
         raise ValueError(f"{hum!r} is no humidity")
@@ -74,7 +85,7 @@ def in_percent(features: Features) -> dict[str, Scalar]:
 
 
 def load() -> list[Hour]:
-    """All hours of the packaged file, in the order of time."""
+    """Load all hours of the packaged file, in order of time."""
     packed = files("monitor.demo").joinpath("data", "bike_sharing.csv.gz").read_bytes()
     text = io.StringIO(gzip.decompress(packed).decode())
     return [_hour(row) for row in csv.DictReader(text)]
@@ -89,7 +100,11 @@ def _hour(row: Mapping[str, str]) -> Hour:
 
 
 def write_reference(hours: Iterable[Hour], path: Path) -> int:
-    """What is normal, as a table: the hours before serving, with the champion's predictions. -> rows."""
+    """Write the reference table: the hours before serving, with the champion's predictions.
+
+    Returns:
+        The number of rows.
+    """
     rows = 0
     with gzip.open(path, "wt", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")

@@ -1,8 +1,8 @@
-"""`driftd demo`: the main job in under a minute, on files and SQLite, with a real daemon beside a real application.
+"""`driftd demo`: a demonstration in under a minute, on files and SQLite, with a real daemon and a real application.
 
-Shell. In half a year of hourly requests a canary turns out worse than it looked, a sensor is exchanged for one
-with other units, and the host of the models goes down. The daemon finds each from the events alone and decides;
-the application follows. What is injected is marked; everything else is in the data.
+Shell. In half a year of hourly requests a canary turns out worse than expected, a sensor is replaced by one with
+another unit, and the host of the models fails. The daemon detects each from the events only and decides; the
+application follows. Injected faults are marked as such; everything else is in the data.
 """
 
 from __future__ import annotations
@@ -41,9 +41,9 @@ _PORT: Final = 9464
 _HOURS_PER_S: Final = 24 * 7  # of the data, in a second of ours
 _STEP_S: Final = 0.05
 _ASK_S: Final = 0.25
-_MOST_AHEAD: Final = 150  # lines that the daemon may be behind: about four days of requests and outcomes
-_PATIENCE_S: Final = 60.0  # with a daemon that reads nothing
-_AFTERWARDS_MS: Final = 3 * 86_400_000  # what is served after the last recovery, so that it shows
+_MOST_AHEAD: Final = 150  # lines that the daemon may lag: about four days of requests and outcomes
+_PATIENCE_S: Final = 60.0  # without progress of the daemon
+_AFTERWARDS_MS: Final = 3 * 86_400_000  # served after the last recovery, so that it shows in the output
 _COLOURS: Final = {Mood.PLAIN: "default", Mood.BAD: "red", Mood.FAIR: "yellow", Mood.GOOD: "green"}
 
 
@@ -86,7 +86,7 @@ SCENES: Final = (
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where everything of one demonstration is."""
+    """The folder and the port of one demonstration."""
 
     folder: Path
     port: int
@@ -98,25 +98,31 @@ class Place:
 
     @property
     def config(self) -> Path:
-        """The configuration that the daemon runs with."""
+        """The configuration file of the daemon."""
         return self.folder / "demo.yaml"
 
     @property
     def url(self) -> str:
-        """Of the daemon's pages."""
+        """The base URL of the daemon."""
         return f"http://127.0.0.1:{self.port}"
 
 
 def run(console: Console, folder: Path | None = None, *, keep_serving: bool = False, port: int = _PORT) -> int:
-    """Run it and tell what happens. -> 0 if all that was promised has happened, else 1.
+    """Run the demonstration and print what happens.
 
-    `folder` must be empty or not be there; by default it is a new temporary one. `keep_serving` leaves the daemon
-    running at the end, until Ctrl-C.
+    Args:
+        console: Where to print.
+        folder: An empty or new folder; None: a new temporary one.
+        keep_serving: Leave the daemon running at the end, until Ctrl-C.
+        port: HTTP port of the daemon; any free one if it is taken.
+
+    Returns:
+        0 if everything promised has happened, else 1.
 
     Raises:
-        ConfigError: the folder is not empty.
-        DaemonFailedError: the daemon did not start, or ended.
-        KeyboardInterrupt: by Ctrl-C or SIGTERM; the daemon is stopped.
+        ConfigError: The folder is not empty.
+        DaemonFailedError: The daemon did not start, or exited.
+        KeyboardInterrupt: Ctrl-C or SIGTERM; the daemon is stopped.
     """
     hours = load()
     place = _prepared(folder, free_port(port), hours)
@@ -131,7 +137,7 @@ def run(console: Console, folder: Path | None = None, *, keep_serving: bool = Fa
         if keep_serving:
             with _until_interrupted():
                 _sum_up(console, place, show)
-                console.print(f"\nThe daemon goes on: {place.url}/ and {place.url}/metrics. Ctrl-C ends it.")
+                console.print(f"\nThe daemon is still running: {place.url}/ and {place.url}/metrics. Ctrl-C stops it.")
                 daemon.wait()
         code = daemon.stop()
         if code != 0:
@@ -145,7 +151,7 @@ def run(console: Console, folder: Path | None = None, *, keep_serving: bool = Fa
 
 
 def _prepared(folder: Path | None, port: int, hours: Sequence[Hour]) -> Place:
-    """The folder with all that the daemon needs."""
+    """Create the folder with everything that the daemon needs."""
     if folder is None:
         folder = Path(tempfile.mkdtemp(prefix="driftd-demo-"))
     elif folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
@@ -160,7 +166,7 @@ def _prepared(folder: Path | None, port: int, hours: Sequence[Hour]) -> Place:
 
 
 def configuration(folder: Path, port: int) -> str:
-    """The packaged configuration for a folder and a port."""
+    """Return the packaged configuration, adapted to a folder and a port."""
     text = files("monitor.demo").joinpath("demo.yaml").read_text(encoding="utf-8")
     inside = json.dumps(str(folder), ensure_ascii=False)[1:-1]
     return text.replace("./demo/", f"{inside}/").replace(f"port: {_PORT}", f"port: {port}")
@@ -171,19 +177,18 @@ def _introduce(console: Console, place: Place, hours: Sequence[Hour]) -> None:
     console.print(
         "[bold]driftd demo[/bold]: a model predicts how many bikes are rented in the next hour, in Washington, D.C.\n"
         f"Real data ({trained} hours to train on, {len(hours) - trained} to serve) by Fanaee-T & Gama, CC BY 4.0.\n"
-        "v1.1.0 is the champion, v1.2.0 a canary with 30% of the requests, v1.0.0 what there was before.\n"
-        "A week of the data passes in a second. What was really rented becomes known hours later, or days.\n"
-        "The daemon sees the events and nothing else. Faults that are not in the data are marked as [magenta]INJECTED"
-        "[/magenta].\n"
+        "v1.1.0 is the champion, v1.2.0 a canary with 30% of the requests, v1.0.0 the previous version.\n"
+        "A week of the data passes in a second. Actual rentals become known hours or days later.\n"
+        "The daemon sees the events only. Faults that are not in the data are marked as [magenta]INJECTED[/magenta].\n"
     )
     console.print(f"folder   {escape(str(place.folder))}", soft_wrap=True)
     console.print(f"daemon   driftd run --config {escape(shlex.quote(str(place.config)))}", soft_wrap=True)
-    console.print(f"metrics  {place.url}/metrics (and a page for people at {place.url}/)\n")
+    console.print(f"metrics  {place.url}/metrics (and a status page at {place.url}/)\n")
 
 
 def _sum_up(console: Console, place: Place, show: _Show) -> None:
     story, application = show.story, show.application
-    console.print("\n[bold]What was promised[/bold]")
+    console.print("\n[bold]Promised events[/bold]")
     for promise in Promise:
         how = story.kept.get(promise)
         mark = "[green]seen[/green]    " if how is not None else "[red]NOT SEEN[/red]"
@@ -193,15 +198,15 @@ def _sum_up(console: Console, place: Place, show: _Show) -> None:
         table.add_column(head, justify="right" if head == "requests" else "left")
     for (level, version), count in application.served.items():
         table.add_row(level, version, str(count))
-    console.print("\n[bold]Who answered[/bold] (every request was answered)")
+    console.print("\n[bold]Answers[/bold] (every request was answered)")
     console.print(table)
     failed = ", ".join(f"{version} {count}" for version, count in application.failed.items())
-    console.print(f"failed attempts before that: {failed or 'none'}")
+    console.print(f"failed attempts of versions: {failed or 'none'}")
     _point_at(console, place)
 
 
 def _point_at(console: Console, place: Place) -> None:
-    console.print("\n[bold]What is left[/bold]")
+    console.print("\n[bold]Files[/bold]")
     for what, path in (
         ("alerts", place.stream / f"{ALERTS}.jsonl"),
         ("decisions", place.stream / f"{DECISIONS}.jsonl"),
@@ -216,23 +221,23 @@ def _point_at(console: Console, place: Place) -> None:
     again = shlex.quote(str(place.folder / "again"))
     console.print("\n[bold]Try next[/bold]")
     for what, command in (
-        ("who serves, and what fires", "status"),
-        ("the champion's error, window by window", f"history {MODEL} --version v1.1.0 --metric mae"),
+        ("active versions and firing alerts", "status"),
+        ("the champion's error in each window", f"history {MODEL} --version v1.1.0 --metric mae"),
         ("the feature that drifted", f"history {MODEL} --version v1.1.0 --feature hum --metric ks"),
-        ("the same events once more, from a recording", f"replay --fresh --out {again}"),
+        ("a replay of the same events", f"replay --fresh --out {again}"),
     ):
         console.print(f"  [dim]{what}:[/dim]\n    {escape(f'{driftd} {command} --config {config}')}", soft_wrap=True)
 
 
 def _driftd() -> str:
-    """The command as it can be typed: its path where the shell would not find it."""
+    """Return the command as it can be typed: with its path if it is not on the PATH."""
     called = Path(sys.argv[0])
     return shlex.quote(str(called)) if called.name == "driftd" and shutil.which("driftd") is None else "driftd"
 
 
 @contextmanager
 def _terminable() -> Iterator[None]:
-    """SIGTERM ends the demonstration as Ctrl-C does, so that no daemon is left behind."""
+    """Handle SIGTERM like Ctrl-C, so that no daemon is left behind."""
 
     def interrupt(number: int, frame: FrameType | None) -> None:
         raise KeyboardInterrupt
@@ -256,7 +261,7 @@ def _until_interrupted() -> Iterator[None]:
 
 
 class _Show:
-    """The application at work, what it hears, and what is told of it."""
+    """Runs the application, follows alerts and decisions, and prints them."""
 
     def __init__(
         self, console: Console, place: Place, daemon: Daemon, models: Mapping[str, Precomputed], stack: ExitStack
@@ -278,7 +283,7 @@ class _Show:
         self._tell(self.story.decision(first, day(format_time(SERVED_FROM))))
 
     def _first_decision(self) -> Mapping[str, Any]:
-        """The decision with which the daemon begins."""
+        """Wait for the first decision of the daemon."""
         deadline = time.monotonic() + _PATIENCE_S
         while time.monotonic() < deadline:
             self._daemon.check()
@@ -288,7 +293,7 @@ class _Show:
         raise DaemonFailedError("published no decision", self._daemon.log)
 
     def replay(self, hours: Sequence[Hour]) -> None:
-        """Serve the hours at their pace, or at the daemon's where that is slower, until the story is told."""
+        """Serve the hours at their pace, or at the daemon's if that is slower, until the story is complete."""
         done = 0
         began = time.monotonic()
         while done < len(hours):
@@ -316,7 +321,7 @@ class _Show:
             self._tell(Line(day(format_time(scene.time)), "INJECTED", scene.text))
 
     def _listen(self, now: int) -> None:
-        """Hear what the daemon says, do it, and tell it."""
+        """Read new alerts and decisions, follow them and print them."""
         when = day(format_time(now))
         for record in self._alerts.news():
             line = self.story.alert(record)
@@ -330,7 +335,7 @@ class _Show:
             self._tell_quality(when)
 
     def _is_over(self, now: int) -> bool:
-        """Whether all faults are over and the champion serves again, for a while."""
+        """Return whether all faults are over and the champion has served again for some days."""
         if self._scenes or self.story.level != "primary":
             self._recovered_at = None
             return False
@@ -339,7 +344,7 @@ class _Show:
         return now - self._recovered_at >= _AFTERWARDS_MS
 
     def _wait_for_daemon(self, most_ahead: int) -> float:
-        """Wait until it is at most so many lines behind. -> seconds that this took."""
+        """Wait until the daemon lags by at most `most_ahead` lines; return the seconds that this took."""
         began = time.monotonic()
         if most_ahead and began - self._asked_at < _ASK_S:
             return 0.0
@@ -356,7 +361,7 @@ class _Show:
                 raise DaemonFailedError(f"reads nothing for {_PATIENCE_S:g} s", self._daemon.log)
             time.sleep(_STEP_S)
 
-    # -- telling -----------------------------------------------------------------------------------------
+    # -- output ------------------------------------------------------------------------------------------
 
     def _tell_quality(self, when: str) -> None:
         versions = self._status["models"][MODEL]["versions"]
@@ -365,7 +370,7 @@ class _Show:
         known = {name: v["metrics"]["mae"] for name, v in busy.items() if "mae" in v["metrics"]}
         if known:
             errors = ", ".join(f"{name} {mae:.0f}" for name, mae in known.items())
-            self._tell(Line(when, "mean error", f"{errors} rentals, in the latest two weeks that are known"))
+            self._tell(Line(when, "mean error", f"{errors} rentals, in the latest two weeks with outcomes"))
 
     def _tell(self, line: Line) -> None:
         colour = "magenta" if line.what == "INJECTED" else _COLOURS[line.mood]

@@ -1,6 +1,6 @@
-"""What happens, in plain words, and whether all that was promised has happened.
+"""Alerts and decisions in words, and whether all promised events have happened.
 
-Pure. It is fed the documents of the topics of alerts and decisions as anybody can read them.
+Pure. Its input are the documents on the topics of alerts and decisions.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Any, Final
 
 
 class Promise(StrEnum):
-    """What the demonstration shows, in the order in which it happens."""
+    """What the demonstration promises to show, in order."""
 
     ROLLBACK = "a canary breaches a guardrail and is rolled back"
     DRIFT = "a feature drifts and is named"
@@ -31,7 +31,7 @@ class Mood(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """One thing that happened. `when` is stream time as text."""
+    """A line of output about one event; `when` is stream time as text."""
 
     when: str
     what: str
@@ -44,7 +44,7 @@ _SAID_BY_DECISIONS: Final = ("rollback", "fallback")  # kinds of alerts
 
 @dataclass(slots=True)
 class Story:
-    """Takes alerts and decisions in. `kept` says by what a promise was kept."""
+    """Describes alerts and decisions; `kept` has the evidence of each promise that was kept."""
 
     kept: dict[Promise, str] = field(default_factory=dict)
     latest: Mapping[str, Any] | None = None  # decision
@@ -57,11 +57,11 @@ class Story:
 
     @property
     def level(self) -> str:
-        """The level that answers by the latest decision."""
+        """The active level of the latest decision."""
         return "primary" if self.latest is None else str(self.latest["active_level"])
 
     def alert(self, record: Mapping[str, Any]) -> Line | None:
-        """What an alert says; None for a repeat, and for one that only says what a decision says too."""
+        """Describe an alert record; None for a repeat, and for one that a decision reports as well."""
         key = (record["event_id"], record["seq"])
         if key in self._told:
             return None
@@ -81,7 +81,12 @@ class Story:
         return Line(day(record["issued_at"]), f"{record['severity']} {kind}", about, mood)
 
     def decision(self, document: Mapping[str, Any], followed_from: str) -> Line:
-        """What a decision changes; `followed_from` is the stream time from which the application does so."""
+        """Describe what a decision changes.
+
+        Args:
+            document: The decision.
+            followed_from: Stream time from which the application follows it, as text.
+        """
         before, self.latest = self.latest, document
         reason, level = document["reason"], document["active_level"]
         gone = sorted(_shares(before).keys() - _shares(document).keys()) if before is not None else []
@@ -108,7 +113,7 @@ class Story:
 
 
 def day(time: str) -> str:
-    """A time to the hour, as lines show it."""
+    """Format an RFC 3339 time to the minute, as lines show it."""
     return f"{time[:10]} {time[11:16]}"
 
 
@@ -116,12 +121,12 @@ def _shares(document: Mapping[str, Any]) -> dict[str, int]:
     return {route["version"]: route["weight"] for route in document["routes"]}
 
 
-_ANSWERS: Final = ("prediction", "score")  # what a model says drifts after what it is told
+_ANSWERS: Final = ("prediction", "score")  # they drift as a consequence of the features
 _BEHIND: Final = {"rules": "business rules", "ensemble": "an ensemble", "default": "a fixed value"}
 
 
 def _behind(document: Mapping[str, Any]) -> str:
-    """Who answers at the active level, below the primary one."""
+    """Describe who answers at an active level below the primary one."""
     level = document["active_level"]
     return str(document["levels"]["previous"]) if level == "previous" else _BEHIND[level]
 
@@ -134,7 +139,7 @@ def _serving(document: Mapping[str, Any]) -> str:
 
 
 def _evidence(record: Mapping[str, Any]) -> str:
-    """The strongest number behind a drift alert."""
+    """Describe the strongest statistic of a firing drift alert."""
     if record["status"] != "firing" or not record["features"]:
         return ""
     first = record["features"][0]

@@ -29,7 +29,7 @@ class JoinStage:
         self._variants = variants
         self.table = JoinTable(spec.limits.pending, spec.limits.seen)
         self.log = JoinLog(self.table)
-        self._allowed_lateness = spec.lateness
+        self._allowed_lateness = spec.allowed_lateness
         self._pane = np.array([m.window.pane for m in spec.models], np.int64)
         self._expects = np.array([m.outcomes is not None for m in spec.models], np.bool_)
         expected = [m.outcomes for m in spec.models]

@@ -51,7 +51,7 @@ class Pipeline:
 
     def __init__(self, spec: CoreSpec, seed: int, ends: Mapping[Partition, int] | None = None) -> None:
         self._replaying = ends is not None
-        self.watermark = Watermark(spec.lateness, ends)
+        self.watermark = Watermark(spec.allowed_lateness, ends)
         self.variants = Variants([m.name for m in spec.models], _configured(spec.models), spec.limits.versions)
         self.decoder = EventDecoder(spec, self.variants, seed)
         self.join = JoinStage(spec, self.variants)

@@ -1,1 +1,1 @@
-"""What is normal: profiles in force, learned from traffic, or read from files."""
+"""References: the active profiles, learned from traffic or built from files."""

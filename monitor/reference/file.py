@@ -1,7 +1,7 @@
-"""References that the configuration names: read when they are new, not at every start.
+"""Reference files of the configuration: read when they change, not at every start.
 
-Shell: reads files. A table may take minutes to profile, so what is kept of a file that was read is a digest of
-its bytes and of how they were read; only another digest has it profiled again.
+Shell: reads files. Profiling a table may take minutes, so the store keeps a digest of the bytes of a file and of the
+settings it was read with; it is profiled again only when the digest changes.
 """
 
 from __future__ import annotations
@@ -15,8 +15,9 @@ import structlog
 
 from detectors.reference import Profile
 from monitor.errors import InputFileError
+from monitor.reference.build import ProgressCallback
 from monitor.reference.subprocess import load_apart
-from monitor.reference.tables import ProgressCallback, TableSpec
+from monitor.reference.tables import TableSpec
 from monitor.spec import CoreSpec, ModelSpec
 
 log = structlog.get_logger(__name__)
@@ -32,7 +33,11 @@ class ReferenceFile:
         self._profile: Profile | None = None
 
     def digest(self) -> str:
-        """What tells this content, read in this way, from any other. Raises `InputFileError`."""
+        """Return a digest of the content and of how it is read.
+
+        Raises:
+            InputFileError: The file cannot be read.
+        """
         if self._digest is None:
             how = msgspec.json.encode(asdict(self._spec), order="sorted")
             try:
@@ -45,7 +50,14 @@ class ReferenceFile:
         return self._digest
 
     def profile(self, progress: ProgressCallback | None = None) -> Profile:
-        """The profile that it holds or comes to; read once. Raises `InputFileError`."""
+        """Return the profile of the file; it is read once.
+
+        Args:
+            progress: Called with the number of rows read so far, both passes counted.
+
+        Raises:
+            InputFileError: The file cannot be read.
+        """
         if self._profile is None:
             self._profile = load_apart(self.path, self._spec, progress or (lambda rows: None))
             for notice in self._profile.notices:
@@ -54,12 +66,12 @@ class ReferenceFile:
 
 
 def table_spec(model: ModelSpec) -> TableSpec:
-    """How a table is read that tells what is normal for a model."""
+    """Return how to read a table that is the reference of a model."""
     return TableSpec(model.task, model.positive, model.threshold, model.feature_kinds, model.reference.points)
 
 
 def reference_files(core: CoreSpec) -> dict[str, ReferenceFile]:
-    """By model, where the configuration names a file."""
+    """Return the reference file of each model that has one, by model."""
     return {
         m.name: ReferenceFile(Path(m.reference.path), table_spec(m))
         for m in core.models

@@ -1,7 +1,7 @@
-"""A table profiled by another process, so that what that takes is given back.
+"""Profiling of a table in a child process, whose memory is released afterwards.
 
-Shell. Reading tables needs a library and memory that the daemon has no use for afterwards, a hundred megabytes of
-them. The child tells how far it is on standard output; its result is a file.
+Shell. Reading tables takes a library and a hundred megabytes that the daemon does not need afterwards. The child writes
+its progress to standard output, and the result to a file.
 
     python -m monitor.reference.subprocess TABLE OUT < specification
 """
@@ -19,14 +19,24 @@ import msgspec
 
 from detectors.reference import MAGIC, Profile
 from monitor.errors import InputFileError
-from monitor.reference.tables import TableSpec, load
+from monitor.reference.build import load
+from monitor.reference.tables import TableSpec
 
 _BAD_INPUT: Final = 65
 _DETAIL_LIMIT: Final = 2_000
 
 
 def load_apart(path: Path, spec: TableSpec, progress: Callable[[int], None]) -> Profile:
-    """`references.load`, with tables read by a child. Raises `InputFileError`."""
+    """Do what `build.load` does, with tables read in a child process.
+
+    Args:
+        path: A file of a built profile, or of a table.
+        spec: How to read a table.
+        progress: Called with the number of rows read so far, both passes counted.
+
+    Raises:
+        InputFileError: The file cannot be read, or is neither.
+    """
     if _is_profile(path):
         return load(path, spec)
     with tempfile.TemporaryDirectory(prefix="driftd-profile-") as folder:
@@ -64,7 +74,7 @@ def _tell(rows: int) -> None:
 
 
 def main() -> int:
-    """The child. -> exit code."""
+    """Run the child process and return its exit code."""
     spec = msgspec.json.decode(sys.stdin.buffer.read(), type=TableSpec)
     try:
         profile = load(Path(sys.argv[1]), spec, _tell)

@@ -62,7 +62,7 @@ def profile_of_last_window(p: Components, name: str) -> tuple[Profile, LastWindo
     rows: dict[tuple[int, int], tuple[int, bytes]] = {}
     source = p.stream.source()
     try:
-        for events in _backwards(source, decoder, window, p.core.lateness):
+        for events in _backwards(source, decoder, window, p.core.allowed_lateness):
             inside = (events.time >= window.start) & (events.time < window.end + spec.window.counted)
             mine = (events.variant == variant) & (events.kind <= EventKind.UNSERVED) & inside
             _collect(events.take(np.flatnonzero(mine)), index, rows)

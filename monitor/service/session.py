@@ -11,8 +11,8 @@ import structlog
 
 from monitor.errors import InputFileError
 from monitor.pipeline.pipeline import Pipeline
+from monitor.reference.build import ProgressCallback
 from monitor.reference.file import ReferenceFile
-from monitor.reference.tables import ProgressCallback
 
 log = structlog.get_logger(__name__)
 

@@ -1,1 +1,1 @@
-"""What must survive: one transaction per commit."""
+"""Persistent state: one transaction per commit."""

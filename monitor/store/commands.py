@@ -1,7 +1,7 @@
-"""The commands of operators, between whoever asks and the daemon that does it.
+"""The queue of operator commands between the command line and the daemon.
 
-Shell. Asking inserts a row; the daemon applies it in its next commit and writes what came of it. Without a
-running daemon it is applied at the next start.
+Shell. A command is a row; the daemon applies it in its next commit and stores the result. Without a running daemon it
+is applied at the next start.
 """
 
 from __future__ import annotations
@@ -33,7 +33,24 @@ def ask(
     key: str | None = None,
     profile: Profile | None = None,
 ) -> int:
-    """Insert a command. -> its id; that of the first one where `key` was used before."""
+    """Insert a command.
+
+    Args:
+        engine: The store.
+        model: Model that it is for.
+        name: Which command.
+        arguments: Its arguments, as JSON values.
+        reason: Why, in the operator's words.
+        who: Who, such as user@host.
+        key: Idempotency key: a second command with the same key is not inserted.
+        profile: Reference to store with the command.
+
+    Returns:
+        The id of the command; that of the earlier one if `key` was used before.
+
+    Raises:
+        StoreError: The database failed.
+    """
     with translated(), engine.begin() as c:
         values = {
             "idempotency_key": key, "model": model, "name": name.value, "arguments": json.dumps(arguments),
@@ -56,7 +73,11 @@ def ask(
 
 
 def pending_commands(engine: Engine) -> list[Command]:
-    """Commands that were not applied yet, in order."""
+    """Return the commands that were not applied yet, the oldest first.
+
+    Raises:
+        StoreError: The database failed.
+    """
     with translated(), engine.connect() as c:
         wanted = sa.select(t.command).where(t.command.c.applied_seq.is_(None)).order_by(t.command.c.id)
         rows = c.execute(wanted).all()
@@ -82,8 +103,21 @@ def _profile(body: bytes) -> Profile | None:
         return None
 
 
-def wait_for(engine: Engine, command: int, timeout_s: float, nap: Callable[[float], None] = time.sleep) -> str | None:
-    """What came of a command; None if nobody has applied it within the time."""
+def wait_for(engine: Engine, command: int, timeout_s: float, sleep: Callable[[float], None] = time.sleep) -> str | None:
+    """Wait for the result of a command.
+
+    Args:
+        engine: The store.
+        command: Id of the command.
+        timeout_s: Longest time to wait, in seconds.
+        sleep: Called with seconds between two queries.
+
+    Returns:
+        The result; None if the command was not applied within the time.
+
+    Raises:
+        StoreError: The database failed.
+    """
     until = time.monotonic() + timeout_s
     while True:
         with translated(), engine.connect() as c:
@@ -92,4 +126,4 @@ def wait_for(engine: Engine, command: int, timeout_s: float, nap: Callable[[floa
             ).scalar_one_or_none()
         if result is not None or time.monotonic() > until:
             return result
-        nap(0.1)
+        sleep(0.1)

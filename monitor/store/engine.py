@@ -1,7 +1,7 @@
-"""Connections to SQLite and PostgreSQL, set up so that a commit is a commit.
+"""Connections to SQLite and PostgreSQL with durable commits and bounded waits.
 
-Shell. Errors of the drivers become `StoreError` here and nowhere else. A server that hangs, or a file that
-another process has locked, blocks nobody for good: who waits is asked now and then whether to wait on.
+Shell. Only this module translates errors of the drivers to `StoreError`. Waiting for a hanging server or a locked file
+is bounded, and whoever waits is asked regularly whether to go on.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from monitor.errors import ConfigError, StoreError
 
 _BUSY_S: Final = 10.0
 _BUSY_STEP_MS: Final = 200
-_HUNG_S: Final = 40.0  # without a word from a server whose own timeouts are shorter
+_HUNG_S: Final = 40.0  # without an answer from a server, whose own timeouts are shorter
 _POSTGRES: Final = {
     "connect_timeout": 5,
     "keepalives": 1,
@@ -44,8 +44,11 @@ _patience: ContextVar[Patience | None] = ContextVar("patience", default=None)
 
 @contextmanager
 def patient(goes_on: Patience) -> Iterator[None]:
-    """While it lasts, whoever waits for a database in this thread is `goes_on`: told several times a second for how
-    many seconds it has waited, it says whether to wait on."""
+    """Within this context, ask `goes_on` whether to go on waiting for a database in this thread.
+
+    Args:
+        goes_on: Called several times a second with the seconds waited so far; False ends the wait with StoreError.
+    """
     token = _patience.set(goes_on)
     try:
         yield
@@ -62,8 +65,8 @@ _Result = TypeVar("_Result")
 
 
 class _Connection(psycopg.Connection[Any]):
-    """Waits for the server no longer than patience lasts. libpq itself would wait for ever: a machine that hangs
-    keeps its connections open, and its kernel acknowledges what is sent."""
+    """A connection with bounded waits. libpq would wait for ever: a hanging machine keeps its connections open, and its
+    kernel still acknowledges packets."""
 
     def wait(self, gen: Generator[Any, Any, _Result], *arguments: Any, **options: Any) -> _Result:
         return super().wait(self._patiently(gen), *arguments, **options)
@@ -77,7 +80,7 @@ class _Connection(psycopg.Connection[Any]):
                 if ready == Ready.NONE:
                     waited = time.monotonic() - began
                     if waited > _HUNG_S or not _waits_on(waited):
-                        self.pgconn.finish()  # what the server may still say belongs to nobody
+                        self.pgconn.finish()  # a late answer must not reach the next query
                         raise psycopg.OperationalError(f"the server has not answered for {waited:.0f} s")
                 wanted = gen.send(ready)
         except StopIteration as done:
@@ -89,10 +92,14 @@ class _Connection(psycopg.Connection[Any]):
 
 
 def connect(url: str, *, read_only: bool = False) -> Engine:
-    """An engine for a URL. `read_only`: for those who look while another process owns the store.
+    """Create an engine.
+
+    Args:
+        url: URL of a SQLite or PostgreSQL database.
+        read_only: Take no write locks, to query while another process owns the store.
 
     Raises:
-        ConfigError: the URL is not one of SQLite or PostgreSQL.
+        ConfigError: The URL is not one of SQLite or PostgreSQL.
     """
     try:
         parsed = sa.make_url(url)
@@ -128,11 +135,11 @@ def _sqlite(url: sa.URL, *, read_only: bool) -> Engine:
 
     @event.listens_for(engine, "connect")
     def _set_up(connection: Any, record: Any) -> None:
-        # The driver would begin transactions by itself, too late for a lock; "begin" below does it.
+        # The driver would begin transactions by itself, too late for a lock; the "begin" listener below does it.
         connection.isolation_level = None
         cursor = connection.cursor()
         cursor.execute("PRAGMA journal_mode=WAL")
-        # FULL: a commit that was acknowledged survives the loss of power.
+        # FULL: an acknowledged commit survives a power failure.
         cursor.execute("PRAGMA synchronous=FULL")
         cursor.execute("PRAGMA foreign_keys=ON")
         if not read_only:
@@ -144,7 +151,7 @@ def _sqlite(url: sa.URL, *, read_only: bool) -> Engine:
         if read_only:
             connection.exec_driver_sql("BEGIN")
             return
-        # A writer takes its lock at once: upgrading a read lock later would fail where two do it.
+        # A writer takes its lock at once: upgrading a read lock later fails if two writers do it.
         began = time.monotonic()
         while True:
             try:
@@ -160,7 +167,7 @@ def _sqlite(url: sa.URL, *, read_only: bool) -> Engine:
 
 @contextmanager
 def translated() -> Iterator[None]:
-    """Errors of the database become ours: those that time may heal are retryable."""
+    """Translate errors of the database to StoreError; those that may be temporary are retryable."""
     try:
         yield
     except (OperationalError, InterfaceError) as error:
@@ -172,13 +179,13 @@ def translated() -> Iterator[None]:
 
 
 def _message(error: DBAPIError) -> str:
-    # The statement and its parameters may hold blobs and, in URLs, passwords: only the driver's own words.
+    # The statement and its parameters may hold blobs and, in URLs, passwords: only the driver's message is shown.
     words = str(error.orig).strip().splitlines()
     return f"database: {words[0] if words else type(error.orig).__name__}"
 
 
 def database_clock(connection: Connection) -> sa.ColumnElement[float]:
-    """Seconds since the epoch by the clock of the database: leases are compared by one clock only."""
+    """Return an expression for the database's time in seconds since the epoch; leases use this clock only."""
     if connection.dialect.name == "sqlite":
         return (sa.func.julianday("now") - 2440587.5) * 86400.0
     return sa.cast(sa.func.extract("epoch", sa.func.clock_timestamp()), sa.Float)

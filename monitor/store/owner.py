@@ -1,4 +1,4 @@
-"""Who owns the store: a name for this process, and whether the process behind a name has ended.
+"""The name of the process that owns the store, and whether the process of a name has ended.
 
 Shell.
 """
@@ -11,14 +11,14 @@ from pathlib import Path
 
 
 def owner_name() -> str:
-    """This process, told apart from any other on any host: host, process id, and when it was started."""
+    """Return a name of this process, unique across hosts and restarts: host, process id and start time."""
     return f"{_host()}/{os.getpid()}/{_start_time(os.getpid())}"
 
 
 def is_gone(owner: str) -> bool:
-    """Whether an owner is known to have ended: a process of this host that is not there any more.
+    """Return whether an owner is known to have ended: a process of this host that no longer exists.
 
-    What cannot be known counts as alive; then its lease decides.
+    A process of another host, and one that cannot be checked, counts as alive; then its lease decides.
     """
     host, _, rest = owner.partition("/")
     pid, _, started = rest.partition("/")
@@ -28,7 +28,7 @@ def is_gone(owner: str) -> bool:
 
 
 def _host() -> str:
-    """Where process ids mean the same: two containers may share the name of a host and not see each other."""
+    """Return the host name and PID namespace: containers may share a host name without sharing process ids."""
     try:
         return f"{socket.gethostname()}@{Path('/proc/self/ns/pid').readlink()}"
     except OSError:
@@ -36,7 +36,7 @@ def _host() -> str:
 
 
 def _start_time(pid: int) -> str:
-    """When a process was started, in ticks since boot, after the boot's id; "" where it is not there."""
+    """Return the boot id and the start time of a process in ticks since boot; "" if it does not exist."""
     try:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()[:8]
         fields = Path(f"/proc/{pid}/stat").read_text(encoding="ascii", errors="replace").rpartition(")")[2].split()

@@ -1,6 +1,6 @@
-"""Where reading goes on, changed by hand while no daemon runs.
+"""Manual changes of the stored positions while no daemon runs.
 
-Shell. It is done under a claim, so a daemon that is running after all is not disturbed: it is refused here.
+Shell. Refused while a daemon owns the store.
 """
 
 from __future__ import annotations
@@ -23,10 +23,19 @@ IsGone = Callable[[str], bool]
 def adopt_topic(
     engine: Engine, topic: str, first: Mapping[Partition, int], identity: str, lease_s: float, is_gone: IsGone
 ) -> None:
-    """The topic was deleted and made anew: go on at its first offsets, and know it by its new identity.
+    """Continue with a topic that was deleted and created again.
+
+    Args:
+        engine: The store.
+        topic: Name of the topic.
+        first: First offset of each of its partitions.
+        identity: Its new id, as of `Source.identities`.
+        lease_s: Time in seconds after which the owner of the store counts as dead.
+        is_gone: Tells whether the process of an owner is known to have ended.
 
     Raises:
-        ConfigError: a daemon owns the store.
+        ConfigError: A daemon owns the store.
+        StoreError: The database failed.
     """
     with translated(), engine.begin() as c:
         kept = [row for row in _positions(c, lease_s, is_gone) if row[0] != topic]
@@ -35,10 +44,22 @@ def adopt_topic(
 
 
 def move_to(engine: Engine, topic: str, number: int, offset: int, lease_s: float, is_gone: IsGone) -> int | None:
-    """Go on at `offset` of a partition. -> where it was. What is skipped is on record as a gap.
+    """Move the position of a partition forward, and record the skipped offsets as a gap.
+
+    Args:
+        engine: The store.
+        topic: Topic of the partition.
+        number: Number of the partition.
+        offset: The next offset to read.
+        lease_s: Time in seconds after which the owner of the store counts as dead.
+        is_gone: Tells whether the process of an owner is known to have ended.
+
+    Returns:
+        The position before.
 
     Raises:
-        ConfigError: a daemon owns the store, or the partition was never read, or `offset` lies before it.
+        ConfigError: A daemon owns the store, the partition was never read, or `offset` is before its position.
+        StoreError: The database failed.
     """
     with translated(), engine.begin() as c:
         rows = _positions(c, lease_s, is_gone)
@@ -70,7 +91,7 @@ def _positions(c: Connection, lease_s: float, is_gone: IsGone) -> list[list[int 
 
 
 def _write(c: Connection, rows: list[list[int | str]]) -> None:
-    # A new epoch, so that a daemon that only looked dead cannot commit its old positions afterwards.
+    # A new epoch, so that a daemon that only seemed dead cannot commit its old positions afterwards.
     c.execute(
         sa.update(t.shard)
         .where(t.shard.c.id == SHARD)

@@ -1,7 +1,7 @@
-"""What the store knows: the state to go on from, and answers for people and scripts.
+"""Queries of the store: the state to resume from, and answers for people and scripts.
 
-Shell, read only. The first half is for the owner at its start; the rest works beside a running daemon, or
-without one.
+Shell, read only. The first half is for the owner at its start; the rest works with or without a running daemon. Every
+function raises StoreError when the database fails.
 """
 
 from __future__ import annotations
@@ -37,17 +37,17 @@ _decompress = zstandard.ZstdDecompressor().decompress
 
 @dataclass(frozen=True, slots=True)
 class StoredProgress:
-    """Where reading goes on, and which topics the offsets are of."""
+    """The next offset of each partition, and the ids of the topics that the offsets belong to."""
 
     positions: Mapping[Partition, int]
     identities: Mapping[str, str]
 
 
 def load(engine: Engine) -> tuple[Snapshot, StoredProgress] | None:
-    """Everything that commits have written; None where there was none.
+    """Load the committed state of the pipeline and its progress; None before the first commit.
 
     Raises:
-        StoreError: something is damaged.
+        StoreError: The stored data are damaged.
     """
     with translated(), engine.begin() as c:
         row = c.execute(sa.select(t.shard).where(t.shard.c.id == SHARD)).one_or_none()
@@ -73,7 +73,7 @@ def load(engine: Engine) -> tuple[Snapshot, StoredProgress] | None:
                 codes=[Entry(e.model, e.kind, e.code, e.text) for e in c.execute(sa.select(t.code))],
                 models={s.model: _model(c, s.model, s.body) for s in c.execute(sa.select(t.model_state)).all()},
             )
-        except (ValueError, zstandard.ZstdError) as error:  # DamagedError and faulty JSON are among the first
+        except (ValueError, zstandard.ZstdError) as error:  # ValueError includes DamagedError and invalid JSON
             raise StoreError(f"the store is damaged: {error}; restore it from a backup", retryable=False) from error
         positions = json.loads(row.positions)
         progress = StoredProgress(
@@ -104,14 +104,14 @@ def _model(c: Connection, model: str, body: str) -> ModelSnapshot:
 
 
 def configured_references(engine: Engine) -> dict[str, str | None]:
-    """Model → digest of the configured reference that was last put in force."""
+    """Return the digest of the configured reference that was activated last, by model."""
     with translated(), engine.begin() as c:
         rows = c.execute(sa.select(t.model_state.c.model, t.model_state.c.body)).all()
     return {row.model: json.loads(row.body)["configured_reference"] for row in rows}
 
 
 def is_empty(engine: Engine) -> bool:
-    """Whether no commit was ever made here."""
+    """Return whether nothing was ever committed."""
     with translated(), engine.begin() as c:
         seq = c.execute(sa.select(t.shard.c.seq).where(t.shard.c.id == SHARD)).scalar_one_or_none()
     return not seq
@@ -121,7 +121,7 @@ def is_empty(engine: Engine) -> bool:
 
 
 def status(engine: Engine) -> dict[str, Any] | None:
-    """The status document as of the last commit; None before the first."""
+    """Return the status document as of the last commit; None before the first."""
     with translated(), engine.begin() as c:
         row = c.execute(sa.select(t.shard).where(t.shard.c.id == SHARD)).one_or_none()
         if row is None or row.seq == 0:
@@ -153,7 +153,7 @@ def _destinations(c: Connection) -> dict[str, dict[str, Any]]:
 
 @dataclass(frozen=True, slots=True)
 class HistoryValue:
-    """One value of the history; times in ms."""
+    """A metric's value in one window; `start` and `end` in ms since the epoch."""
 
     model: str
     version: str
@@ -177,7 +177,16 @@ def history(
     feature: str | None = None,
     since: int | None = None,
 ) -> Iterator[HistoryValue]:
-    """Stored values of a model's windows, by the end of the window."""
+    """Yield stored values of a model's windows, in order of the end of the window.
+
+    Args:
+        engine: The store.
+        model: Name of the model.
+        metric: Only this metric.
+        version: Only this version.
+        feature: Only this feature.
+        since: Only windows that end after this time, in ms since the epoch.
+    """
     h = t.history
     wanted = sa.select(h).where(h.c.model == model).order_by(h.c.end_ms, h.c.version, h.c.outcomes, h.c.start_ms)
     if version is not None:
@@ -201,7 +210,7 @@ def history(
 
 @dataclass(frozen=True, slots=True)
 class LastWindow:
-    """The window of a champion that was checked last, and where reading was then or a little later."""
+    """The window of the champion that was checked last; `positions` are those of that check or a little later."""
 
     version: str
     start: int
@@ -211,7 +220,7 @@ class LastWindow:
 
 
 def last_window(engine: Engine, model: str) -> LastWindow | None:
-    """Of the model's present champion; None where none was checked."""
+    """Return the last checked window of the model's champion; None if there is none."""
     found = status(engine)
     if found is None or model not in found["models"]:
         return None
@@ -233,7 +242,7 @@ def last_window(engine: Engine, model: str) -> LastWindow | None:
 
 
 def alerts(engine: Engine, model: str | None = None, *, most: int = 100) -> list[dict[str, Any]]:
-    """The latest alert records, newest first."""
+    """Return the latest alert records, the newest first, at most `most`."""
     a = t.alert
     wanted = sa.select(a.c.body, a.c.silenced).order_by(a.c.issued_at.desc(), a.c.seq.desc()).limit(most)
     if model is not None:
@@ -243,7 +252,7 @@ def alerts(engine: Engine, model: str | None = None, *, most: int = 100) -> list
 
 
 def firing(engine: Engine) -> list[tuple[str, bytes, str]]:
-    """(fingerprint, value, event id) of the latest record of every subject that fires and is not silenced."""
+    """Return the latest record of every firing, unsilenced alert, as (fingerprint, value, event id)."""
     a = t.alert
     latest = sa.select(a.c.fingerprint, sa.func.max(a.c.seq).label("seq")).group_by(a.c.fingerprint).subquery()
     wanted = (
@@ -256,7 +265,7 @@ def firing(engine: Engine) -> list[tuple[str, bytes, str]]:
 
 
 def decisions(engine: Engine, model: str, *, most: int = 100) -> list[dict[str, Any]]:
-    """The latest decisions of a model, newest first."""
+    """Return the latest decisions of a model, the newest first, at most `most`."""
     d = t.decision
     wanted = sa.select(d.c.body).where(d.c.model == model).order_by(d.c.generation.desc()).limit(most)
     with translated(), engine.begin() as c:
@@ -264,14 +273,18 @@ def decisions(engine: Engine, model: str, *, most: int = 100) -> list[dict[str, 
 
 
 def hash_seed(engine: Engine) -> int:
-    """The seed of the keys of requests; 0 before the first start."""
+    """Return the seed of the hashes of request ids; 0 before the first start."""
     with translated(), engine.begin() as c:
         seed = c.execute(sa.select(t.shard.c.hash_seed).where(t.shard.c.id == SHARD)).scalar_one_or_none()
     return int(seed or 0)
 
 
 def references(engine: Engine, model: str) -> list[tuple[str, str, Profile]]:
-    """(subject, state, profile) of the references of a model that are in force or offered."""
+    """Return the active and offered references of a model, as (subject, state, profile).
+
+    Raises:
+        StoreError: A reference is damaged.
+    """
     r = t.reference
     wanted = sa.select(r).where(r.c.model == model, r.c.state != "retired").order_by(r.c.subject, r.c.id)
     with translated(), engine.begin() as c:

@@ -1,4 +1,4 @@
-"""The tables of a database: brought up to this release, or refused where they are of a newer one.
+"""Migration of a database to the schema of this release; a newer schema is refused.
 
 Shell.
 """
@@ -21,25 +21,28 @@ _SCRIPTS: Final = Path(__file__).parent / "migrations"
 
 
 def alembic_config() -> Config:
-    """Alembic's settings, without a file."""
+    """Return Alembic's settings, which need no file."""
     config = Config()
     config.set_main_option("script_location", str(_SCRIPTS))
     return config
 
 
 def upgrade(engine: Engine) -> str:
-    """Make or change the tables as this release needs them. -> the revision they are at.
+    """Create or migrate the tables to the schema of this release.
+
+    Returns:
+        The revision of the schema.
 
     Raises:
-        SchemaTooNew: a newer release has changed them.
-        StoreError: the database failed.
+        SchemaTooNew: A newer release has changed the tables.
+        StoreError: The database failed.
     """
     config = alembic_config()
     script = ScriptDirectory.from_config(config)
     head = script.get_current_head() or ""
     with translated(), engine.begin() as connection:
         if connection.dialect.name == "postgresql":
-            # Two daemons may start together; SQLite's transaction is a lock already.
+            # Two daemons may start at once; with SQLite the transaction itself is a lock.
             connection.exec_driver_sql("SELECT pg_advisory_xact_lock(7310741)")
         present = MigrationContext.configure(connection).get_current_revision()
         if present is not None and present not in {s.revision for s in script.walk_revisions()}:
@@ -51,7 +54,12 @@ def upgrade(engine: Engine) -> str:
 
 
 def is_current(engine: Engine) -> bool:
-    """Whether the tables are there as this release needs them. Raises `SchemaTooNew`."""
+    """Return whether the tables have the schema of this release.
+
+    Raises:
+        SchemaTooNew: A newer release has changed them.
+        StoreError: The database failed.
+    """
     script = ScriptDirectory.from_config(alembic_config())
     head = script.get_current_head() or ""
     with translated(), engine.begin() as connection:

@@ -1,8 +1,7 @@
-"""The tables: one MetaData, in one place.
+"""The tables, in one MetaData.
 
-What is binary says what it is in its first bytes; what is JSON is text, so that SQLite and PostgreSQL hold
-the same. A `shard` row is the owner's claim and its progress: every commit begins by updating it under its
-epoch.
+Binary columns begin with a magic number of their format; JSON is stored as text, so that SQLite and PostgreSQL hold
+the same. The `shard` row is the owner's claim and progress: every commit begins by updating it under the owner's epoch.
 """
 
 from __future__ import annotations
@@ -12,7 +11,7 @@ from typing import Final
 import sqlalchemy as sa
 
 metadata: Final = sa.MetaData()
-_Id = sa.BigInteger().with_variant(sa.Integer(), "sqlite")  # SQLite counts up INTEGER keys only
+_Id = sa.BigInteger().with_variant(sa.Integer(), "sqlite")  # SQLite autoincrements INTEGER keys only
 
 shard: Final = sa.Table(
     "shard",

@@ -1,8 +1,8 @@
-"""The owner's side of the store: claim it, and write one transaction per commit.
+"""The owner's side of the store: the claim, and one transaction per commit.
 
-Shell. Everything a commit says is in one transaction that begins by updating the shard's row under the
-owner's epoch. A writer whose epoch is over finds no row to update and is `Fenced`; one that does not know
-whether its commit went through reads the sequence number back and knows.
+Shell. A commit is one transaction that begins by updating the shard's row under the owner's epoch (a fencing token). A
+writer whose epoch is over finds no row to update and is `Fenced`; one that does not know whether its commit succeeded
+reads the sequence number back.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from monitor.store.engine import database_clock, translated
 from monitor.store.subscriptions import STREAM_SUBSCRIPTION, MessageKind, Subscription
 from monitor.stream.types import Partition
 
-SHARD: Final = 0  # one worker owns all partitions; the column is there for more
+SHARD: Final = 0  # one worker owns all partitions; the column is prepared for more
 OUTCOMES_MAGIC: Final = b"DRIFTOUT"
 _RETENTION_EVERY: Final = 64  # commits
 _compress = zstandard.ZstdCompressor(level=1).compress
@@ -42,7 +42,7 @@ _compress = zstandard.ZstdCompressor(level=1).compress
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """The right to write, until somebody else's claim ends it."""
+    """The right to write, until another owner's claim ends it."""
 
     epoch: int
     hash_seed: int
@@ -50,7 +50,7 @@ class Claim:
 
 @dataclass(frozen=True, slots=True)
 class Gap:
-    """Records from `start` to before `stop` that were gone before they were read."""
+    """Offsets from `start` to before `stop` that were removed before they were read."""
 
     partition: Partition
     start: int
@@ -58,7 +58,7 @@ class Gap:
 
 
 class StoreWriter:
-    """Used by the worker's thread only.
+    """Claims the store and writes commits. Used by the worker's thread only.
 
     Without `subscriptions` nothing goes to the outbox: for replays that only tell.
     """
@@ -83,9 +83,17 @@ class StoreWriter:
     # -- owning ------------------------------------------------------------------------------------------
 
     def claim(self, lease_s: float, is_gone: Callable[[str], bool]) -> Claim | float:
-        """Become the owner, or say for how many seconds the present owner's lease still holds.
+        """Become the owner, unless the lease of another owner still holds.
 
-        `is_gone` tells of an owner's name whether that process is known to have ended: then nobody waits.
+        Args:
+            lease_s: Time in seconds since its last commit for which an owner keeps the store.
+            is_gone: Tells whether the process of an owner is known to have ended; then its lease is ignored.
+
+        Returns:
+            The claim, or the remaining time of the other owner's lease in seconds.
+
+        Raises:
+            StoreError: The database failed.
         """
         with translated(), self._engine.begin() as c:
             clock = database_clock(c)
@@ -116,7 +124,11 @@ class StoreWriter:
         c.execute(insert(c, t.shard).values(**values).on_conflict_do_nothing())
 
     def release(self) -> None:
-        """Give the store back, so that the next owner need not wait. Nothing where it is not ours."""
+        """Give up the store, so that the next owner need not wait. No effect if another one owns it.
+
+        Raises:
+            StoreError: The database failed.
+        """
         with translated(), self._engine.begin() as c:
             c.execute(
                 sa.update(t.shard).where(t.shard.c.id == SHARD, t.shard.c.epoch == self._epoch).values(owner=None)
@@ -125,11 +137,21 @@ class StoreWriter:
     # -- committing --------------------------------------------------------------------------------------
 
     def commit(self, delta: PipelineCommit, *, identities: Mapping[str, str], gaps: Sequence[Gap] = ()) -> None:
-        """Write a delta. Raises `Fenced`, or `StoreError`: then `is_committed` says whether it is there."""
+        """Write a commit of the pipeline in one transaction.
+
+        Args:
+            delta: Changes since the last commit.
+            identities: Ids of the topics, as of `Source.identities`.
+            gaps: Offsets that were removed before they were read.
+
+        Raises:
+            Fenced: Another daemon owns the store.
+            StoreError: The database failed; `is_committed` tells whether the commit succeeded.
+        """
         try:
             self._commit(delta, identities, gaps)
         except BaseException:
-            self._layouts.clear()  # what the transaction said of layouts may not be there
+            self._layouts.clear()  # the transaction's layouts may not be stored
             raise
 
     def _commit(self, delta: PipelineCommit, identities: Mapping[str, str], gaps: Sequence[Gap]) -> None:
@@ -166,23 +188,17 @@ class StoreWriter:
                 _forget_old(c, delta.watermark - self._retention)
 
     def is_committed(self, seq: int) -> bool:
-        """Whether the commit with this number is in the database. Raises `Fenced`."""
+        """Return whether the commit with this sequence number is stored.
+
+        Raises:
+            Fenced: Another daemon owns the store.
+            StoreError: The database failed.
+        """
         with translated(), self._engine.begin() as c:
             row = c.execute(sa.select(t.shard.c.epoch, t.shard.c.seq).where(t.shard.c.id == SHARD)).one()
         if row.epoch != self._epoch:
             raise Fenced(self._epoch)
         return bool(row.seq >= seq)
-
-    def heartbeat(self) -> None:
-        """Keep the lease when there is nothing to commit. Raises `Fenced`."""
-        with translated(), self._engine.begin() as c:
-            updated = c.execute(
-                sa.update(t.shard)
-                .where(t.shard.c.id == SHARD, t.shard.c.epoch == self._epoch)
-                .values(updated_at=database_clock(c))
-            )
-            if updated.rowcount != 1:
-                raise Fenced(self._epoch)
 
     def _write_join(self, c: Connection, delta: PipelineCommit) -> None:
         join = delta.join
@@ -291,7 +307,7 @@ class StoreWriter:
         )
 
     def _layout(self, c: Connection, names: tuple[tuple[str, str], ...]) -> int:
-        """The number under which this list of columns is kept; most windows have the same."""
+        """Return the id under which this list of columns is stored; most windows share one."""
         known = self._layouts.get(names)
         if known is not None:
             return known
@@ -369,12 +385,12 @@ def _digest(text: str) -> str:
 
 
 def insert(c: Connection, table: sa.Table) -> Any:
-    """An INSERT that can say ON CONFLICT, in the dialect of the connection."""
+    """Return an INSERT of the connection's dialect, which supports ON CONFLICT."""
     return (sqlite if c.dialect.name == "sqlite" else postgresql).insert(table)
 
 
 def _forget_old(c: Connection, before: int) -> None:
-    """History beyond `store.retention`, by stream time. What still holds is never old: decisions, firing alerts."""
+    """Delete history and alerts older than `before` (ms, event time), but no latest decision and no firing alert."""
     c.execute(sa.delete(t.history).where(t.history.c.end_ms < before))
     a = t.alert.alias("a")
     latest = sa.select(sa.func.max(a.c.seq)).where(a.c.fingerprint == t.alert.c.fingerprint).scalar_subquery()

@@ -1,1 +1,1 @@
-"""Where records come from and where messages go: Kafka, files or memory behind two protocols."""
+"""Sources of records and sinks of messages: Kafka, files or memory behind two protocols."""

@@ -1,10 +1,10 @@
-"""From an address to a stream.
+"""Streams by their address.
 
     kafka://host1:9092,host2:9092      brokers
     file:./directory                   a directory of JSON-lines files
 
-Pure: nothing is opened before one of the returned functions is called, and then it may raise StreamError when
-the stream is away. Called by `config`.
+Pure: nothing is opened before one of the returned functions is called, which may then raise StreamError. Called by
+`service.app`.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _BROKER: Final = re.compile(r"([\w.-]+|\[[0-9a-fA-F:.]+\])(?::(\d{1,5}))?", re.A
 
 @dataclass(frozen=True, slots=True)
 class Stream:
-    """How to open each end of one stream."""
+    """Functions that open a source, a sink and an admin of one stream. Each may raise StreamError."""
 
     source: Callable[[], Source]
     sink: Callable[[], Sink]
@@ -42,10 +42,21 @@ def connect(
     silence_ms: int = 10_000,
     security: KafkaSecurity | None = None,
 ) -> Stream:
-    """The stream at `url`; its sources read `topics`. Raises ConfigError. The other arguments are for
-    Kafka; a broker that is silent for `silence_ms` is given up and asked anew."""
+    """Return the stream at an address. All arguments after `topics` are for Kafka only.
+
+    Args:
+        url: `kafka://` with brokers, or `file:` with a directory.
+        topics: The topics that its sources read.
+        group: Consumer group of the advisory commits.
+        client_id: Name by which brokers log the client.
+        silence_ms: Time without an answer after which a request to a broker fails and is retried, in ms.
+        security: TLS and SASL.
+
+    Raises:
+        ConfigError: `url` is not such an address.
+    """
     scheme, _, address = url.partition(":")
-    if "@" in address and scheme != "file":  # not shown: what stands before it may be a password
+    if "@" in address and scheme != "file":  # not shown: the part before it may be a password
         raise ConfigError(
             "stream.url", None, "name brokers like kafka://host1:9092; who we are belongs under stream.security"
         )

@@ -1,7 +1,7 @@
-"""A directory of JSON-lines files as a stream: laptops, replays and demonstrations.
+"""A directory of JSON-lines files as a stream, for laptops, replays and demonstrations.
 
-Shell. `connect` makes these for `file:` addresses. `layout` says which file is which partition, `lines` reads
-one of them. Offsets are line numbers from 0; keys and headers are not kept; there is nothing to commit to.
+Shell. `connect` creates these for `file:` addresses. `layout` finds the files of partitions, `lines` reads one file,
+`merge` orders the lines of several. Offsets are line numbers from 0; keys and headers are not stored, nor are commits.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from monitor.stream.lines import BLOCK, CLOSED, LineReader
 from monitor.stream.merge import Cursor, take
 from monitor.stream.types import Batch, Message, Partition, TopicSpec, TopicState
 
-POLL_STEP_S: Final = 0.05  # how often a poll looks whether the files have grown
+POLL_STEP_S: Final = 0.05  # interval at which a poll checks whether files have grown
 
 
 class FileSource:
-    """Keeps `Source`. Merges the heads of all partitions in the order (time, topic, partition, offset).
+    """A `Source` that merges all partitions in the order (time, topic, partition, offset).
 
-    A line without a readable time takes that of the line before it, the first ones come first of all. So the
-    order depends on the files alone: not on `max_records`, and not on where reading was taken up again.
+    A line without a readable time takes that of the line before it; such lines at the beginning come first. So the
+    order depends on the files only: not on `max_records`, and not on where reading was resumed.
     """
 
     def __init__(self, directory: Path, topics: Collection[str], block: int = BLOCK) -> None:
@@ -81,10 +81,10 @@ class FileSource:
         return {partition: end for partition, end in ends.items() if end is not None}
 
     def commit(self, positions: Mapping[Partition, int]) -> None:
-        """Files keep no positions."""
+        """Do nothing: files store no positions."""
 
     def identities(self) -> dict[str, str]:
-        """A file that replaces another is told by `OffsetGone`; across restarts nothing tells them apart."""
+        """Return "" for each topic: a replaced file raises `OffsetGone`, but is not recognised across restarts."""
         return {partition.topic: "" for partition in find_partitions(self._directory, self._topics)}
 
     def close(self) -> None:
@@ -115,7 +115,7 @@ class FileSource:
 
 
 class FileSink:
-    """Keeps `Sink`. Appends values as lines to partition 0; what `send` has returned from is on the disk."""
+    """A `Sink` that appends values as lines to partition 0; when `send` returns they are on disk."""
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
@@ -143,14 +143,14 @@ class FileSink:
 
 
 class _Appender:
-    """One file that whole lines are appended to."""
+    """Appends whole lines to one file."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._file = CLOSED
 
     def append(self, data: bytes) -> None:
-        """Returns when `data` is on the disk; StreamError if some of it may not be."""
+        """Append `data`; when this returns it is on disk. Raises StreamError if part of it may not be."""
         try:
             self._open()
             rest = memoryview(data)
@@ -158,7 +158,7 @@ class _Appender:
                 rest = rest[os.write(self._file, rest) :]
             os.fsync(self._file)
         except OSError as error:
-            self.close()  # opening it again removes the part of a line that may have been written
+            self.close()  # opening the file again removes a partly written line
             raise file_error(f"write {self._path}", error) from error
 
     def close(self) -> None:
@@ -167,7 +167,7 @@ class _Appender:
             self._file = CLOSED
 
     def _open(self) -> None:
-        """Be at the end of the last whole line, also when somebody has moved the file away."""
+        """Open the file at the end of its last whole line, again if it was moved away."""
         if self._file != CLOSED:
             mine = os.fstat(self._file)
             if self._path.exists() and os.path.samestat(mine, self._path.stat()):
@@ -182,7 +182,7 @@ class _Appender:
 
 
 class FileAdmin:
-    """Keeps `TopicAdmin`. Files are never compacted and nobody minds."""
+    """A `TopicAdmin` of files. Files are never compacted, and always pass the check for it."""
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
@@ -207,7 +207,7 @@ class FileAdmin:
 
 
 def _end_of_lines(file: int) -> int:
-    """The byte after the last newline."""
+    """Return the position of the byte after the last newline."""
     end = os.fstat(file).st_size
     while end > 0:
         start = max(0, end - BLOCK)
@@ -219,7 +219,7 @@ def _end_of_lines(file: int) -> int:
 
 
 def _sync_directory(directory: Path) -> None:
-    """Make the name of a new file as durable as its content."""
+    """Flush a directory to disk, so that the name of a new file is durable."""
     opened = os.open(directory, os.O_RDONLY)
     try:
         os.fsync(opened)

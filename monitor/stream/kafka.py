@@ -1,8 +1,8 @@
 """Apache Kafka as a stream.
 
-Shell. `connect` makes these for `kafka:` addresses. One process reads all partitions: they are assigned by hand, for
-the database says who owns what and from where to read on; the group of the specification is only where advisory
-commits go. `kafka_client` talks to the library; here is what to do when it fails.
+Shell. `connect` creates these for `kafka:` addresses. One process reads all partitions. They are assigned manually,
+because the database holds the owner and the positions; the consumer group only receives advisory commits.
+`kafka_client` wraps the library; this module decides what to do when it fails.
 """
 
 from __future__ import annotations
@@ -29,14 +29,15 @@ log: FilteringBoundLogger = structlog.get_logger(__name__)
 
 
 class KafkaSource:
-    """Keeps `Source`. The constructor raises StreamError when no broker answers: try again.
+    """A `Source` of Kafka topics.
 
-    So may every method that asks; `poll` by itself waits out an outage and returns empty.
+    The constructor, and every method that queries the brokers, raises StreamError when none answers: try again. `poll`
+    does not raise during an outage; it returns an empty batch.
     """
 
     def __init__(self, spec: KafkaSpec, topics: Collection[str], enveloped: Collection[str] = ()) -> None:
         self._spec, self._topics, self._enveloped = spec, tuple(topics), frozenset(enveloped)
-        self._positions: dict[Partition, int] = {}  # of the assigned partitions, as of the last change by us
+        self._positions: dict[Partition, int] = {}  # of the assigned partitions, as of the last change by driftd
         self._paused: set[Partition] = set()
         self._watch = ProgressWatch(spec.stall_s)
         self._commit_failing = False
@@ -72,8 +73,8 @@ class KafkaSource:
         except (OffsetGone, PartitionFault):
             raise
         except StreamError:
-            # What can be waited out the client waits out by itself: this one may never work again. Its positions may
-            # have moved past records that it did not deliver.
+            # The client handles temporary errors by itself: after any other it may never work again. Its positions
+            # may have moved past records that it did not deliver.
             self._disconnect()
             self._positions = before
             raise
@@ -127,7 +128,7 @@ class KafkaSource:
         return self._client
 
     def _disconnect(self) -> None:
-        """Let go of the client; the next use makes another one, which goes on where this one stands."""
+        """Close the client; the next use creates another one, which continues at its positions."""
         client, self._client = self._client, None
         if client is not None:
             self._positions = client.positions()
@@ -139,12 +140,12 @@ class KafkaSource:
         try:
             ends = client.ask_ends(moving, WATCH_TIMEOUT_MS)
         except StreamError:
-            self._watch.forget(now_s)  # an outage: nobody moves
+            self._watch.forget(now_s)  # an outage: no partition progresses
             return set()
         return self._watch.stuck(now_s, moving, ends)
 
     def _committed(self, error: Exception | None) -> None:
-        """Say it once when commits begin to fail, and once when they no longer do."""
+        """Log once when commits begin to fail, and once when they succeed again."""
         if error is not None and not self._commit_failing:
             log.warning("stream.commit_failed", error=str(error))
         elif error is None and self._commit_failing:
@@ -158,10 +159,10 @@ class KafkaSource:
 
 
 class KafkaSink:
-    """Keeps `Sink`. The key decides the partition, by the hash that the Java client has too.
+    """A `Sink` of Kafka topics. The partition follows from the key, by the default hash of the Java client.
 
-    A producer is thrown away after an error. What it had on the way to a broker that hung may still arrive, so
-    that a reader can see messages once more *after* the repeat: it is told by their ids and sequence numbers.
+    A producer is discarded after an error. Messages that it had in flight to a hanging broker may still arrive, so a
+    consumer can see them once more *after* the retry: it recognises them by their ids and sequence numbers.
     """
 
     def __init__(self, spec: KafkaSpec) -> None:
@@ -186,7 +187,7 @@ class KafkaSink:
 
 
 class KafkaAdmin:
-    """Keeps `TopicAdmin`. The constructor raises StreamError when no broker answers."""
+    """A `TopicAdmin` of Kafka topics. The constructor raises StreamError when no broker answers."""
 
     def __init__(self, spec: KafkaSpec) -> None:
         self._client = AdminClient(spec)

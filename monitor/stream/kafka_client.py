@@ -1,6 +1,6 @@
-"""The three clients of kafka-python, typed: every value that leaves has a type, every error is one of ours.
+"""Typed wrappers of the three clients of kafka-python. All errors are raised as `StreamError`.
 
-Shell. Called by `kafka` alone.
+Shell. Called by `kafka` only.
 """
 
 # mypy: disable-error-code="no-untyped-call"
@@ -26,7 +26,7 @@ from monitor.stream.kafka_spec import KafkaSpec
 from monitor.stream.types import Envelope, Message, Partition, Run, TopicSpec
 
 CLOSE_TIMEOUT_S: Final = 3.0
-IN_FLIGHT: Final = 1_000  # messages: the producer's own buffer has no limit
+IN_FLIGHT: Final = 1_000  # messages: the producer's buffer is unbounded
 
 _HOPELESS: Final = (
     kafka_errors.AuthorizationError,
@@ -48,13 +48,13 @@ _offset, _timestamp, _value = attrgetter("offset"), attrgetter("timestamp"), att
 
 @contextmanager
 def _ours(doing: str) -> Iterator[None]:
-    """The one place where errors of the client become ours."""
+    """Translate errors of the client to StreamError; `doing` begins the message."""
     try:
         yield
     except DriftdError:
         raise
     except Exception as error:
-        # Also what is no KafkaError: a bug in the client is an outage to us, and a new client may cure it.
+        # Not only KafkaError: a bug in the client is treated as an outage, which a new client may end.
         raise StreamError(f"{doing}: {error}", retryable=not isinstance(error, _HOPELESS)) from error
 
 
@@ -62,14 +62,14 @@ _TOO_LARGE: Final = (kafka_errors.MessageSizeTooLargeError, kafka_errors.RecordL
 
 
 class Topic(NamedTuple):
-    """What the brokers say of a topic."""
+    """A topic as the brokers describe it."""
 
     identity: str
     partitions: int
 
 
 class ConsumerClient:
-    """Reads partitions that are assigned by hand. Used by one thread."""
+    """Reads manually assigned partitions. Used by one thread. Methods may raise StreamError."""
 
     def __init__(self, spec: KafkaSpec, enveloped: frozenset[str] = frozenset()) -> None:
         self._ask_timeout_ms = spec.ask_timeout_ms
@@ -82,17 +82,18 @@ class ConsumerClient:
                 request_timeout_ms=spec.request_timeout_ms,
                 group_id=spec.group,
                 enable_auto_commit=False,
-                auto_offset_reset="none",  # else a position that is gone becomes another one, silently
+                auto_offset_reset="none",  # else a position outside the log is silently replaced
                 isolation_level="read_committed",
                 check_crcs=True,
                 fetch_max_wait_ms=spec.fetch_wait_ms,
                 fetch_max_bytes=spec.fetch_bytes,
                 max_partition_fetch_bytes=spec.fetch_partition_bytes,
                 metrics_enabled=False,
-                # No deserializers: one that raises would take its whole batch with it.
+                # No deserializers: one that raises would lose its whole batch.
             )
 
     def assign(self, positions: Mapping[Partition, int], paused: Collection[Partition] = ()) -> None:
+        """Read exactly these partitions from these offsets, all but `paused`."""
         self._truncated.clear()
         with _ours("cannot assign partitions"):
             self._consumer.assign([TopicPartition(*partition) for partition in positions])
@@ -102,7 +103,13 @@ class ConsumerClient:
             self._consumer.pause(*(TopicPartition(*partition) for partition in paused))
 
     def poll(self, max_records: int, timeout_ms: int) -> list[Run]:
-        """Raises OffsetGone and PartitionFault beside StreamError."""
+        """Return the next records, one run of each partition.
+
+        Raises:
+            OffsetGone: A position is not in the log.
+            PartitionFault: Bytes of a partition cannot be decoded.
+            StreamError: Any other error.
+        """
         with _ours("cannot poll"):
             if self._truncated:
                 raise self._next_truncated()
@@ -122,24 +129,29 @@ class ConsumerClient:
             ]
 
     def seek(self, partition: Partition, offset: int) -> None:
+        """Continue reading `partition` at `offset`."""
         self._truncated.pop(TopicPartition(*partition), None)
         self._consumer.seek(TopicPartition(*partition), offset)
 
     def pause(self, partitions: Collection[Partition]) -> None:
+        """Stop delivering records of these partitions."""
         self._consumer.pause(*(TopicPartition(*partition) for partition in partitions))
 
     def resume(self, partitions: Collection[Partition]) -> None:
+        """Deliver records of these partitions again."""
         self._consumer.resume(*(TopicPartition(*partition) for partition in partitions))
 
     def positions(self) -> dict[Partition, int]:
+        """Return the next offset of each assigned partition, without asking the brokers."""
         return {Partition(*partition): int(offset) for partition, offset in self._consumer.offsets().items()}
 
     def ends(self) -> dict[Partition, int]:
-        """End offsets that came with the records."""
+        """Return the end offsets that were received with records."""
         ends = {partition: self._consumer.highwater(partition) for partition in self._consumer.assignment()}
         return {Partition(*partition): int(end) for partition, end in ends.items() if end is not None}
 
     def bounds(self, partitions: Collection[Partition]) -> dict[Partition, tuple[int, int]]:
+        """Ask for the first offset held and the end offset of each partition."""
         asked = [TopicPartition(*partition) for partition in partitions]
         with _ours("cannot ask for offsets"):
             first = self._consumer.beginning_offsets(asked, self._ask_timeout_ms)
@@ -147,14 +159,19 @@ class ConsumerClient:
         return {partition: (int(first[TopicPartition(*partition)]), ends[partition]) for partition in partitions}
 
     def ask_ends(self, partitions: Collection[Partition], timeout_ms: int) -> dict[Partition, int]:
-        """Up to the first transaction that is still open."""
+        """Ask for the end offset of each partition: that of the first open transaction, if there is one."""
         asked = [TopicPartition(*partition) for partition in partitions]
         with _ours("cannot ask for offsets"):
             ends = self._consumer.end_offsets(asked, timeout_ms)
         return {Partition(*partition): int(end) for partition, end in ends.items()}
 
     def commit(self, positions: Mapping[Partition, int], answer: Callable[[Exception | None], None]) -> None:
-        """Returns at once; `answer` is called in a later `poll`."""
+        """Commit offsets without waiting.
+
+        Args:
+            positions: Next offset of each partition.
+            answer: Called in a later `poll`, with the error or None.
+        """
         offsets = {TopicPartition(*p): OffsetAndMetadata(offset, "", -1) for p, offset in positions.items()}
 
         def answered(_: object, result: object) -> None:
@@ -164,18 +181,20 @@ class ConsumerClient:
             self._consumer.commit_async(offsets, answered)
 
     def describe(self, topics: Collection[str]) -> dict[str, Topic]:
+        """Ask for topics; those that do not exist are left out."""
         with _ours("cannot ask for topics"):
             return _describe(self._consumer, topics, self._ask_timeout_ms)
 
     def close(self) -> None:
+        """Close the connections, within `CLOSE_TIMEOUT_S`."""
         with _ours("cannot close"):
             try:
                 self._consumer.close(autocommit=False, timeout_ms=int(CLOSE_TIMEOUT_S * 1000))
             finally:
-                self._consumer._client.close()  # when its thread is dead the rest of closing raises
+                self._consumer._client.close()  # if its thread is dead the rest of closing raises
 
     def _next_truncated(self) -> OffsetGone:
-        """The library tells of all truncated partitions at once, and only once; we tell of one at a time."""
+        """Return the error of one truncated partition; the library reports all of them at once, and only once."""
         partition, kept = self._truncated.popitem()
         return self._gone(partition, kept)
 
@@ -188,7 +207,7 @@ class ConsumerClient:
 
 
 class ProducerClient:
-    """Sends, and is of no use after the first error."""
+    """Publishes messages. After the first error it must be closed and replaced."""
 
     def __init__(self, spec: KafkaSpec) -> None:
         self._patience_s = spec.delivery_timeout_ms / 1000 + 2
@@ -208,18 +227,25 @@ class ProducerClient:
             )
 
     def send(self, messages: Sequence[Message]) -> None:
-        """Returns when all are acknowledged."""
+        """Publish messages in order and return when all are acknowledged.
+
+        Raises:
+            TopicsMissing: A topic does not exist.
+            MessageTooLarge: A message exceeds the size limit of its topic.
+            StreamError: Any other error.
+        """
         with _ours("cannot publish"):
             for start in range(0, len(messages), IN_FLIGHT):
                 self._send(messages[start : start + IN_FLIGHT])
 
     def close(self) -> None:
+        """Stop at once; messages that were not sent are dropped."""
         self._producer.abandon(CLOSE_TIMEOUT_S)
 
     def _send(self, messages: Sequence[Message]) -> None:
         results = [self._enqueue(message) for message in messages]
         deadline = time.monotonic() + self._patience_s
-        with suppress(kafka_errors.UnknownError):  # of a batch that was too large and was split: its parts go on
+        with suppress(kafka_errors.UnknownError):  # of a batch that was too large and was split; its parts are sent
             self._producer.flush(self._patience_s)
         for message, result in zip(messages, results, strict=True):
             try:
@@ -242,7 +268,7 @@ class ProducerClient:
 
 
 class AdminClient:
-    """Looks at topics and makes them."""
+    """Checks and creates topics. Methods may raise StreamError."""
 
     def __init__(self, spec: KafkaSpec) -> None:
         self._ask_timeout_ms = spec.ask_timeout_ms
@@ -250,11 +276,12 @@ class AdminClient:
             self._admin = construct(KafkaAdminClient, **_common(spec), request_timeout_ms=spec.ask_timeout_ms)
 
     def describe(self, topics: Collection[str]) -> dict[str, Topic]:
+        """Ask for topics; those that do not exist are left out."""
         with _ours("cannot ask for topics"):
             return _describe(self._admin, topics, self._ask_timeout_ms)
 
     def compacted(self, topics: Collection[str]) -> frozenset[str]:
-        """Those of the topics that are."""
+        """Return those of the topics that are compacted."""
         asked = [ConfigResource(ConfigResourceType.TOPIC, topic, ["cleanup.policy"]) for topic in topics]
         if not asked:
             return frozenset()
@@ -264,6 +291,7 @@ class AdminClient:
             return frozenset(t for t in found if "compact" in found[t]["cleanup.policy"]["value"].split(","))
 
     def create(self, topics: Sequence[TopicSpec]) -> None:
+        """Create topics, none of which exists."""
         if not topics:
             return
         wanted = {
@@ -278,6 +306,7 @@ class AdminClient:
             self._admin.create_topics(wanted, wait_for_metadata=True)
 
     def close(self) -> None:
+        """Close the connections."""
         with _ours("cannot close"):
             self._admin.close()
 
@@ -287,7 +316,7 @@ def _common(spec: KafkaSpec) -> dict[str, object]:
         "bootstrap_servers": list(spec.bootstrap),
         "bootstrap_timeout_ms": spec.bootstrap_timeout_ms,
         "client_id": spec.client_id,
-        "reconnect_backoff_max_ms": 1_000,  # the default of 30 s is how long an outage would be made longer
+        "reconnect_backoff_max_ms": 1_000,  # the default of 30 s would prolong an outage by as much
         "security_protocol": spec.security.protocol,
         "ssl_context": spec.security.ssl_context(),
         "sasl_mechanism": spec.security.mechanism,
@@ -297,9 +326,9 @@ def _common(spec: KafkaSpec) -> dict[str, object]:
 
 
 def _run(partition: Partition, records: Sequence[Any], *, enveloped: bool) -> Run:
-    """The hot path: some 60 ns a record beside the 7 µs that the library takes."""
+    """Convert records to columns. The hot path: about 60 ns a record, beside 7 µs in the library."""
     count, first, last = len(records), records[0].offset, records[-1].offset
-    if last - first == count - 1:  # offsets grow, so there are no gaps
+    if last - first == count - 1:  # offsets are strictly increasing, so there are no gaps
         offsets = np.arange(first, last + 1)
     else:
         offsets = np.fromiter(map(_offset, records), np.int64, count)
@@ -313,10 +342,9 @@ def _envelope(record: Any) -> Envelope:
 
 
 def _describe(client: Any, topics: Collection[str], timeout_ms: int) -> dict[str, Topic]:
-    """Of those that exist. Asks, and leaves the client's own metadata alone.
+    """Ask for topics without changing the metadata that the client keeps; missing topics are left out.
 
-    The client keeps asking, ten times a second and with an error in the log, for a topic that it was once asked
-    about and that does not exist.
+    The client would go on asking for a topic that does not exist, ten times a second and with an error in the log.
     """
     request = MetadataRequest(
         topics=[MetadataRequest.MetadataRequestTopic(name=topic) for topic in topics],

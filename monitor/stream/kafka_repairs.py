@@ -1,24 +1,24 @@
-"""kafka-python 3.0.12 with its faults repaired, as far as driftd meets them.
+"""Workarounds for bugs of kafka-python 3.0.12 that affect driftd.
 
-Shell. Called by `kafka_client` alone. Each repair has a test in `tests/monitor/stream/test_kafka_repairs.py` that
-shows the fault in the client as it comes and its absence here; when the first half of such a test fails, upstream has
-repaired it and the repair can go.
+Shell. Called by `kafka_client` only. Each workaround has a test in `tests/monitor/stream/test_kafka_repairs.py` that
+shows the bug in the original client and its absence here; when the first half of such a test fails, the bug is fixed
+upstream and the workaround can be removed.
 
-1. After bytes that cannot be read `poll` spins for ever: a dead generator stays in line.
+1. After bytes that cannot be decoded `poll` loops for ever: an exhausted generator stays in the queue.
 2. A partition that is paused and resumed while another is read may never deliver again.
-3. A constructor that finds no broker leaves its thread and its sockets behind, at every try.
-4. `allow_auto_create_topics=False` reaches nobody: asking for a topic makes it.
-5. Reading waits for the coordinator of the group, also when partitions are assigned by hand.
-6. A producer whose batch expires on the way to a hung broker never sends to that partition again, and its `close`
-   raises and leaves its thread.
-7. A connection that cannot be made leaves its socket to the garbage collector, at every try.
-8. A password that is refused is tried until the time is over, and told as a timeout, as is every other reason.
-9. A TLS handshake has no time limit: with a broker that hangs, a constructor never returns.
-10. What a broker says last, before it hangs up, is not heard: why it refuses, for instance.
+3. A constructor that finds no broker leaks its thread and its sockets, at every attempt.
+4. `allow_auto_create_topics=False` has no effect: a query for a topic creates it.
+5. Reading waits for the coordinator of the group, even when partitions are assigned manually.
+6. A producer whose batch expires on the way to a hanging broker never sends to that partition again, and its `close`
+   raises and leaks its thread.
+7. A connection that fails leaves its socket to the garbage collector, at every attempt.
+8. A refused password is retried until the timeout, and reported as a timeout, as is every other reason.
+9. A TLS handshake has no time limit: with a hanging broker a constructor never returns.
+10. The last data of a broker before it closes the connection are discarded, such as the reason of a refusal.
 """
 
 # mypy: disable-error-code="misc, has-type, no-untyped-call"
-# kafka-python has no types: its classes are Any, and a subclass of Any is what a repair is.
+# kafka-python has no types: its classes are Any, and the classes below are subclasses of Any.
 
 from __future__ import annotations
 
@@ -50,12 +50,12 @@ Client = TypeVar("Client")
 DIRECT: Final = "direct://"
 FRESH_MS: Final = 1_000  # while a topic is missing the client asks for it ten times a second
 
-# At DEBUG it prints whole frames: payloads, and what SASL sends. Whatever the application's level is, not this.
+# At DEBUG it logs whole frames, with payloads and SASL credentials: never, whatever the application's level.
 logging.getLogger("kafka.protocol.parser").setLevel(logging.INFO)
 
 
 class DataFault(Exception):
-    """The bytes at this offset of a partition cannot be read; the cause says why."""
+    """The bytes at an offset of a partition cannot be decoded; the cause says why."""
 
     def __init__(self, partition: TopicPartition, offset: int) -> None:
         self.partition, self.offset = partition, offset
@@ -63,7 +63,7 @@ class DataFault(Exception):
 
 
 def construct(factory: Callable[..., Client], **config: object) -> Client:
-    """`factory(**config)`, of which nothing stays behind when it raises (3)."""
+    """Return `factory(**config)`, and release all of its resources if it raises (3)."""
     managers: list[RepairedManager] = []
     with ExitStack() as undo:
 
@@ -84,7 +84,7 @@ def construct(factory: Callable[..., Client], **config: object) -> Client:
 
 
 class RepairedManager(KafkaConnectionManager):
-    """Makes connections, keeps in mind why one failed (8), and makes no topics by asking for them (4)."""
+    """Connects, remembers why a connection failed (8), and creates no topics by queries (4)."""
 
     def __init__(self, net: Any, **config: object) -> None:
         super().__init__(net, **config)
@@ -121,7 +121,7 @@ class RepairedManager(KafkaConnectionManager):
 
 
 class ClosingSocket(KafkaNetSocket):
-    """No proxy, but closed when it cannot connect (7). Chosen by the scheme, as a proxy would be."""
+    """A direct connection that closes its socket when it fails (7). Chosen by its scheme, as proxies are."""
 
     SCHEMES = (DIRECT.removesuffix("://"),)
 
@@ -134,7 +134,7 @@ class ClosingSocket(KafkaNetSocket):
 
 
 class Transport(KafkaTCPTransport):
-    """Hands over what came before the end, and finds the end again at the next read (10)."""
+    """Delivers data received before the end of the connection; the next read finds the end again (10)."""
 
     def _sock_recv(self) -> tuple[bytes, Exception | None]:
         data, error = super()._sock_recv()
@@ -149,6 +149,7 @@ class TlsTransport(KafkaSSLTransport):
         return data, None if data else error
 
     async def handshake_until(self, timeout_at: float | None) -> None:
+        """Do the TLS handshake before a time. Raises KafkaConnectionError."""
         try:
             await self._handshake_until(timeout_at)
         except BaseException as error:
@@ -169,25 +170,25 @@ class TlsTransport(KafkaSSLTransport):
 
 
 class RepairedConsumer(KafkaConsumer):
-    """For partitions that are assigned by hand, with a position for each."""
+    """A consumer of manually assigned partitions that all have a position."""
 
     def __init__(self, **config: object) -> None:
         super().__init__(**config)
         self._fetcher = RepairedFetcher(self._client, self._subscription, **self.config)
-        # (5) Commits look the coordinator up when they need it; no position ever comes from there.
+        # (5) Commits find the coordinator when they need it; positions never come from there.
         self._coordinator.ensure_coordinator_ready = lambda timeout_ms=None: True
 
     def offsets(self) -> dict[TopicPartition, int]:
-        """Positions of the assigned partitions, without the questions that `position()` asks the broker."""
+        """Return the positions of the assigned partitions, without the requests of `position()`."""
         states = self._subscription.assignment.items()
         return {partition: state.position.offset for partition, state in states if state.position is not None}
 
 
 class RepairedFetcher(Fetcher):
-    """Says where a fault is, and keeps no dead objects."""
+    """Reports the offset of undecodable bytes (1), and drops used-up records (2)."""
 
     def fetched_records(self, max_records: int | None = None, update_offsets: bool = True) -> Any:
-        # (2) What was parked while paused is only taken up again when this is None, not when it is used up.
+        # (2) Records set aside while paused are only taken up again when this is None, not when it is used up.
         if self._next_partition_records is not None and not self._next_partition_records:
             self._next_partition_records = None
         return super().fetched_records(max_records, update_offsets)
@@ -196,7 +197,7 @@ class RepairedFetcher(Fetcher):
         try:
             return super()._append(drained, part, max_records, update_offsets)
         except Exception as error:
-            # (1) Its generator has ended with the error. Drained, it is fetched again: no loop, and no record lost.
+            # (1) Its generator ended with the error. Once drained it is fetched again: no loop, and no record is lost.
             part.drain()
             raise DataFault(part.topic_partition, part.next_fetch_offset) from error
 
@@ -210,19 +211,19 @@ class RepairedFetcher(Fetcher):
 
 
 class RepairedProducer(KafkaProducer):
-    """One that is thrown away after a failure (6), because it may be of no use any more."""
+    """A producer that can be discarded after a failure (6)."""
 
     def abandon(self, timeout_s: float) -> None:
-        """Stop at once. What was not sent fails; what is on its way may arrive."""
+        """Stop at once: unsent messages fail, messages in flight may arrive."""
         self._unregister_cleanup()
         self._closed = True
         self._sender.force_close()
         self._sender.join(timeout_s)
 
     def misses(self, topic: str) -> bool:
-        """Whether the brokers have just answered that there is no such topic."""
+        """Return whether the brokers have just answered that there is no such topic."""
         age_ms = time.monotonic() * 1000 - self._metadata._last_successful_refresh_ms
         return self._metadata.partitions_for_topic(topic) is None and age_ms < FRESH_MS
 
     def __del__(self) -> None:
-        """The inherited one would silence the logger of its module for all other producers."""
+        """Do nothing: the inherited one would silence the logger of its module for all other producers."""

@@ -1,6 +1,7 @@
-"""What the daemon has to know about a Kafka cluster to use it.
+"""Settings of the connection to a Kafka cluster.
 
-Pure. `config` makes these from the configuration; `kafka` and `kafka_client` read them.
+Pure, except that `ssl_context` reads files. `config` builds these from the configuration; `kafka` and `kafka_client`
+read them.
 """
 
 from __future__ import annotations
@@ -19,11 +20,15 @@ MIB: Final = 1 << 20
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KafkaSecurity:
-    """How to be sure of the brokers (`tls`, `ca_file`) and to be known to them (a user or a certificate)."""
+    """TLS (`tls`, `ca_file`) and authentication of the client (SASL, or a certificate for mutual TLS).
+
+    Raises:
+        ConfigError: Settings do not fit together.
+    """
 
     tls: bool = False
-    ca_file: Path | None = None  # None: the authorities of the operating system
-    cert_file: Path | None = None  # with a certificate of our own: mutual TLS
+    ca_file: Path | None = None  # None: the certificate authorities of the operating system
+    cert_file: Path | None = None  # the client's certificate: mutual TLS
     key_file: Path | None = None  # None: the key is in `cert_file`
     key_password: str | None = field(default=None, repr=False)
     mechanism: Mechanism | None = None
@@ -46,11 +51,15 @@ class KafkaSecurity:
 
     @property
     def protocol(self) -> str:
-        """Kafka's name for it."""
+        """Kafka's name of the security protocol."""
         return f"SASL_{'SSL' if self.tls else 'PLAINTEXT'}" if self.mechanism else "SSL" if self.tls else "PLAINTEXT"
 
     def ssl_context(self) -> ssl.SSLContext | None:
-        """TLS 1.2 or later, with names checked. Raises ConfigError for a file that cannot be used."""
+        """Return a context of TLS 1.2 or later that checks host names; None without TLS.
+
+        Raises:
+            ConfigError: A file cannot be used.
+        """
         if not self.tls:
             return None
         try:
@@ -70,18 +79,18 @@ class KafkaSecurity:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KafkaSpec:
-    """A cluster and how to treat it. The defaults suit everybody; tests shorten the times."""
+    """A cluster, with timeouts and sizes. The defaults suit production; tests shorten the times."""
 
     bootstrap: tuple[str, ...]
-    group: str = "driftd"  # nobody joins it: it is where the advisory commits go
+    group: str = "driftd"  # receives advisory commits; it has no members
     client_id: str = "driftd"
     security: KafkaSecurity = KafkaSecurity()
     bootstrap_timeout_ms: int = 5_000
-    ask_timeout_ms: int = 5_000  # for questions about topics and offsets
+    ask_timeout_ms: int = 5_000  # of queries for topics and offsets
     request_timeout_ms: int = 15_000
     fetch_wait_ms: int = 200
     fetch_partition_bytes: int = 4 * MIB
-    fetch_bytes: int = 32 * MIB  # of all partitions in one answer of one broker
-    stall_s: float = 30.0  # a partition that stands still so long, with more to read, gets a new client
+    fetch_bytes: int = 32 * MIB  # of all partitions in one response of a broker
+    stall_s: float = 30.0  # a partition without progress for this long, with more to read, gets a new client
     delivery_timeout_ms: int = 10_000
-    message_bytes: int = MIB  # what brokers take by default; a longer message is refused before it is sent
+    message_bytes: int = MIB  # the default limit of brokers; a longer message is refused before it is sent

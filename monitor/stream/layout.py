@@ -1,10 +1,10 @@
-"""Which file of a directory holds which partition of which topic.
+"""The file of each partition in a directory of topics.
 
-    DIR/TOPIC.jsonl                      partition 0: what sinks write
+    DIR/TOPIC.jsonl                      partition 0, which sinks write
     DIR/TOPIC-N.jsonl, DIR/TOPIC/N.jsonl partition N
-    .ndjson, .json, DIR/TOPIC            read as well
+    .ndjson, .json, DIR/TOPIC            also read
 
-Shell: lists directories. Called by `files` alone.
+Shell: lists directories. Called by `files` only.
 """
 
 from __future__ import annotations
@@ -25,25 +25,33 @@ _LEGAL: Final = re.compile(r"(?!\.{1,2}$)[A-Za-z0-9._-]{1,249}")
 
 
 def check_topic(topic: str) -> None:
-    """A topic of Kafka is also a safe file name. Raises StreamError for anything else."""
+    """Check that a name is a legal Kafka topic, which is also a safe file name.
+
+    Raises:
+        StreamError: It is not.
+    """
     if not _LEGAL.fullmatch(topic):
         raise StreamError(f"{topic!r} cannot be a topic: use letters, digits, '.', '_' and '-'", retryable=False)
 
 
 def file_error(doing: str, error: OSError) -> StreamError:
-    """What a failure of the file system is to the daemon: a full disk may get better, permissions do not."""
+    """Translate an error of the file system; all but wrong permissions and wrong kinds of file are retryable."""
     hopeless = isinstance(error, PermissionError | IsADirectoryError | NotADirectoryError)
     return StreamError(f"cannot {doing}: {error}", retryable=not hopeless)
 
 
 def path_of(directory: Path, partition: Partition) -> Path:
-    """Where a new partition goes."""
+    """Return the path of a new partition."""
     number = f"-{partition.number}" if partition.number else ""
     return directory / f"{partition.topic}{number}{ENDING}"
 
 
 def find_partitions(directory: Path, topics: Collection[str]) -> dict[Partition, Path]:
-    """All partitions of `topics` that have a file. Raises StreamError if one has two."""
+    """Find all partitions of `topics` that have a file.
+
+    Raises:
+        StreamError: A partition has two files, a topic is no legal name, or the directory cannot be listed.
+    """
     for topic in topics:
         check_topic(topic)
     found: dict[Partition, Path] = {}

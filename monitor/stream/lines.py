@@ -1,7 +1,7 @@
-"""One growing file as numbered lines, read forward in blocks.
+"""A growing file as numbered lines, read forward in blocks.
 
-Shell: reads files. Called by `files` alone. A line is a record once its newline is there. Memory stays at a few
-blocks whatever the size of the file, and at `LINE_LIMIT` whatever the length of a line.
+Shell: reads files. Called by `files`. A line becomes a record once its newline is written. Memory is bounded by a few
+blocks whatever the size of the file, and by `LINE_LIMIT` whatever the length of a line.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from monitor.stream.types import Partition
 BLOCK: Final = 1 << 20
 CLOSED: Final = -1
 LINE_LIMIT: Final = 64 << 20
-"""A longer line is cut to this. The configured size of an event is far below, so it is refused all the same."""
+"""Bytes to which a longer line is truncated. The configured size of an event is far below, so it is refused anyway."""
 
 
 class _State(NamedTuple):
@@ -30,10 +30,10 @@ class _State(NamedTuple):
 
 
 class LineReader:
-    """The lines of `path` from number `position` on.
+    """Reads the complete lines of a file, from number `position` on.
 
-    `at_end` tells whether the last `read` saw the end of the file. Every read may raise `OffsetGone`, when the
-    file has fewer lines than `position`, shrank or is another one now, and `StreamError`.
+    `at_end` tells whether the last `read` reached the end of the file. Every method that reads may raise `OffsetGone`,
+    when the file has fewer lines than `position`, shrank or was replaced, and `StreamError`.
     """
 
     def __init__(self, partition: Partition, path: Path, block: int = BLOCK) -> None:
@@ -43,13 +43,17 @@ class LineReader:
         self.at_end = False
         self._file = CLOSED
         self._identity = (0, 0)
-        self._at: int | None = 0  # the byte at which line `position` begins; None: to be looked up
+        self._at: int | None = 0  # the byte at which line `position` begins; None: unknown
         self._read_from = 0  # the byte at which the lines of the last read began
-        self._idle = _State(-1, 0)  # the file had nothing more when it was like this
-        self._counted = (0, 0)  # so many bytes from the beginning have so many lines
+        self._idle = _State(-1, 0)  # the state in which the file had no further line
+        self._counted = (0, 0)  # (bytes from the beginning, lines in them)
 
     def seek(self, position: int) -> None:
-        """Go on with the line of this number, of whatever file is there then."""
+        """Continue with the line of this number, of the file that has the path at the next read.
+
+        Raises:
+            ValueError: `position` is negative.
+        """
         if position < 0:
             raise ValueError(f"there is no line {position}")
         self.close()
@@ -59,7 +63,7 @@ class LineReader:
         self._idle, self._counted = _State(-1, 0), (0, 0)
 
     def read(self) -> list[bytes]:
-        """The next lines, about a block of them; none when no further line is complete."""
+        """Return the next lines, about a block of them; none when no further line is complete."""
         state = self._open()
         at = self._start()
         if state == self._idle:
@@ -78,12 +82,12 @@ class LineReader:
 
     @property
     def known_end(self) -> int | None:
-        """How many lines there are, as far as reading and counting have told."""
+        """Number of lines as far as it is known from reading and counting; None where it is not known."""
         known = max(self._counted[1], self.position)
         return known if self.at_end or known > self.position else None
 
     def count(self) -> int:
-        """How many lines are complete now. Reads what was neither read nor counted before."""
+        """Return the number of complete lines. Reads the part that was neither read nor counted before."""
         self._open()
         if self._at is not None and self._at > self._counted[0]:
             self._counted = (self._at, self.position)
@@ -96,7 +100,7 @@ class LineReader:
         return lines
 
     def backwards(self) -> Iterator[bytes]:
-        """The lines before those of the last read, the latest first."""
+        """Yield the lines before those of the last read, the latest first."""
         if not self._read_from:
             return
         at, tail = self._read_from - 1, b""  # without the newline that ends the latest of them
@@ -108,13 +112,13 @@ class LineReader:
         yield tail
 
     def close(self) -> None:
-        """Idempotent; reading opens the file again."""
+        """Close the file. Idempotent; reading opens it again."""
         if self._file != CLOSED:
             os.close(self._file)
             self._file = CLOSED
 
     def _open(self) -> _State:
-        """See to it that the file is open and still the one that was read."""
+        """Open the file if needed, and check that it is still the one that was read."""
         try:
             if self._file == CLOSED:
                 self._file = os.open(self.path, os.O_RDONLY)
@@ -131,11 +135,11 @@ class LineReader:
         if (found.st_dev, found.st_ino) == self._identity and found.st_size >= (self._at or 0):
             return _State(found.st_size, found.st_mtime_ns)
         if self.position and (found.st_dev, found.st_ino) != self._identity:
-            raise OffsetGone(*self.partition, self.position, 0, 0)  # another file: none of its lines were read
+            raise OffsetGone(*self.partition, self.position, 0, 0)  # replaced: none of its lines were read
         if self.position:
             with contextlib.closing(LineReader(self.partition, self.path)) as successor:
                 raise OffsetGone(*self.partition, self.position, 0, successor.count())
-        self.seek(0)  # nothing of it was read: the new file is as good
+        self.seek(0)  # nothing was read yet, so the new file can be read instead
         return self._open()
 
     def _start(self) -> int:
@@ -144,7 +148,7 @@ class LineReader:
         return self._at
 
     def _find(self, position: int) -> int:
-        """The byte at which line `position` begins, which is not line 0."""
+        """Return the byte at which line `position` > 0 begins."""
         at, line = 0, 0
         for block in self._blocks(0):
             newlines = block.count(b"\n")
@@ -156,7 +160,7 @@ class LineReader:
         raise OffsetGone(*self.partition, position, 0, line)
 
     def _long_line(self, at: int, searched: int, block: bytes) -> tuple[list[bytes], int]:
-        """The line that begins at `at` and ends in the block `searched` bytes on, and its length in the file."""
+        """Return the line that begins at `at` and ends in the block `searched` bytes on, and its length in the file."""
         self.at_end = False
         length = searched + block.index(b"\n")
         line = self._pread(min(length, LINE_LIMIT), at)
@@ -177,7 +181,7 @@ class LineReader:
 
 
 def _split(block: bytes) -> tuple[list[bytes], int]:
-    """The complete lines of a block, and their length with all newlines."""
+    """Return the complete lines of a block, and their length with all newlines."""
     length = block.rindex(b"\n") + 1
     lines = block[: length - 1].split(b"\n")
     if b"\r" in block:

@@ -1,8 +1,7 @@
-"""A stream in memory: topics, partitions and nothing that outlives the process.
+"""A stream in memory: topics and partitions that live as long as the process.
 
-For tests of the daemon, which want a stream that they can fill, read, cut and take away. It keeps the same
-contract as Kafka (`tests/contracts`), so what passes here is not an accident of the fake. Thread-safe: one
-thread may append while another polls.
+For tests of the daemon, which fill it, read it, truncate it and make it unavailable. It passes the same contract tests
+as Kafka (`tests/contracts`). Thread-safe: one thread may append while another polls.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ from monitor.stream.types import Batch, Envelope, Message, Partition, Run, Topic
 
 
 class Record(NamedTuple):
-    """What is held at one offset."""
+    """The record at one offset."""
 
     value: bytes | None
     timestamp: int = -1
@@ -31,7 +30,7 @@ class Record(NamedTuple):
 
 @dataclass(slots=True)
 class _Log:
-    """One partition: `records[0]` has the offset `first`."""
+    """The log of one partition; `records[0]` has the offset `first`."""
 
     first: int = 0
     records: list[Record] = field(default_factory=list)
@@ -49,7 +48,7 @@ class _Topic:
 
 
 class MemoryStream:
-    """The topics. `away = True` makes every use of source, sink and admin raise, as an outage does."""
+    """The topics. With `away = True` sources, sinks and admins raise `StreamError`, as in an outage."""
 
     def __init__(self, topics: Mapping[str, int] | None = None) -> None:
         self.away = False
@@ -61,20 +60,22 @@ class MemoryStream:
             self.create(name, partitions)
 
     def create(self, topic: str, partitions: int = 1, *, compacted: bool = False) -> None:
-        """A new topic, or more partitions for one that is there."""
+        """Create a topic, or add partitions to an existing one."""
         with self.changed:
             made = self._topics.setdefault(topic, _Topic(str(next(self._identities)), compacted, []))
             made.logs += [_Log() for _ in range(partitions - len(made.logs))]
 
     def delete(self, topic: str) -> None:
+        """Delete a topic with its records."""
         with self.changed:
             del self._topics[topic]
 
     def append(self, topic: str, value: bytes | None, partition: int = 0, timestamp: int = -1) -> int:
-        """Write one record; returns its offset."""
+        """Append a record and return its offset."""
         return self.write(Partition(topic, partition), Record(value, timestamp))
 
     def write(self, partition: Partition, record: Record) -> int:
+        """Append a record with its key and headers, and return its offset."""
         with self.changed:
             log = self.log(partition)
             log.records.append(record)
@@ -82,36 +83,46 @@ class MemoryStream:
             return log.end - 1
 
     def cut(self, topic: str, first: int, partition: int = 0) -> None:
-        """Forget what is before the offset `first`, as retention does."""
+        """Remove the records before the offset `first`, as retention does."""
         with self.changed:
             log = self.log(Partition(topic, partition))
             del log.records[: first - log.first]
             log.first = first
 
     def records(self, topic: str, partition: int = 0) -> list[Record]:
-        """What is held, oldest first."""
+        """Return the records of a partition, the oldest first."""
         with self.changed:
             return list(self.log(Partition(topic, partition)).records)
 
     def source(self, *topics: str, enveloped: Collection[str] = ()) -> MemorySource:
+        """Open a source of these topics."""
         return MemorySource(self, topics, enveloped)
 
     def sink(self) -> MemorySink:
+        """Open a sink."""
         return MemorySink(self)
 
     def admin(self) -> MemoryAdmin:
+        """Open an admin."""
         return MemoryAdmin(self)
 
-    # What follows is for the three ends below, which ask in the same process.
+    # The following methods are for the three classes below.
 
     def check(self) -> None:
+        """Raise StreamError while `away`."""
         if self.away:
             raise StreamError("the stream is away", retryable=True)
 
     def topic(self, name: str) -> _Topic | None:
+        """Return a topic, None if it does not exist."""
         return self._topics.get(name)
 
     def log(self, partition: Partition) -> _Log:
+        """Return the log of a partition.
+
+        Raises:
+            TopicsMissing: It does not exist.
+        """
         found = self._topics.get(partition.topic)
         if found is None or partition.number >= len(found.logs):
             raise TopicsMissing((partition.topic,))
@@ -119,11 +130,11 @@ class MemoryStream:
 
 
 class MemorySource:
-    """Keeps `Source`."""
+    """A `Source` of a stream in memory."""
 
     def __init__(self, stream: MemoryStream, topics: Sequence[str], enveloped: Collection[str] = ()) -> None:
         self._stream, self._topics, self._enveloped = stream, topics, frozenset(enveloped)
-        self._positions: dict[Partition, int] = {}  # in the order of their turn
+        self._positions: dict[Partition, int] = {}  # in the order in which they are served next
         self._paused: set[Partition] = set()
 
     def partitions(self) -> frozenset[Partition]:
@@ -189,10 +200,10 @@ class MemorySource:
             except StreamError:
                 if not runs:
                     raise
-                break  # these first; the error is still there at the next poll
+                break  # deliver these first: the error recurs at the next poll
             if run.values:
                 runs.append(run)
-                # Served: to the end of the queue, so that a small `max_records` starves nobody.
+                # Moved to the end of the queue, so that no partition starves when `max_records` is small.
                 self._positions[partition] = self._positions.pop(partition) + len(run.values)
         return runs
 
@@ -212,7 +223,7 @@ class MemorySource:
 
 
 class MemorySink:
-    """Keeps `Sink`. The key decides the partition."""
+    """A `Sink` of a stream in memory. The partition follows from the key."""
 
     def __init__(self, stream: MemoryStream) -> None:
         self._stream = stream
@@ -232,7 +243,7 @@ class MemorySink:
 
 
 class MemoryAdmin:
-    """Keeps `TopicAdmin`."""
+    """A `TopicAdmin` of a stream in memory."""
 
     def __init__(self, stream: MemoryStream) -> None:
         self._stream = stream

@@ -1,11 +1,11 @@
-"""The one order in which several growing files of timed lines are read.
+"""Merging of several growing files of timed lines into one deterministic order.
 
-Shell, as far as it makes readers read; the order itself is pure. Called by `files` alone.
+Shell, as far as it makes readers read; the order itself is pure. Called by `files` only.
 
-The rule: of the heads of all files deliver the one with the smallest (time, file), again and again. Once a head
-was delivered, a line behind it that is not later goes next, for all other heads are later. So the rule sorts by the
+The rule: of the heads of all files deliver the one with the smallest (time, file), repeatedly. After a head was
+delivered, a line behind it that is not later comes next, since all other heads are later. So the rule sorts by the
 *running maximum* of the times of each file, and numpy can merge whole blocks: up to the smallest of the last
-maxima of those files that may go on.
+maxima of those files that may grow.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _decode = msgspec.json.Decoder(_Timed).decode
 
 
 class Cursor:
-    """A reader with the lines that it has read and nobody has got yet."""
+    """A reader and the lines that it has read but not delivered."""
 
     def __init__(self, reader: LineReader, position: int) -> None:
         self.reader = reader
@@ -42,39 +42,42 @@ class Cursor:
 
     @property
     def left(self) -> int:
-        """How many lines are in hand."""
+        """Number of lines read but not delivered."""
         return len(self._lines) - self._taken
 
     @property
     def position(self) -> int:
+        """Number of the next line to deliver."""
         return self.reader.position - self.left
 
     def seek(self, position: int) -> None:
+        """Continue with the line of this number."""
         self.reader.seek(position)
         self._lines: list[bytes] = []
         self._taken = 0
-        self._times: NDArray[np.int64] | None = None  # of `_lines`; nobody asks while only one file is read
+        self._times: NDArray[np.int64] | None = None  # of `_lines`; not needed while only one file is read
         self._time_before: int | None = None if position else UNREADABLE  # of the line before them; None: unknown
 
     def fill(self) -> bool:
-        """Read on when nothing is in hand. Whether something is now."""
+        """Read more lines if all were delivered; return whether there are any now."""
         if not self.left and (lines := self.reader.read()):
             self._time_before = self._last_time()
             self._lines, self._taken, self._times = lines, 0, None
         return self.left > 0
 
     def take(self, count: int) -> list[bytes]:
+        """Deliver the next `count` lines, at most `left`."""
         self._taken += count
         return self._lines[self._taken - count : self._taken]
 
     def running_maximum(self) -> NDArray[np.int64]:
-        """What the lines in hand are sorted by."""
+        """Return the sort key of each undelivered line: the maximum of the times up to it, in ms."""
         if self._times is None:
             self._times = self._timed()
         return np.maximum.accumulate(self._times[self._taken :])
 
     def _timed(self) -> NDArray[np.int64]:
-        """Times of the lines; one that has none takes that of the line before."""
+        """Return the times of the lines; one without a time takes that of the line before."""
         times = parse_times([_time_field(line) for line in self._lines])
         readable = np.maximum.accumulate(np.where(times == UNREADABLE, -1, np.arange(len(times))))
         times = times[readable]
@@ -86,13 +89,21 @@ class Cursor:
         return times
 
     def _last_time(self) -> int | None:
-        """The time of the last line in hand, when it is known without reading."""
+        """Return the time of the last line read, None where it takes another read to know it."""
         found = _first_time(reversed(self._lines))
         return self._time_before if found is None else found
 
 
 def take(cursors: Sequence[Cursor], max_records: int) -> Batch:
-    """The next lines in the order of the rule. `cursors` are sorted by (topic, partition)."""
+    """Return the next lines of all files in merged order.
+
+    Args:
+        cursors: The files, sorted by (topic, partition).
+        max_records: Maximum number of lines.
+
+    Raises:
+        StreamError: A file cannot be read, and no line could be delivered before that.
+    """
     which: list[NDArray[np.int32]] = []
     offsets: list[NDArray[np.int64]] = []
     values: list[bytes | None] = []
@@ -101,7 +112,7 @@ def take(cursors: Sequence[Cursor], max_records: int) -> Batch:
             ready = np.flatnonzero([cursor.fill() for cursor in cursors]).astype(np.int32)
         except StreamError:
             if values:
-                break  # these first: the error is still there at the next call
+                break  # deliver these first: the error recurs at the next call
             raise
         if not len(ready):
             break
@@ -117,11 +128,11 @@ def take(cursors: Sequence[Cursor], max_records: int) -> Batch:
 
 
 def _merge(heads: Sequence[Cursor], room: int) -> NDArray[np.intp]:
-    """Which head comes next, again and again, as far as what is in hand tells."""
+    """Return the file of each next line, at most `room`, as far as the lines read so far determine it."""
     if len(heads) == 1:
         return np.zeros(min(room, heads[0].left), np.intp)
     keys = [head.running_maximum() for head in heads]
-    # What a file will go on with is at least its last maximum: nothing beyond the smallest of these is certain.
+    # Further lines of a file have at least its last maximum: the order beyond the smallest of these is not known yet.
     open_ended = [(int(key[-1]), i) for i, key in enumerate(keys) if not heads[i].reader.at_end]
     if open_ended:
         last, holder = min(open_ended)
@@ -131,7 +142,7 @@ def _merge(heads: Sequence[Cursor], room: int) -> NDArray[np.intp]:
 
 
 def _deliver(heads: Sequence[Cursor], order: NDArray[np.intp], values: list[bytes | None]) -> NDArray[np.int64]:
-    """Take the lines in this order; returns their offsets."""
+    """Take the lines in this order and return their offsets."""
     offsets = np.empty(len(order), np.int64)
     lines = []
     for i, (head, count) in enumerate(zip(heads, np.bincount(order, minlength=len(heads)).tolist(), strict=True)):
@@ -142,7 +153,7 @@ def _deliver(heads: Sequence[Cursor], order: NDArray[np.intp], values: list[byte
 
 
 def _first_time(lines: Iterable[bytes]) -> int | None:
-    """The time of the first line that has a readable one."""
+    """Return the time of the first line that has a readable one."""
     times = (int(parse_times([_time_field(line)])[0]) for line in lines)
     return next((time for time in times if time != UNREADABLE), None)
 

@@ -1,7 +1,7 @@
-"""What a stream is to driftd: batches of records in, messages out.
+"""The protocols of a stream: batches of records in, messages out.
 
-Pure definitions. `files`, `kafka` and `memory` keep these protocols, and `tests/contracts` holds all
-three to them; the daemon knows nothing else of any of them.
+Pure definitions. `files`, `kafka` and `memory` implement the protocols, and `tests/contracts` runs the same contract
+tests on all three; the daemon depends on nothing else of them.
 """
 
 from __future__ import annotations
@@ -17,25 +17,25 @@ from numpy.typing import NDArray
 
 
 class Partition(NamedTuple):
-    """One ordered log: the unit of offsets."""
+    """A partition of a topic: one ordered log with its own offsets."""
 
     topic: str
     number: int
 
 
 class Start(StrEnum):
-    """Where reading begins for a partition that was never read."""
+    """Where reading begins in a partition without a stored position."""
 
     EARLIEST = "earliest"
     LATEST = "latest"
 
 
 class Envelope(NamedTuple):
-    """What a record carries beside its value.
+    """Key and headers of a record.
 
     Attributes:
         key: None for a record without one.
-        headers: Of two headers with one name the last one counts; headers without a value are left out.
+        headers: Of duplicate names the last one counts; headers without a value are left out.
     """
 
     key: bytes | None = None
@@ -46,7 +46,7 @@ NO_ENVELOPE: Final = Envelope()
 
 
 class Run(NamedTuple):
-    """Successive records of one partition, as columns: what a `Batch` is put together from."""
+    """Consecutive records of one partition, as columns of equal length; see `Batch`."""
 
     partition: Partition
     offset: NDArray[np.int64]
@@ -57,15 +57,15 @@ class Run(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Records in the order in which they are to be processed, as columns.
+    """Records in processing order, as columns of equal length.
 
     Attributes:
-        partitions: Where the records come from.
-        source: For each record an index into `partitions`. Within one partition offsets grow.
-        offset: Of the record in its partition.
-        timestamp: The record's own, in milliseconds since the epoch; -1 where the stream keeps none.
-        values: Bytes of the record; None is a tombstone.
-        envelopes: Key and headers of each record; None unless the source was asked for those of a topic.
+        partitions: The partitions that `source` refers to.
+        source: Index into `partitions` of each record.
+        offset: Offset of each record; strictly increasing within a partition.
+        timestamp: Timestamp of each record in ms since the epoch; -1 where the stream keeps none.
+        values: Payload of each record; None is a tombstone.
+        envelopes: Key and headers of each record; None unless the source was opened with `enveloped` topics.
     """
 
     partitions: tuple[Partition, ...]
@@ -80,13 +80,13 @@ class Batch:
 
     @staticmethod
     def empty() -> Batch:
-        """No records."""
+        """Return a batch without records."""
         none = np.zeros(0, np.int64)
         return Batch((), np.zeros(0, np.int32), none, none, [])
 
     @staticmethod
     def of(runs: Sequence[Run]) -> Batch:
-        """One run after the other; at most one of each partition."""
+        """Concatenate runs, of which at most one is of each partition."""
         if not runs:
             return Batch.empty()
         if len(runs) == 1:
@@ -111,7 +111,7 @@ class Batch:
         return Batch(self.partitions, self.source[rows], self.offset[rows], self.timestamp[rows], values, envelopes)
 
     def next_positions(self) -> dict[Partition, int]:
-        """For each partition in the batch the offset after its last record."""
+        """Return the offset after the last record of each partition in the batch."""
         ends: dict[Partition, int] = {}
         for i, partition in enumerate(self.partitions):
             mine = np.flatnonzero(self.source == i)
@@ -121,7 +121,7 @@ class Batch:
 
 
 def _envelopes_of(runs: Sequence[Run]) -> list[Envelope] | None:
-    """Return the envelopes of successive runs, empty ones for runs without; None if no run has any."""
+    """Return the envelopes of consecutive runs, empty ones for runs without; None if no run has any."""
     if all(run.envelopes is None for run in runs):
         return None
     return [e for run in runs for e in (run.envelopes or repeat(NO_ENVELOPE, len(run.values)))]
@@ -129,7 +129,7 @@ def _envelopes_of(runs: Sequence[Run]) -> list[Envelope] | None:
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """One record to publish. `headers` are ignored by streams that have none (files)."""
+    """A record to publish. Streams without headers (files) ignore `headers`."""
 
     topic: str
     key: bytes
@@ -138,112 +138,136 @@ class Message:
 
 
 class Source(Protocol):
-    """Records of the configured topics. Used by one thread.
+    """Reads records of the configured topics. Used by one thread.
 
-    For topics that a source is made with as `enveloped`, batches carry keys and headers too. Files have none.
+    Batches of the topics that a source was opened with as `enveloped` include keys and headers. Files have none.
     """
 
     def partitions(self) -> frozenset[Partition]:
-        """All partitions that exist now; new ones appear as topics grow.
+        """Return all partitions that exist now; the set grows as partitions are added. May block for some seconds.
 
-        May block for some seconds. Raises `TopicsMissing`, or `StreamError` when the stream is away.
+        Raises:
+            TopicsMissing: A configured topic does not exist.
+            StreamError: The stream is unavailable.
         """
         ...
 
     def assign(self, positions: Mapping[Partition, int]) -> None:
-        """Read exactly these partitions from these offsets on. Replaces an earlier assignment; nothing is paused."""
+        """Read exactly these partitions from these offsets. Replaces an earlier assignment; nothing is paused."""
         ...
 
     def bounds(self, partitions: Collection[Partition]) -> dict[Partition, tuple[int, int]]:
-        """(first offset held, offset of the next record to be written). Asks the stream, so may block.
+        """Return the first offset held and the end offset of each partition. Queries the stream, so may block.
 
-        Raises `StreamError`.
+        Raises:
+            StreamError: The stream is unavailable.
         """
         ...
 
     def poll(self, max_records: int, timeout_s: float) -> Batch:
-        """The next records, at most `max_records`; empty after `timeout_s` without any.
+        """Return the next records, at most `max_records`; an empty batch after `timeout_s` without any.
 
-        Raises `OffsetGone` and `PartitionFault`: after either, the other partitions can still be read
-        once the named one was given a new position with `seek` or taken out with `pause`. Any other
-        `StreamError` has lost nothing: poll again, if it is retryable.
+        Raises:
+            OffsetGone: A position is not in the log. The other partitions can be read once the named one was given
+                a new position with `seek` or was paused.
+            PartitionFault: Bytes of a partition cannot be decoded. Go on as after `OffsetGone`.
+            StreamError: No record was lost: poll again if it is retryable.
         """
         ...
 
     def seek(self, partition: Partition, offset: int) -> None:
-        """The next record of `partition` is the one at `offset`. ValueError if it is not assigned."""
+        """Continue reading `partition` at `offset`.
+
+        Raises:
+            ValueError: The partition is not assigned.
+        """
         ...
 
     def pause(self, partitions: Collection[Partition]) -> None:
-        """Deliver nothing of these until `resume`; no record is lost by it. ValueError if one is not assigned."""
+        """Stop delivering records of these partitions until `resume`; none is lost.
+
+        Raises:
+            ValueError: A partition is not assigned.
+        """
         ...
 
     def resume(self, partitions: Collection[Partition]) -> None:
-        """Deliver again. Resuming what is not paused does nothing."""
+        """Deliver records of paused partitions again. No effect on partitions that are not paused.
+
+        Raises:
+            ValueError: A partition is not assigned.
+        """
         ...
 
     def positions(self) -> dict[Partition, int]:
-        """For each assigned partition the offset from which reading goes on. Never blocks.
+        """Return the next offset to read of each assigned partition. Never blocks.
 
-        It may be further than the last delivered record: offsets without a record (transaction markers,
+        It may be beyond the last delivered record: offsets without a record (transaction markers,
         compaction) are skipped. Compare this, not `Batch.next_positions`, with `ends`.
         """
         ...
 
     def ends(self) -> dict[Partition, int]:
-        """End offsets of the assigned partitions, those that are known without asking. Never blocks.
+        """Return the known end offsets of assigned partitions, for lag and idleness. Never blocks.
 
-        For lag and idleness. A partition is left out until something was heard of it.
+        A partition is missing until its end offset has been received.
         """
         ...
 
     def commit(self, positions: Mapping[Partition, int]) -> None:
-        """Tell the stream how far we are, for its dashboards. Advisory: the database is the truth.
+        """Commit offsets for dashboards of the stream only: the database holds the progress that counts.
 
-        Does not wait for an answer; a failure is not raised.
+        Does not wait for an answer and raises nothing on failure.
         """
         ...
 
     def identities(self) -> dict[str, str]:
-        """Topic → an id that changes when the topic is deleted and made anew; "" where there is none.
+        """Return an id of each topic that changes when the topic is deleted and created again.
 
-        Asks the stream, so may block. Raises `StreamError`. A topic that does not exist is left out.
+        Queries the stream, so may block.
+
+        Returns:
+            Topic → id, "" where the stream has no ids. Topics that do not exist are left out.
+
+        Raises:
+            StreamError: The stream is unavailable.
         """
         ...
 
     def close(self) -> None:
-        """Idempotent. Returns within five seconds also when the stream is away."""
+        """Release all resources. Idempotent; returns within five seconds even when the stream is unavailable."""
         ...
 
 
 class Sink(Protocol):
-    """Where messages go. Used by one thread."""
+    """Publishes messages. Used by one thread."""
 
     def send(self, messages: Sequence[Message]) -> None:
-        """Publish in order; returns when all are acknowledged.
+        """Publish messages in order and return when all are acknowledged.
 
-        Raises `StreamError`; then any of them may or may not have been published, and sending all of
-        them again is right: readers know repeats by their ids.
+        Raises:
+            StreamError: Any of the messages may or may not have been published. Send all of them again: consumers
+                recognise duplicates by their ids.
         """
         ...
 
     def close(self) -> None:
-        """Idempotent. Returns within five seconds also when the stream is away."""
+        """Release all resources. Idempotent; returns within five seconds even when the stream is unavailable."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class TopicSpec:
-    """A topic as it should be."""
+    """The required properties of a topic."""
 
     name: str
     partitions: int = 1
-    replicas: int = -1  # as the broker does by default
+    replicas: int = -1  # the broker's default
     compacted: bool = False
 
 
 class TopicState(StrEnum):
-    """What `TopicAdmin.check` found."""
+    """The state of a topic, as found by `TopicAdmin.check`."""
 
     PRESENT = "present"
     MISSING = "missing"
@@ -251,16 +275,24 @@ class TopicState(StrEnum):
 
 
 class TopicAdmin(Protocol):
-    """Looks at topics and makes them."""
+    """Checks and creates topics."""
 
     def check(self, topics: Sequence[TopicSpec]) -> dict[str, TopicState]:
-        """Topic name → what is there. Raises `StreamError` when the stream is away."""
+        """Return the state of each topic, by name.
+
+        Raises:
+            StreamError: The stream is unavailable.
+        """
         ...
 
     def create(self, topics: Sequence[TopicSpec]) -> None:
-        """Make those that are missing; leaves the others alone. Raises `StreamError`."""
+        """Create missing topics; existing ones are not changed.
+
+        Raises:
+            StreamError: The stream is unavailable, or refuses a topic.
+        """
         ...
 
     def close(self) -> None:
-        """Idempotent."""
+        """Release all resources. Idempotent."""
         ...

@@ -1,8 +1,11 @@
-"""Stream time: how far the stream has come, whatever the clock on the wall says.
+"""The watermark: event time up to which the stream is considered complete.
 
-It is the least, over partitions that are not idle, of the latest event time seen less the allowed lateness,
-and it never goes back. A partition that lags holds it; one that is idle, or that a replay has read to its
-end, does not. Pure: what is idle is told by the worker.
+The watermark is the minimum, over active partitions, of the latest event time seen, less the allowed lateness. It
+never decreases. A partition is active unless it is idle (see idle timeout) or, in a replay, read to its end: a lagging
+partition holds the watermark back, an idle one does not. Pure: the caller says which partitions are idle.
+
+For watermarks see Akidau et al. (2015), "The Dataflow Model", PVLDB 8(12); bounded out-of-orderness and idle sources
+are Apache Flink's terms.
 """
 
 from __future__ import annotations
@@ -20,10 +23,16 @@ _FAR: Final = 1 << 62
 
 
 class Watermark:
-    """`ends` are the offsets at which partitions of a replay are finished; None for a live stream."""
+    """The watermark of the assigned partitions; `now` is its value in ms since the epoch, or `UNKNOWN`."""
 
-    def __init__(self, lateness: int, ends: Mapping[Partition, int] | None = None) -> None:
-        self._lateness = lateness
+    def __init__(self, allowed_lateness: int, ends: Mapping[Partition, int] | None = None) -> None:
+        """Start before the first event.
+
+        Args:
+            allowed_lateness: How far an event may lag behind the latest one of its partition, in ms.
+            ends: Offset at which each partition of a replay is finished; None for a live stream.
+        """
+        self._allowed_lateness = allowed_lateness
         self._ends = ends
         self.now = UNKNOWN
         self._latest: dict[Partition, int] = {}  # event times
@@ -31,20 +40,26 @@ class Watermark:
         self._finished: set[Partition] = set()
 
     def assign(self, positions: Mapping[Partition, int]) -> None:
-        """These partitions are read, from these offsets on."""
+        """Set the partitions that are read, with the offset of the next record of each."""
         self._assigned = set(positions)
         if self._ends is not None:
             self._finished = {p for p, at in positions.items() if at >= self._ends.get(p, 0)}
 
     def finish(self, partitions: Collection[Partition]) -> None:
-        """These have been read to the end of a replay, though their last record was not delivered."""
+        """Mark partitions of a replay as finished whose last offset holds no record that could be delivered."""
         self._finished |= set(partitions)
 
     def advance(self, batch: Batch, times: IntArray, idle: Collection[Partition], wall: int) -> IntArray:
-        """Stream time at each record of a batch, its own event included.
+        """Advance over a batch.
 
-        `times` are event times, negative for records that were refused. `idle` are partitions at whose end
-        nothing has come for a while; where all are, stream time follows the clock on the wall.
+        Args:
+            batch: Records in processing order.
+            times: Event time of each record in ms, int64 of the batch's length; negative for refused records.
+            idle: Partitions beyond the idle timeout. Where all partitions are idle, the watermark follows `wall`.
+            wall: Wall-clock time in ms.
+
+        Returns:
+            The watermark at each record, its own event included: int64 of the batch's length, `UNKNOWN` where unknown.
         """
         here = [p for i, p in enumerate(batch.partitions) if (batch.source == i).any()]
         elsewhere = self._assigned - set(here) - set(idle) - self._finished
@@ -55,18 +70,18 @@ class Watermark:
             if mine.any():
                 least = np.minimum(least, self._running(batch, partition, mine, times))
         known = (least > -_FAR) & (least < _FAR)
-        clock = np.where(known, least - self._lateness, UNKNOWN)
-        clock = np.maximum.accumulate(np.maximum(clock, self.now))
-        if len(clock):
-            self.now = int(clock[-1])
+        watermarks = np.where(known, least - self._allowed_lateness, UNKNOWN)
+        watermarks = np.maximum.accumulate(np.maximum(watermarks, self.now))
+        if len(watermarks):
+            self.now = int(watermarks[-1])
         elif others not in (_FAR, -_FAR):
-            self.now = max(self.now, others - self._lateness)
+            self.now = max(self.now, others - self._allowed_lateness)
         if self._ends is None and self._assigned and self._assigned <= set(idle) - set(here):
-            self.now = max(self.now, wall - self._lateness)
-        return clock
+            self.now = max(self.now, wall - self._allowed_lateness)
+        return watermarks
 
     def _running(self, batch: Batch, partition: Partition, mine: np.ndarray[Any, Any], times: IntArray) -> IntArray:
-        """The latest event time of a partition after each record of the batch."""
+        """Return the latest event time of a partition after each record of the batch."""
         start = self._latest.get(partition, -_FAR)
         seen = np.where(mine & (times >= 0), times, -_FAR)
         latest = np.maximum.accumulate(np.maximum(seen, start))
@@ -80,16 +95,20 @@ class Watermark:
         return latest
 
     def end(self) -> int:
-        """A replay is over: stream time moves past the lateness of the last event."""
+        """Move past the allowed lateness of the last event: a replay is over.
+
+        Returns:
+            The final watermark in ms.
+        """
         if self._latest:
-            self.now = max(self.now, max(self._latest.values()) + self._lateness)
+            self.now = max(self.now, max(self._latest.values()) + self._allowed_lateness)
         return self.now
 
     def state(self) -> dict[str, Any]:
-        """To be stored."""
+        """Return the state to store, as plain JSON values."""
         return {"now": self.now, "latest": [[p.topic, p.number, at] for p, at in sorted(self._latest.items())]}
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        """The inverse of `state`."""
+        """Set what `state` returned."""
         self.now = state["now"]
         self._latest = {Partition(topic, number): at for topic, number, at in state["latest"]}

@@ -1,8 +1,8 @@
-"""Metrics for Prometheus: all declared here, and nowhere else.
+"""Metrics of the daemon for Prometheus, all of them declared here.
 
-Shell. The worker hands over a snapshot after every commit; a scrape shows the latest, so it never waits for
-the worker, never counts what is not committed, and its series are bounded by the models and versions of the
-configuration. Names follow Prometheus: base units, `_total` for what only grows.
+Shell. The worker publishes a snapshot after every commit, and a scrape shows the latest one: it never waits for the
+worker and never counts what is not committed. The number of series is bounded by the models and versions of the
+configuration. Names follow the conventions of Prometheus: base units, `_total` for counters.
 """
 
 from __future__ import annotations
@@ -17,12 +17,13 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from fallback.types import Tier
 from monitor.publishing.loop import DeliveryState
 
 
 @dataclass(frozen=True, slots=True)
 class Declared:
-    """One metric: `counter` or `gauge`, its labels, and what it tells an operator."""
+    """A metric: its kind (`counter` or `gauge`), its labels, and a description for operators."""
 
     name: str
     kind: str
@@ -36,27 +37,27 @@ _DESTINATION = ("destination",)
 
 DECLARED: Final = (
     Declared("driftd_records_read_total", _C, "Records read, refused ones included."),
-    Declared("driftd_events_total", _C, "Accepted events; repeats and late ones are among them.", ("type",)),
-    Declared("driftd_late_predictions_total", _C, "Predictions whose pane had closed: raise stream.lateness if many."),
-    Declared("driftd_dead_letters_total", _C, "Records refused; they are on the dead-letter topic.", ("reason",)),
-    Declared("driftd_join_total", _C, "What became of outcomes and repeats.", ("result",)),
-    Declared("driftd_join_pending", _G, "Answers waiting for their outcome."),
-    Declared("driftd_join_sampling_ratio", _G, "Share of requests that wait for outcomes; 1 unless many."),
-    Declared("driftd_duplicate_horizon_seconds", _G, "How far back repeats are recognised; limited by limits.seen."),
-    Declared("driftd_alerts_total", _C, "Alert episodes begun, by kind.", ("kind",)),
-    Declared("driftd_alerts_resolved_total", _C, "Alert episodes ended."),
-    Declared("driftd_decisions_total", _C, "Decisions made, by reason.", ("reason",)),
-    Declared("driftd_stream_time_seconds", _G, "How far the stream has come, as a Unix time."),
+    Declared("driftd_events_total", _C, "Accepted events, duplicates and late ones included.", ("type",)),
+    Declared("driftd_late_predictions_total", _C, "Predictions whose pane had closed; see stream.lateness."),
+    Declared("driftd_dead_letters_total", _C, "Refused records, written to the dead-letter topic.", ("reason",)),
+    Declared("driftd_join_total", _C, "Outcomes and duplicates, by the result of the join.", ("result",)),
+    Declared("driftd_join_pending", _G, "Predictions waiting for their outcome."),
+    Declared("driftd_join_sampling_ratio", _G, "Share of requests whose outcomes are awaited; 1 without sampling."),
+    Declared("driftd_duplicate_horizon_seconds", _G, "How far back duplicates are recognised; see limits.seen."),
+    Declared("driftd_alerts_total", _C, "Alerts that began to fire, by kind.", ("kind",)),
+    Declared("driftd_alerts_resolved_total", _C, "Alerts that were resolved."),
+    Declared("driftd_decisions_total", _C, "Decisions, by reason.", ("reason",)),
+    Declared("driftd_stream_time_seconds", _G, "Stream time (the watermark), as a Unix time."),
     Declared("driftd_lag_records", _G, "Records not read yet.", _PARTITION),
-    Declared("driftd_partition_parked", _G, "1 while it waits: too many refused records.", _PARTITION),
-    Declared("driftd_gap_records_total", _C, "Records that retention took before they were read."),
+    Declared("driftd_partition_parked", _G, "1 while paused: too many refused records, or a fault.", _PARTITION),
+    Declared("driftd_gap_records_total", _C, "Records removed by retention before they were read."),
     Declared("driftd_batch_seconds_total", _C, "Time spent processing batches."),
     Declared("driftd_batches_total", _C, "Batches processed."),
     Declared("driftd_commits_total", _C, "Transactions committed."),
     Declared("driftd_commit_seconds_total", _C, "Time spent committing."),
-    Declared("driftd_commit_age_seconds", _G, "Time since the last commit; grows while the database is away."),
-    Declared("driftd_commit_failures_total", _C, "Commits that failed and were tried again."),
-    Declared("driftd_fenced_total", _C, "Times another daemon took the store over: two of them run."),
+    Declared("driftd_commit_age_seconds", _G, "Time since the last commit; grows while the database is unavailable."),
+    Declared("driftd_commit_failures_total", _C, "Commits that failed and were retried."),
+    Declared("driftd_fenced_total", _C, "Takeovers of the store by another daemon: two daemons run."),
     Declared("driftd_outbox_depth", _G, "Committed messages not published yet."),
     Declared("driftd_published_total", _C, "Messages published, repeats included."),
     Declared("driftd_relay_failing", _G, "1 while publishing fails."),
@@ -68,38 +69,46 @@ DECLARED: Final = (
     Declared(
         "driftd_destination_given_up_total", _C, "Messages a destination never got.", (*_DESTINATION, "reason")
     ),
-    Declared("driftd_ready", _G, "1 while the store is ours and the stream answers."),
-    Declared("driftd_loop_age_seconds", _G, "Time since the poll loop last turned; it feeds the watchdog."),
-    Declared("driftd_feature_type_mismatches_total", _C, "Feature values of another type than before.", _MODEL),
-    Declared("driftd_join_segments", _G, "Rows that hold waiting answers in the database."),
-    Declared("driftd_model_active_level", _G, "1 for the level that answers.", ("model", "level")),
-    Declared("driftd_model_generation", _G, "Number of the latest decision.", _MODEL),
-    Declared("driftd_version_predictions_total", _C, "Answers counted.", _VERSION),
-    Declared("driftd_version_outcomes_total", _C, "Answers that met their outcome.", _VERSION),
+    Declared("driftd_ready", _G, "1 while this daemon owns the store and the stream is available."),
+    Declared("driftd_loop_age_seconds", _G, "Time since the last turn of the poll loop, which feeds the watchdog."),
+    Declared("driftd_feature_type_mismatches_total", _C, "Feature values of another type than the reference.", _MODEL),
+    Declared("driftd_join_segments", _G, "Rows of pending predictions in the database."),
+    Declared("driftd_model_active_level", _G, "1 for the active level.", ("model", "level")),
+    Declared("driftd_model_generation", _G, "Generation of the latest decision.", _MODEL),
+    Declared("driftd_version_predictions_total", _C, "Predictions counted.", _VERSION),
+    Declared("driftd_version_outcomes_total", _C, "Predictions joined with their outcome.", _VERSION),
     Declared("driftd_version_metric", _G, "A metric of the latest window.", (*_VERSION, "metric")),
     Declared("driftd_version_health", _G, "2 healthy, 1 degraded, 0 failed.", (*_VERSION, "role")),
-    Declared("driftd_version_drifted_features", _G, "Features in the running drift alert.", _VERSION),
-    Declared("driftd_version_alerts_firing", _G, "Rules that fire.", _VERSION),
-    Declared("driftd_version_alerts_pending", _G, "Rules that breach, not for long enough yet.", _VERSION),
-    Declared("driftd_version_served_ratio", _G, "Share of answers by level.", (*_VERSION, "served_by")),
-    Declared("driftd_checks_total", _C, "Drift checks, by what they said.", (*_VERSION, "result")),
-    Declared("driftd_checks_skipped_features", _G, "Features the latest check could not judge.", (*_VERSION, "reason")),
+    Declared("driftd_version_drifted_features", _G, "Features of the firing drift alert.", _VERSION),
+    Declared("driftd_version_alerts_firing", _G, "Firing rules.", _VERSION),
+    Declared("driftd_version_alerts_pending", _G, "Rules that breach, but not yet for long enough to fire.", _VERSION),
+    Declared("driftd_version_served_ratio", _G, "Share of predictions by level.", (*_VERSION, "served_by")),
+    Declared("driftd_checks_total", _C, "Drift checks, by result.", (*_VERSION, "result")),
+    Declared("driftd_checks_skipped_features", _G, "Features skipped by the latest check.", (*_VERSION, "reason")),
 )  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
 class MetricsSnapshot:
-    """What is committed, with what only the process knows. `status` is the status document."""
+    """The committed state, with measurements of the process.
+
+    Attributes:
+        status: The status document; empty before the first commit.
+        values: Metrics without labels, by name.
+        partitions: Lag in records (None: unknown) and whether it is parked, by topic and partition.
+        destinations: State of the deliveries, by destination.
+        mistyped: Number of feature values of another type than the reference, by model.
+    """
 
     status: Mapping[str, Any]
-    values: Mapping[str, float] = field(default_factory=dict)  # metrics without labels
-    partitions: Mapping[tuple[str, int], tuple[float | None, bool]] = field(default_factory=dict)  # lag, parked
-    mistyped: Mapping[str, int] = field(default_factory=dict)  # by model
+    values: Mapping[str, float] = field(default_factory=dict)
+    partitions: Mapping[tuple[str, int], tuple[float | None, bool]] = field(default_factory=dict)
+    mistyped: Mapping[str, int] = field(default_factory=dict)
     destinations: Mapping[str, DeliveryState] = field(default_factory=dict)
 
 
 class Telemetry(Collector):
-    """The latest snapshot as metrics. `tick` and `publish` are called by the worker, `scrape` by HTTP."""
+    """Exposes the latest snapshot as metrics. The worker calls `tick` and `publish`, the HTTP thread `scrape`."""
 
     def __init__(self) -> None:
         self._snapshot = MetricsSnapshot({})
@@ -119,27 +128,27 @@ class Telemetry(Collector):
         return {**snapshot.status, "destinations": {name: _told(s) for name, s in snapshot.destinations.items()}}
 
     def publish(self, snapshot: MetricsSnapshot) -> None:
-        """Show this from now on."""
+        """Replace the snapshot that scrapes show."""
         self._snapshot = snapshot
 
     def tick(self) -> None:
-        """The poll loop has turned."""
+        """Record a turn of the poll loop."""
         self.turned_at = time.monotonic()
 
     def set_ready(self, ready: bool, why_not: str = "") -> None:
-        """Whether the daemon does its work; if not, why."""
+        """Set whether the daemon is ready; if not, `why_not` is the reason that /-/ready reports."""
         self.ready, self.why_not = ready, why_not
 
     def loop_age_s(self) -> float:
-        """Time since the loop last turned."""
+        """Return the seconds since the last turn of the poll loop."""
         return time.monotonic() - self.turned_at
 
     def scrape(self) -> bytes:
-        """The page of `/metrics`."""
+        """Return the content of `/metrics`."""
         return generate_latest(self._registry)
 
     def collect(self) -> Iterator[Metric]:
-        """All families, for the client library."""
+        """Yield all metric families; called by the client library."""
         samples: dict[str, list[tuple[tuple[str, ...], float]]] = {d.name: [] for d in DECLARED}
         snapshot = self._snapshot
         for name, labels, value in _samples(snapshot):
@@ -163,7 +172,7 @@ class Telemetry(Collector):
 
 
 def _clean(label: str) -> str:
-    """No lone surrogate reaches a label: it would break every later scrape."""
+    """Replace lone surrogates: in a label they would break every later scrape."""
     return label.encode("utf-8", "replace").decode()
 
 
@@ -224,12 +233,11 @@ def _totals(status: Mapping[str, Any]) -> Iterator[Sample]:
 
 
 _HEALTH: Final = {"healthy": 2.0, "degraded": 1.0, "failed": 0.0}
-_LEVELS: Final = ("primary", "previous", "rules", "ensemble", "default")
 
 
 def _model(name: str, model: Mapping[str, Any]) -> Iterator[Sample]:
-    for level in _LEVELS:
-        yield "driftd_model_active_level", (name, level), float(model["active_level"] == level)
+    for tier in Tier:
+        yield "driftd_model_active_level", (name, tier.value), float(model["active_level"] == tier.value)
     yield "driftd_model_generation", (name,), model["generation"]
     for version, v in model["versions"].items():
         at = (name, version)

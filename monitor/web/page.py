@@ -1,6 +1,6 @@
-"""A page for people: what is watched, who serves, what fires.
+"""A status page for people: models, versions, health and firing alerts.
 
-Pure. Every value in it may come from a stranger's event, so all of it is escaped and nothing in it runs.
+Pure. Any value may come from an untrusted event, so all values are escaped, and the page has no scripts.
 """
 
 from __future__ import annotations
@@ -20,7 +20,13 @@ _CLASS: Final = {"healthy": "good", "degraded": "fair", "failed": "bad"}
 
 
 def render(status: Mapping[str, Any], ready: bool, why_not: str) -> str:
-    """The whole page."""
+    """Render the page as HTML.
+
+    Args:
+        status: The status document; empty before the first commit.
+        ready: Whether the daemon is ready.
+        why_not: Why it is not.
+    """
     state = '<span class="good">ready</span>' if ready else f'<span class="bad">not ready: {escape(why_not)}</span>'
     body = [f"<h1>driftd</h1><p>{state} · <a href='/metrics'>metrics</a> · <a href='/status'>status</a></p>"]
     if status:
@@ -64,7 +70,7 @@ _SHOWN: Final = ("accuracy", "roc_auc", "mae", "error_rate", "latency_p95_ms")
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
-    """Cells are either numbers or escaped already."""
+    """Render a table; cells are numbers, or escaped already."""
     cells = "".join(f"<th>{h}</th>" for h in head)
     lines = "".join("<tr>" + "".join(f"<td>{cell}</td>" for cell in row) + "</tr>" for row in rows)
     return f"<table><tr>{cells}</tr>{lines}</table>"

@@ -1,7 +1,7 @@
-"""The HTTP side: metrics, probes, the status document and a page for people.
+"""The HTTP server: metrics, probes, the status document and a page for people.
 
-Shell, a thread of its own. It reads what the worker published last and the liveness of its loop; it never
-touches the core. Probes are named as Prometheus names its own.
+Shell, in a thread of its own. It reads the worker's latest snapshot and the age of its loop; it never accesses the
+core. The probes have the same paths as those of Prometheus.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ from monitor.web.page import render
 
 log = structlog.get_logger(__name__)
 
-STALE_S: Final = 60.0  # a loop that has not turned for so long is not alive
-_TAKEN_S: Final = 1.0  # between two tries to listen where another process does
+STALE_S: Final = 60.0  # a poll loop that has not turned for this long is not alive
+_TAKEN_S: Final = 1.0  # between two attempts to listen on a port that another process has
 _CONTENT: Final = "text/plain; version=0.0.4; charset=utf-8"
 _HEADERS: Final = {
     "Cache-Control": "no-store",
@@ -36,7 +36,12 @@ _HEADERS: Final = {
 
 
 def application(telemetry: Telemetry, status: Callable[[], Mapping[str, Any]]) -> FastAPI:
-    """The routes."""
+    """Create the application with its routes.
+
+    Args:
+        telemetry: Metrics, readiness and liveness of the daemon.
+        status: Returns the status document.
+    """
     app = FastAPI(title="driftd", docs_url=None, redoc_url=None, openapi_url=None)
 
     @app.middleware("http")
@@ -52,7 +57,7 @@ def application(telemetry: Telemetry, status: Callable[[], Mapping[str, Any]]) -
 
     @app.get("/-/healthy")
     def _healthy() -> Response:
-        """Alive while the poll loop turns: Kafka or the database being away is no reason to be restarted."""
+        """Succeed while the poll loop turns: a restart would not help against an outage of Kafka or the database."""
         age = telemetry.loop_age_s()
         if age < STALE_S:
             return PlainTextResponse("healthy\n")
@@ -76,9 +81,10 @@ def application(telemetry: Telemetry, status: Callable[[], Mapping[str, Any]]) -
 
 
 class HttpServer:
-    """Serves until `stop`. The port is known once `start` has returned, unless another process has it.
+    """Serves an application in a thread until `stop`.
 
-    A second daemon on one host, which waits for the first to end, waits for its port as well.
+    `port` is final once `start` has returned, unless another process has it: a second daemon on a host, which waits for
+    the first one to end, also waits for its port.
     """
 
     def __init__(self, app: FastAPI, host: str, port: int) -> None:
@@ -91,7 +97,11 @@ class HttpServer:
         self.port = port
 
     def start(self) -> None:
-        """Listen. Raises `ConfigError` where the address cannot be had, now or later."""
+        """Listen, or wait in the background until the port is free.
+
+        Raises:
+            ConfigError: The address cannot be used.
+        """
         try:
             self._listening = self._listen()
         except OSError as error:
@@ -117,7 +127,7 @@ class HttpServer:
         self._server.run([self._listening])
 
     def stop(self) -> None:
-        """Close; open requests get a moment."""
+        """Stop serving; open requests have up to five seconds to finish."""
         self._stopping.set()
         self._server.should_exit = True
         self._thread.join(5)

@@ -125,7 +125,6 @@ def a_model(name: str = "m", task: Task = Task.REGRESSION, **parts: Any) -> Mode
         rules=(),
         recover_after=0,
         no_data_after=0,
-        directions={},
         serving=ServingSpec("v1"),
     )
     return replace(plain, **parts)

@@ -58,7 +58,7 @@ def test_the_smallest_configuration_has_the_documented_defaults() -> None:
     core = build.core(config)
     spec = model()
 
-    assert (core.lateness, core.max_future) == (5 * SECOND, 10 * MINUTE)
+    assert (core.allowed_lateness, core.max_future) == (5 * SECOND, 10 * MINUTE)
     assert core.limits == Limits()
     assert spec.window == WindowSpec(pane=30 * SECOND, span=15 * MINUTE, longest=150 * MINUTE, min_events=1_000)
     assert spec.reference == ReferenceSpec(None, 0, 2_048)
@@ -205,7 +205,7 @@ def test_who_serves_as_configured() -> None:
     assert (serving.chain, serving.ensemble) == ((Tier.RULES, Tier.DEFAULT), ("v0", "v2"))
     assert serving.rules == (BusinessRule((Condition("load", ">", 0.9), Condition("kind", "in", ("gas", 7))), 1),)
     assert (serving.default, serving.has_default) == (None, True)
-    assert (spec.feature_kinds, spec.directions) == ({"zip": FeatureKind.CATEGORICAL}, {"cost": "lower"})
+    assert spec.feature_kinds == {"zip": FeatureKind.CATEGORICAL}
     assert (spec.no_data_after, spec.recover_after) == (5 * MINUTE, MINUTE)
     assert not model().serving.has_default
     assert sum(route.weight for route in serving.routes) < WHOLE

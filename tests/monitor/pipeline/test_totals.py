@@ -45,7 +45,7 @@ def an_auditor(core: CoreSpec, records: list[Record]) -> Auditor:
         for m in core.models
     }
     ends = {partition.number: end for partition, end in ends_of(records).items()}
-    auditor = Auditor(models, core.lateness, core.max_future, WALL, ends)
+    auditor = Auditor(models, core.allowed_lateness, core.max_future, WALL, ends)
     return audited(auditor, [(r.partition.number, r.value) for r in records])
 
 

@@ -12,9 +12,10 @@ import pytest
 from detectors.reference import Profile
 from monitor.errors import InputFileError
 from monitor.pipeline.pipeline import Pipeline
+from monitor.reference.build import load
 from monitor.reference.file import ReferenceFile, reference_files, table_spec
 from monitor.reference.subprocess import load_apart
-from monitor.reference.tables import TableSpec, load
+from monitor.reference.tables import TableSpec
 from monitor.service.session import activate
 from monitor.spec import CoreSpec, FeatureKind, ReferenceSpec
 from tests.monitor import kit

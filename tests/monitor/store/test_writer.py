@@ -64,17 +64,14 @@ def test_a_store_that_somebody_owns_is_claimed_when_the_lease_is_over(engine: En
     assert claim.epoch == 2
 
 
-def test_a_heartbeat_and_a_commit_renew_the_lease(engine: Engine) -> None:
+def test_a_commit_renews_the_lease(engine: Engine) -> None:
     writer = a_writer(engine, "other")
-    renewals: list[Callable[[], None]] = [
-        writer.heartbeat,
-        lambda: writer.commit(deltas(1)[0], identities=IDENTITIES),
-    ]
-    for renew in renewals:
-        with engine.begin() as c:
-            c.execute(sa.update(t.shard).values(updated_at=t.shard.c.updated_at - LEASE_S))
-        renew()
-        assert isinstance(StoreWriter(engine, "me", DAY).claim(LEASE_S, alive), float)
+    with engine.begin() as c:
+        c.execute(sa.update(t.shard).values(updated_at=t.shard.c.updated_at - LEASE_S))
+
+    writer.commit(deltas(1)[0], identities=IDENTITIES)
+
+    assert isinstance(StoreWriter(engine, "me", DAY).claim(LEASE_S, alive), float)
 
 
 @pytest.mark.parametrize(("owner", "is_gone"), [("me", alive), ("other", gone)])
@@ -100,7 +97,7 @@ def test_the_hash_seed_of_a_store_never_changes(engine: Engine) -> None:
 
 
 def test_a_writer_whose_epoch_is_over_changes_nothing(engine: Engine) -> None:
-    """Neither by a commit, nor by a heartbeat, nor by giving back what is not its own."""
+    """Neither by a commit, nor by giving back what is not its own."""
     first, second, *_ = deltas(2)
     old = a_writer(engine, "old")
     old.commit(first, identities=IDENTITIES)
@@ -108,7 +105,7 @@ def test_a_writer_whose_epoch_is_over_changes_nothing(engine: Engine) -> None:
     before = everything(engine)
 
     acts: list[Callable[[], object]] = [
-        lambda: old.commit(second, identities=IDENTITIES), old.heartbeat, lambda: old.is_committed(1),
+        lambda: old.commit(second, identities=IDENTITIES), lambda: old.is_committed(1),
     ]  # fmt: skip
     for act in acts:
         with pytest.raises(Fenced, match="another daemon owns the store; epoch 1 is over"):

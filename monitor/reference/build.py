@@ -1,0 +1,270 @@
+"""Building of references: the profile of a table, or the one read back from a file.
+
+Shell: reads files. A table is read in batches, twice, so a hundred million rows need no more memory than ten thousand.
+Columns are named as the features; `prediction`, `score`, `actual` and `time` have the meaning of their names.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+
+from detectors.categorical import text_of
+from detectors.reference import MAGIC, Baseline, CategoricalReference, Profile, Reference
+from detectors.reference_builder import Column, DispersionPass, DistributionPass
+from detectors.saved import DamagedError
+from detectors.types import FloatArray
+from monitor.aggregation.outcomes import OutcomeTable, ScoredPairs
+from monitor.errors import InputFileError
+from monitor.events.codes import NEGATIVE, POSITIVE, Labels
+from monitor.events.schema import Scalar
+from monitor.reference.learning import numbers_of
+from monitor.reference.tables import Table, TableSpec, is_missing, open_table
+from monitor.spec import FeatureKind, Task
+from monitor.times import parse_time
+
+_ANSWERS: Final = ("prediction", "score")
+_ID_LIKE: Final = 0.9
+_ID_ROWS: Final = 100
+_MOST_LABELS: Final = 100_000
+ProgressCallback = Callable[[int], None]
+
+
+def load(path: Path, spec: TableSpec, progress: ProgressCallback | None = None) -> Profile:
+    """Load the profile in a file, or build the profile of a table.
+
+    Args:
+        path: A file of a built profile, or of a table in a format known by its name.
+        spec: How to read a table.
+        progress: Called with the number of rows read so far, both passes counted.
+
+    Raises:
+        InputFileError: The file cannot be read, or is neither.
+    """
+    try:
+        with path.open("rb") as file:
+            first = file.read(len(MAGIC))
+    except OSError as error:
+        raise InputFileError(str(path), error.strerror or str(error)) from error
+    if first != MAGIC:
+        return build(path, spec, progress)
+    try:
+        return Profile.from_bytes(path.read_bytes())
+    except (DamagedError, KeyError, TypeError, ValueError) as error:
+        hint = "build it again with `driftd reference build`"
+        raise InputFileError(str(path), f"is a damaged profile: {error}; {hint}") from error
+
+
+def build(path: Path, spec: TableSpec, progress: ProgressCallback | None = None) -> Profile:
+    """Build the profile of a table in two passes.
+
+    The first pass finds types, distributions and baselines, the second the dispersion of each feature.
+
+    Args:
+        path: The table.
+        spec: How to read it.
+        progress: Called with the number of rows read so far, both passes counted.
+
+    Raises:
+        InputFileError: The table cannot be read.
+    """
+    tell = progress or (lambda rows: None)
+    table = open_table(path, spec)
+    kinds = _kinds(table, spec)
+    first = DistributionPass(kinds, spec.points)
+    clock, answers = _Times(), _Answers(spec)
+    for columns, rows in table.batches():
+        first.add(_features(columns, kinds, spec), rows)
+        clock.add(columns.get("time"))
+        answers.add(columns, rows)
+        tell(first.rows)
+    if not first.rows:
+        raise InputFileError(str(path), "has no rows")
+    features, notices = _without_ids(first.features(), spec)
+    second = DispersionPass(features)
+    done = first.rows
+    for columns, rows in table.batches():
+        second.add(_features(columns, kinds, spec), rows)
+        done += rows
+        tell(done)
+    return Profile(
+        features=second.features(),
+        rows=first.rows,
+        ordered=clock.ordered,
+        first_ms=clock.first,
+        last_ms=clock.last,
+        baselines=answers.baselines(),
+        notices=(*table.notices, *notices, *clock.notices()),
+    )
+
+
+def _features(columns: Mapping[str, Any], kinds: Mapping[str, bool], spec: TableSpec) -> dict[str, Column]:
+    found: dict[str, Column] = {}
+    labels = Labels("", _MOST_LABELS, binary=True, positive=spec.positive) if spec.task is Task.BINARY else None
+    for name, numeric in kinds.items():
+        column = columns.get(name)
+        if column is None:
+            continue
+        if numeric:
+            found[name] = column if isinstance(column, np.ndarray) else numbers_of(column)
+        elif name == "prediction" and labels is not None:
+            found[name] = [_binary_label(v, labels, spec.threshold) for v in column]
+        else:
+            found[name] = [None if is_missing(v) else text_of(v) for v in column]
+    return found
+
+
+def _binary_label(value: Scalar, labels: Labels, threshold: float) -> str | None:
+    """Return a label, or the label of a probability, in the form that predictions of the stream have."""
+    if is_missing(value):
+        return None
+    if isinstance(value, float) and 0 < value < 1:
+        return labels.text(POSITIVE if value >= threshold else NEGATIVE)
+    return labels.text(labels.code(value))
+
+
+def _kinds(table: Table, spec: TableSpec) -> dict[str, bool]:
+    """Return the names of the features, `prediction` and `score` included, and whether each is numeric."""
+    kinds: dict[str, bool] = {}
+    overrides = spec.kinds or {}
+    for name, numeric in table.columns.items():
+        kind = overrides.get(name)
+        if name in ("time", "actual") or kind is FeatureKind.IGNORE or numeric is None:
+            continue
+        kinds[name] = numeric if kind is None else kind is FeatureKind.NUMERIC
+    if "prediction" in kinds and spec.task is not None:
+        kinds["prediction"] = spec.task is Task.REGRESSION
+    return kinds
+
+
+def _without_ids(features: Sequence[Reference], spec: TableSpec) -> tuple[list[Reference], list[str]]:
+    """Drop identifiers, whose future values would all be unseen: texts that are nearly all distinct."""
+    kept, notices = [], []
+    for f in features:
+        declared = f.name in (spec.kinds or {}) or f.name in _ANSWERS
+        if isinstance(f, CategoricalReference) and not declared and _is_id_like(f):
+            notices.append(f"{f.name}: ignored, nearly every value is different, as in an identifier")
+        else:
+            kept.append(f)
+    return kept, notices
+
+
+def _is_id_like(f: CategoricalReference) -> bool:
+    if f.rows < _ID_ROWS:
+        return False
+    if f.complete:
+        return len(f.known) > _ID_LIKE * f.rows
+    # The number of texts kept is bounded; of an identifier's, nearly none was seen again in all later rows.
+    return f.singletons > _ID_LIKE * len(f.known)
+
+
+class _Times:
+    """The column `time`: first and last time, and whether the rows are in order."""
+
+    def __init__(self) -> None:
+        self.first: int | None = None
+        self.last: int | None = None
+        self._sorted = True
+        self._unread = 0
+
+    def add(self, column: Sequence[Scalar] | FloatArray | None) -> None:
+        """Add the column of a batch; None where the table has none."""
+        if column is None:
+            return
+        times = np.array([t for t in map(_time_of, column) if t is not None], np.int64)
+        self._unread += len(column) - len(times)
+        if not len(times):
+            return
+        after = self.last is None or times[0] >= self.last
+        self._sorted = self._sorted and bool(after and (np.diff(times) >= 0).all())
+        low, high = int(times.min()), int(times.max())
+        self.first = low if self.first is None else min(self.first, low)
+        self.last = high if self.last is None else max(self.last, high)
+
+    @property
+    def ordered(self) -> bool:
+        """Whether the rows are known to be in order of time."""
+        return self.first is not None and self._sorted and not self._unread
+
+    def notices(self) -> list[str]:
+        """Return what the false-alarm budget has to assume of the order of the rows."""
+        assumed = "the order of the rows is taken for the order of time, which is an assumption"
+        if self.first is None and not self._unread:
+            return [f"no time column: {assumed}"]
+        if self._unread:
+            form = "one is written like 2026-11-21T09:30:00.123Z, or in milliseconds since 1970"
+            return [f"time: {self._unread} values are no time ({form}): {assumed}"]
+        if not self._sorted:
+            return ["rows are not in the order of time: the promise of the false-alarm budget is an assumption"]
+        return []
+
+
+def _time_of(value: Scalar) -> int | None:
+    if is_missing(value) or isinstance(value, bool) or value is None:
+        return None
+    try:
+        return parse_time(value)
+    except ValueError:
+        if not isinstance(value, str):
+            return None
+        try:  # tables often omit the zone and mean UTC
+            return parse_time(value + "Z")
+        except ValueError:
+            return None
+
+
+class _Answers:
+    """Predictions and actual values of a table, for the baselines of the quality metrics."""
+
+    def __init__(self, spec: TableSpec) -> None:
+        self._spec = spec
+        task = spec.task
+        self._table = OutcomeTable(task, 0) if task is not None else None
+        self._labels = Labels("", _MOST_LABELS, binary=task is Task.BINARY, positive=spec.positive)
+
+    def add(self, columns: Mapping[str, Any], rows: int) -> None:
+        """Add a batch of `rows` rows."""
+        if self._table is None or "prediction" not in columns or "actual" not in columns:
+            return
+        predicted, score = self._predicted(columns["prediction"], columns.get("score"), rows)
+        actual = self._values(columns["actual"])
+        known = np.flatnonzero(~np.isnan(actual))
+        none: list[Mapping[str, float | None] | None] = [None] * len(known)
+        pairs = ScoredPairs(
+            np.zeros(len(known), np.int64), predicted[known], score[known], actual[known], np.zeros(len(known)), none
+        )
+        self._table.expect(pairs.pane)
+        self._table.add(pairs, lambda name: None)
+        self._table.bound_scores()
+
+    def _predicted(self, column: Any, scores: Any, rows: int) -> tuple[FloatArray, FloatArray]:
+        score = np.full(rows, np.nan) if scores is None else numbers_of(list(scores))
+        score = np.where((score >= 0) & (score <= 1), score, np.nan)
+        values = self._values(column)
+        if self._spec.task is Task.BINARY:
+            for i, v in enumerate(column):
+                if isinstance(v, float) and 0 < v < 1:
+                    values[i] = POSITIVE if v >= self._spec.threshold else NEGATIVE
+                    score[i] = v if np.isnan(score[i]) else score[i]
+        return values, score
+
+    def _values(self, column: Any) -> FloatArray:
+        if self._spec.task is Task.REGRESSION:
+            numbers = numbers_of(list(column))
+            return np.where(np.isfinite(numbers), numbers, np.nan)
+        return np.array([np.nan if is_missing(v) else self._labels.code(v) for v in column], np.float64)
+
+    def baselines(self) -> dict[str, Baseline]:
+        """Return the baseline of each quality metric that follows from the table."""
+        if self._table is None or not self._table.panes:
+            return {}
+        found = self._table.metrics(0, 0, ())
+        skip = ("coverage", "label_delay_s")
+        return {
+            name: Baseline(float(e.value), e.n, float(e.variance) if np.isfinite(e.variance) else 0.0)
+            for name, e in found.items()
+            if name not in skip and np.isfinite(e.value)
+        }
