@@ -184,7 +184,8 @@ class ClosedKeys:
                 self._index.add_generation(part.generation)
             generation.keys += len(part.closings.keys)
             self._restore_keys(generation.number, part.closings)
-        # A generation that was full begins the next one at its own start, not at the watermark, as it always has.
+        # After a full generation the next one begins at the same start, as in 0.1.0: at the watermark it would be
+        # where a table that was not restored begins it.
         self._turn_over(stored[-1].start if stored else watermark)
 
     def _restore_keys(self, generation: int, closings: Closings) -> None:
