@@ -1,50 +1,58 @@
-"""How who serves changes: from configuration, by rollback, down the chain and back up.
+"""Transitions of the serving state, and the published document of a decision.
 
-Pure: each function takes what is and gives what shall be, or None where nothing changes. The daemon numbers
-the results, stores them and publishes them.
+Pure: each transition takes the current state and returns the next one, or None where nothing changes. The
+daemon numbers the results, stores and publishes them; `document` and `serving_of` are each other's inverse.
 """
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Mapping
+from dataclasses import fields, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from fallback.chain import answering, below, tiers
 from fallback.routing import weights
-from fallback.types import SCHEMA, Decision, Route, Serving, ServingSpec, Tier
+from fallback.types import (
+    SCHEMA,
+    BusinessRule,
+    Condition,
+    Decision,
+    Route,
+    Serving,
+    ServingParts,
+    ServingSpec,
+    Tier,
+)
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_SHARED = tuple(part.name for part in fields(ServingParts))
 
 
 def initial(spec: ServingSpec) -> Serving:
-    """As configured. Raises ValueError where the shares are impossible."""
+    """Return the serving state that a configuration begins with.
+
+    Raises:
+        ValueError: The shares are impossible.
+    """
     weights(spec.champion, spec.routes)
-    return Serving(
-        champion=spec.champion,
-        previous=spec.previous,
-        challengers=tuple(route for route in spec.routes if route.weight),
-        shadows=spec.shadows,
-        cohorts=dict(spec.cohorts),
-        chain=spec.chain,
-        ensemble=spec.ensemble,
-        rules=spec.rules,
-        default=spec.default,
-        has_default=spec.has_default,
-    )
+    shared = {name: getattr(spec, name) for name in _SHARED}
+    return Serving(**shared, challengers=_with_share(spec.routes))
 
 
 def reconfigured(serving: Serving, before: ServingSpec, after: ServingSpec) -> Serving | None:
-    """What was changed in the configuration since it was last applied, and nothing else.
+    """Apply the fields that differ between two configurations, and leave the others as decided since.
 
-    A rollback since then stays in force where its value was not touched.
+    A rollback stays in force where its fields were not touched.
+
+    Raises:
+        ValueError: The shares are impossible.
     """
-    changed: dict[str, Any] = {}
-    for name in ("champion", "previous", "shadows", "cohorts", "chain", "ensemble", "rules", "default", "has_default"):
-        if getattr(before, name) != getattr(after, name):
-            changed[name] = getattr(after, name)
+    changed: dict[str, Any] = {
+        name: getattr(after, name) for name in _SHARED if getattr(before, name) != getattr(after, name)
+    }
     if before.routes != after.routes:
-        changed["challengers"] = tuple(route for route in after.routes if route.weight)
+        changed["challengers"] = _with_share(after.routes)
     if not changed:
         return None
     result = replace(serving, **changed)
@@ -56,10 +64,10 @@ def reconfigured(serving: Serving, before: ServingSpec, after: ServingSpec) -> S
 
 
 def roll_back(serving: Serving, version: str) -> Serving | None:
-    """Take traffic from a version that fails.
+    """Take the traffic from a version that fails.
 
-    A challenger's share goes to the champion; the champion's place goes to the previous version. None where
-    it has no share, or where there is no previous version to go back to.
+    A challenger's share goes to the champion; the champion is replaced by the previous version. None where the
+    version has no traffic, or where there is no previous version.
     """
     if any(route.version == version for route in serving.challengers):
         return replace(serving, challengers=_without(serving.challengers, version))
@@ -69,9 +77,9 @@ def roll_back(serving: Serving, version: str) -> Serving | None:
 
 
 def make_champion(serving: Serving, version: str) -> Serving | None:
-    """Give a version the champion's place; None if it has it and serves.
+    """Make a version the champion, at the primary tier; None if it is that already.
 
-    The version it replaces is not what to go back to next time, so `previous` is emptied where it is used.
+    `previous` is emptied where it becomes the champion: the version that it replaces is not one to go back to.
     """
     result = replace(
         serving,
@@ -86,7 +94,7 @@ def make_champion(serving: Serving, version: str) -> Serving | None:
 
 
 def step_down(serving: Serving, tier: Tier) -> Serving | None:
-    """Leave `tier`, which failed, for the next one that is there; None if it does not serve or is the last."""
+    """Leave `tier`, which failed, for the next available one; None if it is not active or is the last."""
     if tier is not serving.active:
         return None
     lower = below(serving, tier)
@@ -94,7 +102,7 @@ def step_down(serving: Serving, tier: Tier) -> Serving | None:
 
 
 def recover(serving: Serving, tier: Tier) -> Serving | None:
-    """Go back up to `tier`; None if something as good serves already."""
+    """Go back up to `tier`; None if it or a better tier is active."""
     order = tiers(serving)
     if tier not in order or order.index(tier) >= order.index(serving.active):
         return None
@@ -103,9 +111,9 @@ def recover(serving: Serving, tier: Tier) -> Serving | None:
 
 
 def shadows(serving: Serving) -> tuple[str, ...]:
-    """Versions that answer without being served: as configured, and those of failed levels.
+    """Return the versions that answer without being served: as configured, and those of failed tiers.
 
-    A failed version is watched while another serves: that is where the evidence of its recovery comes from.
+    A failed version goes on answering beside the one that serves: that is the evidence of its recovery.
     """
     failed = [answering(serving, tier) for tier in serving.failed if tier in (Tier.PRIMARY, Tier.PREVIOUS)]
     serving_now = answering(serving, serving.active)
@@ -113,7 +121,7 @@ def shadows(serving: Serving) -> tuple[str, ...]:
 
 
 def document(decision: Decision) -> dict[str, Any]:
-    """The decision as it is published."""
+    """Return the document of a decision as it is published."""
     serving = decision.serving
     issued = _EPOCH + timedelta(milliseconds=decision.issued_at)
     return {
@@ -146,8 +154,55 @@ def document(decision: Decision) -> dict[str, Any]:
     }
 
 
+def serving_of(document: Mapping[str, Any]) -> Serving:
+    """Read the serving state out of a published document.
+
+    Args:
+        document: As `document` returns it, possibly written by another release of the same schema.
+
+    Raises:
+        AttributeError, KeyError, TypeError: A field is missing or of another type.
+        ValueError: A tier is unknown, or the shares do not sum to the whole.
+    """
+    champion, tiers = document["champion"], document["levels"]
+    routes = tuple(Route(route["version"], route["weight"]) for route in document["routes"])
+    challengers = tuple(route for route in routes if route.version != champion)
+    if set(weights(champion, challengers)) != set(routes):
+        raise ValueError("the shares do not sum to 10 000, the champion's included")
+    chain = tuple(map(Tier, document["chain"]))
+    if Tier.PRIMARY in chain:
+        raise ValueError("a chain begins after the primary level")
+    default = tiers.get("default")
+    return Serving(
+        champion=champion,
+        previous=tiers.get("previous"),
+        challengers=challengers,
+        shadows=tuple(document["shadows"]),
+        cohorts=dict(document["cohorts"]),
+        chain=chain,
+        ensemble=tuple(tiers.get("ensemble") or ()),
+        rules=tuple(map(_rule, tiers.get("rules") or ())),
+        default=None if default is None else default["value"],
+        has_default=default is not None,
+        active=Tier(document["active_level"]),
+    )
+
+
+def _rule(saved: Mapping[str, Any]) -> BusinessRule:
+    return BusinessRule(tuple(map(_condition, saved["when"])), saved["then"])
+
+
+def _condition(saved: Mapping[str, Any]) -> Condition:
+    value = saved["value"]
+    return Condition(saved["feature"], saved["op"], tuple(value) if isinstance(value, list) else value)
+
+
 def _plain(value: object) -> object:
     return list(value) if isinstance(value, tuple) else value
+
+
+def _with_share(routes: tuple[Route, ...]) -> tuple[Route, ...]:
+    return tuple(route for route in routes if route.weight)
 
 
 def _without(routes: tuple[Route, ...], version: str) -> tuple[Route, ...]:

@@ -26,8 +26,9 @@ from fallback.attempts import (
     combined,
 )
 from fallback.chain import available, below
-from fallback.routing import choose, weights
-from fallback.types import SCHEMA, BusinessRule, Condition, Route, Serving, Tier
+from fallback.decisions import serving_of
+from fallback.routing import choose
+from fallback.types import SCHEMA, Serving, Tier
 
 __all__ = [
     "Answer",
@@ -238,40 +239,6 @@ def _parsed(decision: Mapping[str, Any]) -> _Followed:
     if decision["schema"] > SCHEMA:
         raise ValueError(f"a decision of schema {decision['schema']}, this release knows {SCHEMA}")
     try:
-        return _Followed(decision["generation"], decision["salt"], _serving(decision))
+        return _Followed(decision["generation"], decision["salt"], serving_of(decision))
     except (AttributeError, KeyError, TypeError) as error:
         raise ValueError(f"a decision without what it needs: {error!r}") from error
-
-
-def _serving(decision: Mapping[str, Any]) -> Serving:
-    champion, tiers = decision["champion"], decision["levels"]
-    routes = tuple(Route(route["version"], route["weight"]) for route in decision["routes"])
-    challengers = tuple(route for route in routes if route.version != champion)
-    if set(weights(champion, challengers)) != set(routes):
-        raise ValueError("the shares do not sum to 10 000, the champion's included")
-    chain = tuple(map(Tier, decision["chain"]))
-    if Tier.PRIMARY in chain:
-        raise ValueError("a chain begins after the primary level")
-    default = tiers.get("default")
-    return Serving(
-        champion=champion,
-        previous=tiers.get("previous"),
-        challengers=challengers,
-        shadows=tuple(decision["shadows"]),
-        cohorts=dict(decision["cohorts"]),
-        chain=chain,
-        ensemble=tuple(tiers.get("ensemble") or ()),
-        rules=tuple(map(_rule, tiers.get("rules") or ())),
-        default=None if default is None else default["value"],
-        has_default=default is not None,
-        active=Tier(decision["active_level"]),
-    )
-
-
-def _rule(saved: Mapping[str, Any]) -> BusinessRule:
-    return BusinessRule(tuple(map(_condition, saved["when"])), saved["then"])
-
-
-def _condition(saved: Mapping[str, Any]) -> Condition:
-    value = saved["value"]
-    return Condition(saved["feature"], saved["op"], tuple(value) if isinstance(value, list) else value)

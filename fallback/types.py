@@ -1,4 +1,7 @@
-"""The words of a decision. Frozen, standard library only."""
+"""Vocabulary of decisions: tiers, routes, serving states.
+
+Frozen values, standard library only, because serving applications import them.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +17,7 @@ Scalar = str | int | float | bool | None
 
 
 class Tier(StrEnum):
-    """Who answers, best first. The last of a chain should be one that cannot fail."""
+    """Tiers of the fallback chain, best first. The last tier of a chain should be one that cannot fail."""
 
     PRIMARY = "primary"
     PREVIOUS = "previous"
@@ -23,8 +26,12 @@ class Tier(StrEnum):
     DEFAULT = "default"
 
 
+FALLBACK_TIERS: Final = tuple(tier for tier in Tier if tier is not Tier.PRIMARY)
+VERSIONLESS_TIERS: Final = tuple(tier for tier in FALLBACK_TIERS if tier is not Tier.PREVIOUS)  # no version answers
+
+
 class Reason(StrEnum):
-    """Why a decision was made: metric label, log field and field of the record."""
+    """Reasons of a decision: a metric label, a log field and a field of the published document."""
 
     INITIAL = "initial"
     CONFIG = "config"
@@ -42,7 +49,7 @@ class Reason(StrEnum):
 
 
 class Health(StrEnum):
-    """What the rules say of a version."""
+    """Health of a version, as its rules judge it."""
 
     HEALTHY = "healthy"
     DEGRADED = "degraded"
@@ -75,15 +82,25 @@ class BusinessRule:
 
 
 @dataclass(frozen=True, slots=True)
-class ServingSpec:
-    """Who serves a model, as configured. `routes` are the challengers' shares, the champion has the rest."""
+class ServingParts:
+    """Fields that the configured and the current serving state of a model share.
+
+    Attributes:
+        champion: Version that gets all traffic that no route gives to a challenger.
+        previous: Version to roll back to.
+        shadows: Versions that answer without being served.
+        cohorts: Cohort → version that answers it.
+        chain: Fallback tiers in the order in which they are tried.
+        ensemble: Versions that answer together at the tier `ensemble`.
+        rules: Business rules of the tier `rules`.
+        default: Answer of the tier `default`, where `has_default`.
+    """
 
     champion: str
     previous: str | None = None
-    routes: tuple[Route, ...] = ()
     shadows: tuple[str, ...] = ()
     cohorts: Mapping[str, str] = field(default_factory=dict)
-    chain: tuple[Tier, ...] = (Tier.PREVIOUS, Tier.RULES, Tier.ENSEMBLE, Tier.DEFAULT)
+    chain: tuple[Tier, ...] = FALLBACK_TIERS
     ensemble: tuple[str, ...] = ()
     rules: tuple[BusinessRule, ...] = ()
     default: Scalar = None
@@ -91,29 +108,30 @@ class ServingSpec:
 
 
 @dataclass(frozen=True, slots=True)
-class Serving:
-    """Who serves a model now: what decisions are made of, and what a command or a rule changes.
+class ServingSpec(ServingParts):
+    """The serving state of a model as configured. `routes` are the challengers' shares, the champion has the rest."""
 
-    `failed` are the levels that were given up since the primary served, in order.
+    routes: tuple[Route, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Serving(ServingParts):
+    """The current serving state of a model: what decisions are made of.
+
+    Attributes:
+        challengers: Routes with a share of the traffic.
+        active: Tier that answers.
+        failed: Tiers that were left since the primary tier last answered, in order.
     """
 
-    champion: str
-    previous: str | None
-    challengers: tuple[Route, ...]
-    shadows: tuple[str, ...]
-    cohorts: Mapping[str, str]
-    chain: tuple[Tier, ...]
-    ensemble: tuple[str, ...]
-    rules: tuple[BusinessRule, ...]
-    default: Scalar
-    has_default: bool
+    challengers: tuple[Route, ...] = ()
     active: Tier = Tier.PRIMARY
     failed: tuple[Tier, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """The routing document of a model. `generation` only grows; a client ignores a lower one."""
+    """A numbered serving state. `generation` only grows; a client ignores a lower one."""
 
     model: str
     generation: int

@@ -1,1 +1,1 @@
-"""The life of an alert: pending, firing, resolved."""
+"""Episodes of alerts: pending, firing, resolved."""

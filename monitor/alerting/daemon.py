@@ -1,60 +1,66 @@
-"""Alerts about the daemon itself: records that were lost, partitions that wait.
+"""Alerts about the daemon itself: lost records, partitions that are not read.
 
-Pure. They are committed and published like all others; nobody configures them.
+Pure. They are committed and published like all other alerts, and need no configuration.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from dataclasses import dataclass, field
 
-from fallback.types import Decision
-from monitor.alerting.episodes import AlertPublisher
+from monitor.alerting.numbering import AlertNumbering, NumberingState
 from monitor.alerting.records import AlertKind, AlertRecord, AlertStatus, Subject
 from monitor.spec import Severity
 
 
+@dataclass(slots=True)
+class DaemonAlertsState:
+    """The stored state of `DaemonAlerts`: numbers of records, and since when (ms) each alert fires, by name."""
+
+    records: NumberingState = field(default_factory=NumberingState)
+    firing: dict[str, int] = field(default_factory=dict)
+
+
 class DaemonAlerts:
-    """What fires, by name: the trouble and where it is."""
+    """Alerts by name: what is wrong, and where."""
 
     def __init__(self) -> None:
-        self._records = AlertPublisher()
-        self._firing: dict[str, int] = {}  # name → since when
+        self.restore(DaemonAlertsState())
 
-    def fire(self, name: str, summary: str, now: int) -> None:
-        """Something needs an operator; said once while it lasts."""
-        if name not in self._firing:
-            self._firing[name] = now
-            self._emit(name, AlertStatus.FIRING, summary, now, None, begins=True)
+    def fire(self, name: str, summary: str, now: int) -> AlertRecord | None:
+        """Return the first record of an alert; None while it fires already."""
+        if name in self.state.firing:
+            return None
+        self.state.firing[name] = now
+        return self._record(name, AlertStatus.FIRING, summary, now, None)
 
-    def resolve(self, name: str, summary: str, now: int) -> None:
-        """It is over. Nothing where it does not fire."""
-        if name in self._firing:
-            self._emit(name, AlertStatus.RESOLVED, summary, self._firing[name], now)
-            del self._firing[name]
+    def resolve(self, name: str, summary: str, now: int) -> AlertRecord | None:
+        """Return the last record of an alert; None where it does not fire."""
+        since = self.state.firing.pop(name, None)
+        return None if since is None else self._record(name, AlertStatus.RESOLVED, summary, since, max(now, since))
 
-    def resolve_all(self, summary: str, now: int) -> None:
-        """Nothing is known to last: what does is said again."""
-        for name in list(self._firing):
-            self.resolve(name, summary, now)
+    def resolve_all(self, summary: str, now: int) -> list[AlertRecord]:
+        """Resolve all alerts: a daemon that starts fires again what lasts."""
+        resolved = [self.resolve(name, summary, now) for name in list(self.state.firing)]
+        return [record for record in resolved if record is not None]
 
-    def _emit(
-        self, name: str, status: AlertStatus, summary: str, since: int, ended: int | None, *, begins: bool = False
-    ) -> None:
-        subject = Subject("", "", AlertKind.DAEMON, name)
-        now = since if ended is None else max(ended, since)
-        end = None if ended is None else now
-        self._records.emit(AlertRecord(subject, 0, status, Severity.CRITICAL, summary, since, end, now, begins=begins))
+    def restore(self, state: DaemonAlertsState) -> None:
+        """Go on with a stored state."""
+        self.state = state
+        self._numbering = AlertNumbering(state.records)
 
-    def take(self) -> list[AlertRecord | Decision]:
-        """Records since this was last called."""
-        return self._records.take()
-
-    def state(self) -> dict[str, Any]:
-        """To be stored."""
-        return {"records": self._records.state(), "firing": self._firing}
-
-    def restore(self, state: Mapping[str, Any]) -> None:
-        """The inverse of `state`."""
-        self._records.restore(state["records"])
-        self._firing = dict(state["firing"])
+    def _record(
+        self, name: str, status: AlertStatus, summary: str, since: int, ended: int | None
+    ) -> AlertRecord | None:
+        return self._numbering.publish(
+            AlertRecord(
+                Subject("", "", AlertKind.DAEMON, name),
+                seq=0,
+                status=status,
+                severity=Severity.CRITICAL,
+                summary=summary,
+                starts_at=since,
+                ends_at=ended,
+                issued_at=since if ended is None else ended,
+                begins=ended is None,
+            )
+        )

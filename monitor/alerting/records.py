@@ -1,7 +1,7 @@
-"""What an alert says: the record that is stored and published.
+"""Alert records, as they are stored and published.
 
-Pure. The fingerprint is what the alert is about, the event id is the episode, (event id, seq) is the record:
-the same stream gives the same ids, so a repeat is recognisable.
+Pure. The fingerprint identifies the subject of an alert, the event id its episode, (event id, seq) the record.
+The same stream gives the same ids, so consumers recognise repeats.
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Final
@@ -23,7 +22,7 @@ SCHEMA: Final = 1
 
 
 class AlertKind(StrEnum):
-    """What an alert is about."""
+    """Kinds of alerts."""
 
     DRIFT = "drift"
     CONCEPT_DRIFT = "concept_drift"
@@ -38,7 +37,7 @@ class AlertKind(StrEnum):
 
 
 class AlertStatus(StrEnum):
-    """Where an episode is, as far as the world is told; pending is internal."""
+    """States of an episode that are published; pending is internal."""
 
     FIRING = "firing"
     RESOLVED = "resolved"
@@ -46,7 +45,7 @@ class AlertStatus(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """What an alert is about: two alerts about the same are one. `name` is the rule's, where there is one."""
+    """What an alert is about: records about equal subjects belong to one alert. `name` is the rule's, if any."""
 
     model: str
     version: str
@@ -56,18 +55,18 @@ class Subject:
 
     @property
     def fingerprint(self) -> str:
-        """Hash of the subject."""
+        """Hash of the subject, 16 hexadecimal digits."""
         parts = [self.model, self.version, self.segment, self.kind.value, self.name]
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
 
     def event_id(self, starts_at: int) -> str:
-        """The episode of this subject that begins then."""
+        """Return the id of the episode of this subject that starts at `starts_at` (ms): 32 hexadecimal digits."""
         return hashlib.sha256(f"{self.fingerprint}:{starts_at}".encode()).hexdigest()[:32]
 
 
 @dataclass(frozen=True, slots=True)
 class AlertWindow:
-    """The window behind an alert, in ms."""
+    """Window behind an alert: stream times in ms, and the number of its events."""
 
     start: int
     end: int
@@ -76,7 +75,7 @@ class AlertWindow:
 
 @dataclass(frozen=True, slots=True)
 class DriftedFeature:
-    """One feature of a drift or data-quality alert, with its strongest detector."""
+    """A feature of a drift or data-quality alert, with the finding of its strongest detector."""
 
     name: str
     statistic: str
@@ -88,7 +87,7 @@ class DriftedFeature:
     evidence: Evidence | None
 
     def document(self) -> dict[str, Any]:
-        """As published."""
+        """Return it as published."""
         edges = list(self.evidence.edges) if self.evidence else []
         reference = list(self.evidence.reference) if self.evidence else []
         current = list(self.evidence.current) if self.evidence else []
@@ -106,7 +105,7 @@ class DriftedFeature:
 
 @dataclass(frozen=True, slots=True)
 class MetricEvidence:
-    """The metric behind a rule's alert."""
+    """Metric behind the alert of a rule or of concept drift."""
 
     name: str
     value: float
@@ -115,7 +114,7 @@ class MetricEvidence:
     n: int
 
     def document(self) -> dict[str, Any]:
-        """As published."""
+        """Return it as published."""
         return {
             "name": self.name,
             "value": _finite(self.value),
@@ -126,7 +125,7 @@ class MetricEvidence:
 
 
 def _fitting(features: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Brokers take a mebibyte: of hundreds of features only the most important ones show their distributions."""
+    """Leave out the distributions of the least important features where a record would exceed a mebibyte."""
     none: dict[str, Any] = {"edges": [], "counts": []}
     room = _LARGEST - sum(len(json.dumps({**f, "reference": none, "current": none})) for f in features)
     fitted = []
@@ -139,13 +138,13 @@ def _fitting(features: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def _finite(value: float | None) -> float | None:
-    """JSON has no infinity, and the square of a large error may be one."""
+    """Return None for an infinite number, as the square of a large error may be: JSON has none."""
     return None if value is None or not math.isfinite(value) else value
 
 
 @dataclass(frozen=True, slots=True)
 class AlertRecord:
-    """One record about an episode."""
+    """A record about an episode. Times are stream times in ms; `seq` is 0 until the record is numbered."""
 
     subject: Subject
     seq: int
@@ -156,18 +155,18 @@ class AlertRecord:
     ends_at: int | None
     issued_at: int
     window: AlertWindow | None = None
-    features: Sequence[DriftedFeature] = ()
+    features: tuple[DriftedFeature, ...] = ()
     metric: MetricEvidence | None = None
     begins: bool = False  # the first record of its episode
     silenced: bool = False  # recorded, not published
 
     @property
     def event_id(self) -> str:
-        """The episode."""
+        """Id of the episode."""
         return self.subject.event_id(self.starts_at)
 
     def document(self) -> dict[str, Any]:
-        """As published, but for the time of publishing."""
+        """Return it as published, without the time of publishing."""
         window = None
         if self.window is not None:
             window = {

@@ -1,1 +1,1 @@
-"""Stage two: windows are checked, rules are judged, health follows."""
+"""Evaluation of versions: windows are checked, rules judged, health observed."""

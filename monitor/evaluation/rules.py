@@ -1,16 +1,15 @@
-"""Rules: a metric is beyond its limit, chance is excluded, and it stays so.
+"""Rules: a metric is beyond its limit, by more than chance, for long enough.
 
 A rule breaches when its point estimate is beyond the limit and the one-sided p-value against the acceptable
-value (the baseline, or the limit where there is none) is within the rule's share of the false-alarm budget.
-The bare comparison would raise twenty episodes in 100 000 events of a healthy model. Pure.
+value (the baseline, or the limit where there is none) is at most the rule's share of the false-alarm budget.
+The bare comparison would fire twenty times in 100 000 events of a healthy model. Pure.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any
 
 from detectors.significance import mean_p_value, share_p_value, two_shares_p_value
 from monitor.aggregation.metrics import QUANTILES, Estimate
@@ -18,7 +17,7 @@ from monitor.spec import Bound, LimitBasis, RuleSpec
 
 
 class RuleVerdict(StrEnum):
-    """What one check says of one rule: metric label and field of the status."""
+    """Verdicts of one check of one rule: a metric label and a field of the status document."""
 
     OK = "ok"  # within the limit
     CHANCE = "chance"  # beyond the limit, but chance explains it
@@ -30,7 +29,7 @@ class RuleVerdict(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Judgement:
-    """A verdict with the numbers behind it."""
+    """A verdict with the numbers behind it; NaN where the check was skipped."""
 
     verdict: RuleVerdict
     value: float = float("nan")
@@ -43,15 +42,24 @@ class Judgement:
 class Measured:
     """A metric of a window as rules need it.
 
-    `above` counts events beyond a limit, for metrics that are quantiles: (how many, of how many).
+    Attributes:
+        estimate: Its estimate; None where the window has no value.
+        above: Counts the events above a limit, for metrics that are quantiles: (how many, of how many).
     """
 
     estimate: Estimate | None
     above: Callable[[float], tuple[int, int]] | None = None
 
 
-def judge(rule: RuleSpec, measured: Measured, baseline: Measured | None, level: float) -> Judgement:
-    """One check of one rule, at the p-value that is the rule's share of the budget."""
+def judge(rule: RuleSpec, measured: Measured, baseline: Measured | None, alpha: float) -> Judgement:
+    """Judge a rule on one window.
+
+    Args:
+        rule: The rule.
+        measured: Its metric in the window.
+        baseline: Its metric in what the window is compared with; None where there is nothing yet.
+        alpha: The p-value at which it breaches: its share of the false-alarm budget.
+    """
     estimate = measured.estimate
     if estimate is None:
         return Judgement(RuleVerdict.NO_DATA)
@@ -65,7 +73,7 @@ def judge(rule: RuleSpec, measured: Measured, baseline: Measured | None, level: 
     known = base.value if base is not None and rule.reference is not LimitBasis.NOTHING else None
     if not beyond:
         return Judgement(RuleVerdict.OK, estimate.value, limit, known, estimate.n)
-    breach = rule.hard or _p_value(rule, measured, baseline, limit) <= level
+    breach = rule.hard or _p_value(rule, measured, baseline, limit) <= alpha
     verdict = RuleVerdict.BREACH if breach else RuleVerdict.CHANCE
     return Judgement(verdict, estimate.value, limit, known, estimate.n)
 
@@ -81,7 +89,7 @@ def _limit(rule: RuleSpec, base: Estimate | None) -> float:
 
 
 def _p_value(rule: RuleSpec, measured: Measured, baseline: Measured | None, limit: float) -> float:
-    """P(an estimate so extreme) where the metric truly is at its acceptable value."""
+    """Return P(an estimate so extreme) if the metric truly is at its acceptable value."""
     estimate, above = measured.estimate, rule.bound is Bound.ABOVE
     if estimate is None:
         return 1.0
@@ -105,19 +113,25 @@ def _p_value(rule: RuleSpec, measured: Measured, baseline: Measured | None, limi
 
 @dataclass(slots=True)
 class RuleState:
-    """One rule on one version between checks.
+    """The state of a rule on one version between checks, as it is stored.
 
-    It fires after its checks or its dwell in breach, and clears after `resolve_after` checks in a row that
+    A rule fires after its checks or its dwell in breach, and resolves after `resolve_after` checks in a row that
     found the metric within the limit. Skipped checks count for neither.
+
+    Attributes:
+        breaches: Checks in a row that found a breach.
+        since: End of the window of the first of them, ms.
+        calm: Checks in a row that found the metric within the limit.
+        firing: Whether it fires.
     """
 
     breaches: int = 0
-    since: int | None = None  # window end of the first breach of the run, ms
+    since: int | None = None
     calm: int = 0
     firing: bool = False
 
     def update(self, rule: RuleSpec, judgement: Judgement, now: int, resolve_after: int) -> bool:
-        """Take one check in. -> whether `firing` changed."""
+        """Take in one check of the window that ends at `now` (ms); return whether `firing` changed."""
         match judgement.verdict:
             case RuleVerdict.BREACH:
                 self.breaches += 1
@@ -141,14 +155,5 @@ class RuleState:
 
     @property
     def pending(self) -> bool:
-        """Breaching, but not for long enough."""
+        """Whether it breaches, but not for long enough to fire."""
         return not self.firing and self.breaches > 0
-
-    def state(self) -> dict[str, Any]:
-        """To be stored."""
-        return {"breaches": self.breaches, "since": self.since, "calm": self.calm, "firing": self.firing}
-
-    @staticmethod
-    def restored(state: Mapping[str, Any]) -> RuleState:
-        """The inverse of `state`."""
-        return RuleState(**state)

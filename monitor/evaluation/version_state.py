@@ -1,98 +1,58 @@
-"""All that is kept of one version of a model.
+"""The state of one version of a model between checks.
 
-Pure. `model` feeds it; this is the state between checks, with the parts of it that have rules of their own.
+Pure. The model feeds it, the evaluator judges it.
 """
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
-from typing import Any
+from dataclasses import dataclass, field
 
+import msgspec
 import numpy as np
 
 from detectors.findings import Family
-from detectors.pane import Counts, pack_counts, unpack_counts
 from detectors.types import BoolArray, IntArray
 from detectors.window import Slice, Window, WindowRule
 from fallback.health import HealthState
-from fallback.types import Health
 from monitor.aggregation.metrics import (
     LATENCY_CELLS,
-    SUMS_SIZE,
     TALLY_SIZE,
     AnswerSums,
     Estimate,
     answer_metrics,
     joined_sums,
-    widened,
 )
 from monitor.aggregation.outcome_windows import OutcomeWindows
 from monitor.aggregation.outcomes import OutcomeTable, ScoredPairs
 from monitor.aggregation.panes import OpenPane, slice_of
-from monitor.alerting.episodes import DriftEpisode, SimpleEpisode
+from monitor.alerting.episodes import DriftEpisode, DriftEpisodeState, EpisodeState, SimpleEpisode
 from monitor.alerting.records import AlertKind, Subject
-from monitor.evaluation.concept_drift import ConceptDrift
+from monitor.evaluation.answer_baseline import AnswerBaseline
+from monitor.evaluation.concept_drift import ConceptDrift, SavedConceptDrift
 from monitor.evaluation.rules import RuleState, RuleVerdict
 from monitor.events.codes import OTHER, VERSIONLESS_TIERS
 from monitor.spec import ModelSpec, RuleSpec, WindowSpec
 
+_RESOLVE_AFTER = 3  # checks, where drift is not monitored
+
+
+def resolve_after(spec: ModelSpec) -> int:
+    """Return after how many calm checks in a row alerts of drift and of rules resolve."""
+    return spec.drift.resolve_after if spec.drift else _RESOLVE_AFTER
+
 
 def window_rule(spec: WindowSpec) -> WindowRule:
-    """How far windows reach back, in panes."""
+    """Return how far windows reach back, in panes."""
     if spec.counted:
         span = spec.events // spec.every
         return WindowRule(span, span, spec.events)
     return WindowRule(spec.span // spec.pane, max(spec.longest, spec.span) // spec.pane, spec.min_events)
 
 
-class AnswerBaseline:
-    """The first answers of a version in whole panes: what latency, errors and resources are held to."""
-
-    def __init__(self, wanted: int) -> None:
-        self._wanted = wanted
-        self._tally = np.zeros(TALLY_SIZE, np.int64)
-        self._latency = np.zeros(LATENCY_CELLS, np.int64)
-        self._sums = np.zeros(SUMS_SIZE)
-        self._events = 0
-
-    @property
-    def complete(self) -> bool:
-        """Whether it is frozen."""
-        return self._events >= self._wanted
-
-    def add(self, piece: Slice) -> None:
-        """Take a closed pane in, unless there are enough."""
-        if self.complete:
-            return
-        self._events += piece.events
-        self._sums = joined_sums([self._sums, piece.sums])
-        for name, total in (("tally", self._tally), ("latency", self._latency)):
-            if name in piece.counts:
-                piece.counts[name].add_to(total)
-
-    def metrics(self, user_metrics: Sequence[str]) -> tuple[AnswerSums, dict[str, Estimate]]:
-        """(sums, metrics) of these answers."""
-        sums = AnswerSums(self._tally, self._sums, self._latency)
-        return sums, answer_metrics(sums, user_metrics)
-
-    def state(self) -> str:
-        """To be stored."""
-        counts = {"tally": Counts.of(self._tally), "latency": Counts.of(self._latency)}
-        body = pack_counts({"events": self._events}, counts, {"sums": self._sums})
-        return base64.b64encode(body).decode()
-
-    def restore(self, state: str) -> None:
-        """The inverse of `state`."""
-        header, counts, plain = unpack_counts(base64.b64decode(state))
-        self._events, self._sums = header["events"], widened(plain["sums"])
-        self._tally, self._latency = counts["tally"].dense().copy(), counts["latency"].dense().copy()
-
-
 @dataclass(slots=True)
 class RuleInstance:
-    """One rule on one version: its state, its alert, and what it said last."""
+    """A rule on one version: its state, its alert, and its latest verdict."""
 
     rule: RuleSpec
     alert: SimpleEpisode
@@ -100,39 +60,88 @@ class RuleInstance:
     verdict: RuleVerdict = RuleVerdict.NO_DATA
 
 
+class SavedRule(msgspec.Struct):
+    """What is stored of a `RuleInstance`."""
+
+    state: RuleState
+    alert: EpisodeState
+    verdict: RuleVerdict
+
+
+class SavedParts(msgspec.Struct, kw_only=True):
+    """What is stored of parts of a `VersionState` that are objects of their own."""
+
+    version: str
+    baseline: str
+    drift: DriftEpisodeState
+    quality: DriftEpisodeState
+    rules: dict[str, SavedRule]
+    concept: SavedConceptDrift | None = None
+    judged: int = -1
+
+
+class SavedVersion(SavedParts, kw_only=True):
+    """What is stored of a `VersionState`; panes, outcomes and learned rows are stored apart.
+
+    The fields defined here are attributes of the same name.
+    """
+
+    counted: int
+    predictions: int
+    joined: int
+    landed: int
+    health: HealthState
+    metrics: dict[str, Estimate]
+    outcome_metrics: dict[str, Estimate]
+    served_by: dict[str, int]
+    skipped: dict[str, str]
+    checks: dict[str, int]
+
+
+_ATTRIBUTES = [name for name in SavedVersion.__struct_fields__ if name not in SavedParts.__struct_fields__]
+
+
 class VersionState:
-    """The state of one version."""
+    """The state of one version.
+
+    Attributes:
+        counted: Accepted answers: where the next one falls in counted panes.
+        predictions: Answers in closed or open panes.
+        joined: Matched pairs.
+        landed: Matched pairs since outcomes were last judged.
+        metrics: Estimates of the latest window of answers.
+        outcome_metrics: Estimates of the newest window of outcomes that was judged.
+        served_by: Answers of the latest window by the tier that served them.
+        skipped: Features that the latest check could not judge, and why.
+        checks: Checks by their result, cumulative.
+    """
 
     def __init__(self, code: int, version: str, spec: ModelSpec, baseline_n: int) -> None:
         self.code, self.version = code, version
         self.window = Window(window_rule(spec.window))
-        self.counted = 0  # accepted answers: where the next one falls in counted panes
-        self.predictions = 0  # answers in closed or open panes
-        self.joined = 0
-        self._spec, self._baseline_n = spec, baseline_n
+        self.counted = self.predictions = self.joined = self.landed = 0
+        self._model, self._baseline_n = spec.name, baseline_n
         self.baseline = AnswerBaseline(baseline_n)
-        resolve_after = spec.drift.resolve_after if spec.drift else 3
-        self.drift = DriftEpisode(spec.name, version, Family.DRIFT, resolve_after)
-        self.quality = DriftEpisode(spec.name, version, Family.DATA_QUALITY, resolve_after)
-        self.rules = [
-            RuleInstance(rule, SimpleEpisode(Subject(spec.name, version, AlertKind.METRIC, rule.name)))
-            for rule in spec.rules
-        ]
+        self.drift = DriftEpisode(spec.name, version, Family.DRIFT, resolve_after(spec))
+        self.quality = DriftEpisode(spec.name, version, Family.DATA_QUALITY, resolve_after(spec))
+        self.rules = [RuleInstance(rule, SimpleEpisode(self._subject_of(rule.name))) for rule in spec.rules]
         self.health = HealthState()
         self.outcomes = OutcomeTable(spec.task, baseline_n, spec.outcomes.metrics) if spec.outcomes else None
         self.concept: ConceptDrift | None = None
         if spec.outcomes and spec.outcomes.concept_drift and version not in (*VERSIONLESS_TIERS, OTHER):
             self.concept = ConceptDrift(spec.name, version, spec.task, baseline_n)
         self.windows = OutcomeWindows()
-        self.landed = 0  # pairs since outcomes were last looked at
-        self.metrics: dict[str, Estimate] = {}  # of the latest window
-        self.outcome_metrics: dict[str, Estimate] = {}  # of the newest window that was judged
-        self.served_by: dict[str, int] = {}  # of the latest window
-        self.skipped: Mapping[str, str] = {}  # features that the latest check could not judge, and why
-        self.checks: dict[str, int] = {}  # checks by what they said, cumulative
+        self.metrics: dict[str, Estimate] = {}
+        self.outcome_metrics: dict[str, Estimate] = {}
+        self.served_by: dict[str, int] = {}
+        self.skipped: Mapping[str, str] = {}
+        self.checks: dict[str, int] = {}
+
+    def _subject_of(self, rule: str) -> Subject:
+        return Subject(self._model, self.version, AlertKind.METRIC, rule)
 
     def forget_answers(self) -> None:
-        """Answers are of another kind from now on: what they are held to, and how good they were, begins anew."""
+        """Reset the baselines of answers and of quality: answers are of another kind from now on."""
         self.baseline = AnswerBaseline(self._baseline_n)
         if self.outcomes is not None:
             self.outcomes = OutcomeTable(self.outcomes.task, self._baseline_n, self.outcomes.listed)
@@ -190,90 +199,59 @@ class VersionState:
     def measured(
         self, user_metrics: Sequence[str], window: Window | None = None
     ) -> tuple[AnswerSums, dict[str, Estimate]]:
-        """(sums, metrics) of the version's window, or of another one of it."""
+        """Return (sums, metrics) of the version's window, or of another window of it."""
         w = self.window if window is None else window
         pieces = joined_sums([piece.sums for piece in w])
         sums = AnswerSums(_total(w, "tally", TALLY_SIZE), pieces, _total(w, "latency", LATENCY_CELLS))
         return sums, answer_metrics(sums, user_metrics)
 
-    def count_check(self, said: str) -> None:
-        """One more check with this result."""
-        self.checks[said] = self.checks.get(said, 0) + 1
+    def count_check(self, result: str) -> None:
+        """Count one more check with this result."""
+        self.checks[result] = self.checks.get(result, 0) + 1
 
     @property
     def firing(self) -> list[RuleInstance]:
         """Rules that fire."""
         return [rule for rule in self.rules if rule.state.firing]
 
-    def state(self) -> dict[str, Any]:
-        """To be stored; panes, outcomes and learned rows are stored apart."""
-        return {
-            "version": self.version,
-            "counted": self.counted,
-            "predictions": self.predictions,
-            "joined": self.joined,
-            "baseline": self.baseline.state(),
-            "drift": self.drift.state(),
-            "quality": self.quality.state(),
-            "rules": {
-                watch.rule.name: {
-                    "state": watch.state.state(),
-                    "alert": watch.alert.state(),
-                    "verdict": watch.verdict.value,
-                }
-                for watch in self.rules
-            },
-            "concept": self.concept.state() if self.concept else None,
-            "health": asdict(self.health),
-            "judged": self.windows.judged,
-            "landed": self.landed,
-            "metrics": {name: asdict(e) for name, e in self.metrics.items()},
-            "outcome_metrics": {name: asdict(e) for name, e in self.outcome_metrics.items()},
-            "served_by": self.served_by,
-            "skipped": dict(self.skipped),
-            "checks": self.checks,
-        }
+    def saved(self) -> SavedVersion:
+        """Return what is stored of it. It shares the parts that change: encode it before anything else happens."""
+        attributes = {name: getattr(self, name) for name in _ATTRIBUTES}
+        return SavedVersion(
+            version=self.version,
+            baseline=self.baseline.saved(),
+            drift=self.drift.state,
+            quality=self.quality.state,
+            rules={r.rule.name: SavedRule(r.state, r.alert.state, r.verdict) for r in self.rules},
+            concept=None if self.concept is None else self.concept.saved(),
+            judged=self.windows.judged,
+            **attributes,
+        )
 
-    def restore(self, state: Mapping[str, Any]) -> None:
-        """The inverse of `state`. A rule that is new begins anew, one that is gone is forgotten."""
-        self.counted, self.predictions, self.joined = state["counted"], state["predictions"], state["joined"]
-        self.baseline.restore(state["baseline"])
-        self.drift.restore(state["drift"])
-        self.quality.restore(state["quality"])
-        for watch in self.rules:
-            saved = state["rules"].get(watch.rule.name)
-            if saved is not None:
-                watch.state = RuleState.restored(saved["state"])
-                watch.alert.restore(saved["alert"])
-                watch.verdict = RuleVerdict(saved["verdict"])
-        if self.concept is not None and state.get("concept") is not None:
-            self.concept.restore(state["concept"])
-        self.health = HealthState(Health(state["health"]["health"]), state["health"]["better_since"])
-        self.landed = state["landed"]
-        self.metrics = {name: Estimate(**e) for name, e in state["metrics"].items()}
-        self.outcome_metrics = {name: Estimate(**e) for name, e in state["outcome_metrics"].items()}
-        self.served_by, self.skipped, self.checks = state["served_by"], state["skipped"], state["checks"]
+    def restore(self, saved: SavedVersion) -> list[SimpleEpisode]:
+        """Go on with what `saved` returned. A rule that is new starts anew.
+
+        Returns:
+            Firing alerts of rules and of concept drift that are no longer configured.
+        """
+        for name in _ATTRIBUTES:
+            setattr(self, name, getattr(saved, name))
+        self.baseline.restore(saved.baseline)
+        self.drift.state, self.quality.state = saved.drift, saved.quality
+        removed = dict(saved.rules)
+        for rule in self.rules:
+            known = removed.pop(rule.rule.name, None)
+            if known is not None:
+                rule.state, rule.alert.state, rule.verdict = known.state, known.alert, known.verdict
+        episodes = [SimpleEpisode(self._subject_of(name), rule.alert) for name, rule in removed.items()]
+        if saved.concept is not None and self.concept is not None:
+            self.concept.restore(saved.concept)
+        elif saved.concept is not None:
+            subject = Subject(self._model, self.version, AlertKind.CONCEPT_DRIFT)
+            episodes.append(SimpleEpisode(subject, saved.concept.alert))
+        return [episode for episode in episodes if episode.firing]
 
 
 def _total(window: Window, name: str, size: int) -> IntArray:
     total = window.total(name)
     return np.zeros(size, np.int64) if total is None else total
-
-
-def removed_alerts(watch: VersionState, state: Mapping[str, Any], spec: ModelSpec) -> list[SimpleEpisode]:
-    """Alerts of rules and of concept drift that fired when they were stored and are not configured any more."""
-    names = {rule.rule.name for rule in watch.rules}
-    gone = [
-        (Subject(spec.name, watch.version, AlertKind.METRIC, name), saved["alert"])
-        for name, saved in state["rules"].items()
-        if name not in names
-    ]
-    concept = state.get("concept")
-    if concept is not None and watch.concept is None:
-        gone.append((Subject(spec.name, watch.version, AlertKind.CONCEPT_DRIFT), concept["alert"]))
-    episodes = []
-    for subject, saved in gone:
-        episode = SimpleEpisode(subject)
-        episode.restore(saved)
-        episodes.append(episode)
-    return [episode for episode in episodes if episode.firing]

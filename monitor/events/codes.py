@@ -15,12 +15,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detectors.categorical import text_of
+from fallback.types import VERSIONLESS_TIERS as _VERSIONLESS
 
 VariantCode = NewType("VariantCode", int)  # a version of a model, or the model itself
 LabelCode = NewType("LabelCode", int)  # a label of one model
 
 OTHER: Final = "__other__"
-VERSIONLESS_TIERS: Final = ("rules", "ensemble", "default")  # names that answer where no version did
+VERSIONLESS_TIERS: Final = tuple(tier.value for tier in _VERSIONLESS)  # names that answer where no version did
 UNKNOWN: Final = VariantCode(0)  # of a model that is not configured
 
 NEGATIVE, POSITIVE = LabelCode(0), LabelCode(1)  # label codes of a binary task, whatever the labels are called

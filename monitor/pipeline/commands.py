@@ -13,11 +13,12 @@ from enum import StrEnum
 from typing import Any, Final, TypeGuard
 
 from detectors.reference import Profile
-from fallback.types import Decision
-from monitor.alerting.episodes import Silence
-from monitor.alerting.records import AlertKind, AlertRecord
+from monitor.alerting.numbering import Silence
+from monitor.alerting.records import AlertKind
 from monitor.events.codes import OTHER, VERSIONLESS_TIERS
-from monitor.pipeline.model import ModelMonitor
+from monitor.pipeline.model import ModelMonitor, Published
+from monitor.serving.proposals import Proposal
+from monitor.serving.role import named_versions
 from monitor.times import format_time
 
 LONGEST_SILENCE: Final = 366 * 86_400_000  # ms
@@ -48,38 +49,34 @@ class Command:
     profile: Profile | None = None
 
 
-def apply_command(model: ModelMonitor, command: Command, now: int) -> tuple[str, list[AlertRecord | Decision]]:
+def apply_command(model: ModelMonitor, command: Command, now: int) -> tuple[str, Published]:
     """Apply a command.
 
     Returns:
         What was done in words, beginning with `refused:` where nothing was, and what is published of it.
     """
-    return _apply(model, command, now), model.alerts.take()
-
-
-def _apply(model: ModelMonitor, command: Command, now: int) -> str:
     match command.name:
         case CommandName.ROLLBACK:
             return _roll_back(model, command, now)
         case CommandName.RECOVER:
-            return model.controller.acknowledge(now)
+            return model.propose(Proposal.acknowledge(), now)
         case CommandName.SILENCE:
-            return _silence(model, command, now)
+            return _silence(model, command, now), []
         case CommandName.RELEARN:
             return _relearn(model, command, now)
         case CommandName.REFERENCE:
             return _reference(model, command, now)
         case CommandName.UNKNOWN:
-            return "refused: this release does not know the command"
+            return "refused: this release does not know the command", []
 
 
-def _roll_back(model: ModelMonitor, command: Command, now: int) -> str:
+def _roll_back(model: ModelMonitor, command: Command, now: int) -> tuple[str, Published]:
     version = command.arguments.get("to")
-    seen = {state.version for state in model.versions.states.values()} | model.controller.versions()
+    seen = {state.version for state in model.versions.states.values()} | named_versions(model.controller.serving)
     known = sorted(seen - {*VERSIONLESS_TIERS, OTHER})
     if version not in known:
-        return f"refused: to: {version!r} is no version of {model.spec.name}; there are {', '.join(known)}"
-    return model.controller.roll_back_to(version, now)
+        return f"refused: to: {version!r} is no version of {model.spec.name}; there are {', '.join(known)}", []
+    return model.propose(Proposal.make_champion(version), now)
 
 
 def _silence(model: ModelMonitor, command: Command, now: int) -> str:
@@ -92,29 +89,27 @@ def _silence(model: ModelMonitor, command: Command, now: int) -> str:
     if kind is not None and kind not in list(AlertKind):
         return f"refused: kind: {kind!r}: one of {', '.join(AlertKind)} is needed"
     silence = Silence(now + for_ms, command.reason, version, kind)
-    model.alerts.silences = (*model.alerts.silences, silence)
+    model.alerts.silence(silence)
     return f"silent until {format_time(silence.until)} of stream time"
 
 
-def _relearn(model: ModelMonitor, command: Command, now: int) -> str:
+def _relearn(model: ModelMonitor, command: Command, now: int) -> tuple[str, Published]:
     events = command.arguments.get("events")
     if model.spec.drift is None:
-        return f"refused: drift is not watched for {model.spec.name}"
+        return f"refused: drift is not watched for {model.spec.name}", []
     if events is None:
         events = model.spec.reference.learn or 10_000
     if not _is_count(events) or not FEWEST_TO_LEARN <= events <= MOST_TO_LEARN:
-        return f"refused: events: {events!r}: a number from {FEWEST_TO_LEARN} to {MOST_TO_LEARN} is needed"
-    model.replace_reference(None, now, events)
-    return f"the reference is learned from the next {events} answers"
+        return f"refused: events: {events!r}: a number from {FEWEST_TO_LEARN} to {MOST_TO_LEARN} is needed", []
+    return f"the reference is learned from the next {events} answers", model.replace_reference(None, now, events)
 
 
-def _reference(model: ModelMonitor, command: Command, now: int) -> str:
+def _reference(model: ModelMonitor, command: Command, now: int) -> tuple[str, Published]:
     if command.profile is None:
-        return "refused: the reference that came with the command cannot be read"
+        return "refused: the reference that came with the command cannot be read", []
     if model.spec.drift is None:
-        return f"refused: drift is not watched for {model.spec.name}"
-    model.replace_reference(command.profile, now)
-    return "the new reference is in force"
+        return f"refused: drift is not watched for {model.spec.name}", []
+    return "the new reference is in force", model.replace_reference(command.profile, now)
 
 
 def _is_count(value: Any) -> TypeGuard[int]:

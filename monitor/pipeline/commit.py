@@ -15,7 +15,7 @@ from detectors.reference import Profile
 from fallback.types import Decision
 from monitor.aggregation.panes import Fragment
 from monitor.alerting.records import AlertRecord
-from monitor.evaluation.evaluator import HistoryRow
+from monitor.evaluation.history import HistoryRow
 from monitor.events.codes import Entry
 from monitor.join.log import AliveRow, ClosedRow, JoinCommit, SegmentRow
 from monitor.pipeline.effects import DeadLetter

@@ -19,9 +19,11 @@ from monitor.aggregation.metrics import METRICS
 from monitor.aggregation.outcome_columns import DROPPED_PANE
 from monitor.aggregation.outcome_windows import window_of_check
 from monitor.aggregation.predictions import Predictions
-from monitor.alerting.episodes import AlertPublisher, SimpleEpisode
-from monitor.alerting.records import AlertKind, AlertRecord, AlertWindow, Subject
+from monitor.alerting.no_data import NoDataDetector
+from monitor.alerting.numbering import AlertNumbering
+from monitor.alerting.records import AlertRecord, AlertWindow
 from monitor.evaluation.evaluator import Evaluator
+from monitor.evaluation.history import answer_row, outcome_row
 from monitor.evaluation.version_state import VersionState
 from monitor.events.codes import Codes, LabelCode, Labels, Variants
 from monitor.pipeline import schedule
@@ -35,10 +37,13 @@ from monitor.pipeline.subscribers import ConceptDriftWatch, OutcomeSums, PairSub
 from monitor.pipeline.versions import Versions
 from monitor.reference.active import ReferenceSet
 from monitor.serving.controller import ServingController
-from monitor.spec import Limits, ModelSpec, Severity, Task
+from monitor.serving.proposals import Proposal
+from monitor.spec import Limits, ModelSpec, Task
 
 _FLUSHED_AT_ONCE: Final = 64  # rows of outcome windows that one commit writes again
 _FOREVER: Final = 1 << 62
+
+Published = list[AlertRecord | Decision]
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,13 +63,13 @@ class ModelMonitor:
         self._limits = limits
         self.labels = labels
         self.user_metrics = Codes(spec.name, "metric", limits.user_metrics)
-        self.alerts = AlertPublisher()
+        self.alerts = AlertNumbering()
         self.references = ReferenceSet(spec, labels)
-        self.controller = ServingController(spec.name, spec.serving, f"{spec.name}/0", self.alerts)
+        self.controller = ServingController(spec.name, spec.serving, f"{spec.name}/0")
         self.versions = Versions(spec, variants, self.references, self.controller)
         self.stage_one = StageOne(spec, self.versions, self.references, self.user_metric)
-        self.evaluator = Evaluator(spec, self.versions.states, self.references, self.controller, self.alerts)
-        self.no_data = SimpleEpisode(Subject(spec.name, "", AlertKind.NO_DATA))
+        self.evaluator = Evaluator(spec, self.versions.states, self.references, self.controller)
+        self.no_data = NoDataDetector(spec.name, spec.no_data_after)
         self.outcome_log = OutcomeLog()
         self._parts = ModelParts(
             spec, self.versions, self.stage_one, self.references, self.alerts, self.controller, self.evaluator,
@@ -74,7 +79,6 @@ class ModelMonitor:
         self.pane_subscribers: tuple[PaneSubscriber, ...] = (Windows(self.versions),)
         self.pair_subscribers: tuple[PairSubscriber, ...] = (self._sums, ConceptDriftWatch(self.versions))
         self.configured_reference: str | None = None  # hash of the file that was last put in force
-        self.last_event: int | None = None
         self.watermark: int | None = None  # stream time at the end of the last batch
         self._dirty = ModelCommit()
         self._finished = False  # the stream has ended
@@ -118,19 +122,14 @@ class ModelMonitor:
             limit = action.position + action.after
             landed = self._land(batch, landed, int(np.searchsorted(batch.pairs.position, limit)), times, out)
             compared = self._compare(batch, compared, int(np.searchsorted(batch.comparisons.position, limit)))
-            self._perform(action, int(times[action.position]), wall)
-            out += self._positioned(action.position, after=action.after)
+            published = self._perform(action, int(times[action.position]), wall)
+            out += [PositionedRecord(action.position, action.after, what) for what in published]
         self._land(batch, landed, len(batch.pairs), times, out)
         self._compare(batch, compared, len(batch.comparisons.position))
-        if len(predictions):
-            latest = int(predictions.time.max())
-            self.last_event = latest if self.last_event is None else max(self.last_event, latest)
+        self.no_data.advance(predictions.time)
         if times[-1] >= 0:
             self.watermark = int(times[-1])
         return out
-
-    def _positioned(self, position: int, *, after: bool) -> list[PositionedRecord]:
-        return [PositionedRecord(position, after, what) for what in self.alerts.take()]
 
     def _scheduled(self, batch: ModelBatch, times: IntArray) -> list[ScheduledAction]:
         window, predictions, pairs = self.spec.window, batch.predictions, batch.pairs
@@ -144,44 +143,44 @@ class ModelMonitor:
                 actions += schedule.outcomes_due(window.every, variant, at, self.versions[variant].joined)
         else:
             actions += schedule.pane_ends(window.pane, self.watermark, times)
-        actions += schedule.gaps(
-            self.spec.no_data_after, self.last_event, self.no_data.firing, predictions.position, predictions.time, times
-        )
+        actions += schedule.gaps(self.no_data.plan(predictions.time, predictions.position, times))
         actions += schedule.silences_over((s.until for s in self.alerts.silences), times)
         return schedule.in_order(actions)
 
-    def _perform(self, action: ScheduledAction, now: int, wall: int | None) -> None:
-        """Do one thing. `now` is stream time at its position, ms."""
+    def _perform(self, action: ScheduledAction, now: int, wall: int | None) -> Published:
+        """Do one thing, and return what is published of it. `now` is stream time at its position, ms."""
         match action.kind:
             case ActionKind.PANES_END:
-                self._on_panes_end(now, wall)
+                return self._on_panes_end(now, wall)
             case ActionKind.PANE_FULL:
-                self._on_pane_complete(action.variant, action.pane, wall)
-                self._on_outcomes_due(action.variant, now, wall)
+                published = self._on_pane_complete(action.variant, action.pane, wall)
+                return published + self._on_outcomes_due(action.variant, now, wall)
             case ActionKind.OUTCOMES_DUE:
-                self._on_outcomes_due(action.variant, now, wall)
-            case ActionKind.GAP_FOUND:
-                self._on_gap_found(action.last_event)
-            case ActionKind.GAP_OVER:
-                self._on_gap_over(action.last_event, action.next_event)
+                return self._on_outcomes_due(action.variant, now, wall)
+            case ActionKind.GAP if action.gap is not None:
+                return self.alerts.publish_all(self.no_data.apply(action.gap))
             case ActionKind.SILENCE_OVER:
-                self.alerts.unmute(now)
+                return [*self.alerts.unmute(now)]
+            case _:
+                return []
 
     # -- panes -------------------------------------------------------------------------------------------
 
-    def _on_panes_end(self, now: int, wall: int | None) -> None:
+    def _on_panes_end(self, now: int, wall: int | None) -> Published:
         """Close the time panes that have ended, and judge the outcomes that have landed since."""
+        published: Published = []
         for pane, variants in self.stage_one.ended(now):
             for variant in self.versions.ordered(variants):
-                self._on_pane_complete(variant, pane, wall)
+                published += self._on_pane_complete(variant, pane, wall)
         width = self.spec.window.pane
         for variant in self.versions.ordered():
             state = self.versions[variant]
             final_at = state.windows.first_final_at
             if state.landed or (final_at is not None and final_at <= now):
-                self._judge_outcomes(state, now, now // width * width, wall)
+                published += self._judge_outcomes(state, now, now // width * width, wall)
+        return published
 
-    def _on_pane_complete(self, variant: int, pane: int, wall: int | None) -> None:
+    def _on_pane_complete(self, variant: int, pane: int, wall: int | None) -> Published:
         """Close a pane: who subscribes is told, and the window that has moved on is checked."""
         closed = self.stage_one.close(variant, pane)
         for subscriber in self.pane_subscribers:
@@ -189,13 +188,15 @@ class ModelMonitor:
         state = self.versions[variant]
         self._dirty.first_panes[variant] = state.window.first_pane
         if self.spec.window.counted and len(state.window) < state.window.rule.span:
-            return
+            return []
         panes = None
         if self.spec.outcomes is not None and state.outcomes is not None:
             window = window_of_check(self.spec.window, self.spec.outcomes, state.window)
             state.windows.note(window)
             panes = window.first, window.last
-        self.evaluator.check(state, panes, list(self.user_metrics), wall)
+        look = self.evaluator.check(state, panes, list(self.user_metrics), wall)
+        self._dirty.history += [] if look.history is None else [look.history]
+        return self.alerts.publish_all(look.published)
 
     # -- outcomes ----------------------------------------------------------------------------------------
 
@@ -214,8 +215,7 @@ class ModelMonitor:
             its = pairs.take(counted)
             for subscriber in self.pair_subscribers:
                 for position, record in subscriber.on_matched_pairs(variant, its, times):
-                    self.alerts.emit(record)
-                    out += self._positioned(position, after=True)
+                    out += [PositionedRecord(position, True, what) for what in self.alerts.publish_all([record])]
         return stop
 
     def _compare(self, batch: ModelBatch, start: int, stop: int) -> int:
@@ -223,41 +223,30 @@ class ModelMonitor:
             self._sums.on_comparisons(batch.comparisons, start, stop)
         return max(start, stop)
 
-    def _on_outcomes_due(self, variant: int, now: int, wall: int | None) -> None:
+    def _on_outcomes_due(self, variant: int, now: int, wall: int | None) -> Published:
         state = self.versions[variant]
-        if len(state.window):
-            self._judge_outcomes(state, max(now, state.window.end), state.window.end, wall)
+        if not len(state.window):
+            return []
+        return self._judge_outcomes(state, max(now, state.window.end), state.window.end, wall)
 
-    def _judge_outcomes(self, state: VersionState, watermark: int, now: int, wall: int | None) -> None:
-        self.evaluator.judge_outcomes(state, watermark, now, list(self.user_metrics), wall)
-
-    # -- gaps --------------------------------------------------------------------------------------------
-
-    def _on_gap_found(self, last: int) -> None:
-        if not self.no_data.firing:
-            begins = last + self.spec.no_data_after
-            summary = f"no predictions of {self.spec.name} arrive"
-            self.alerts.emit(self.no_data.fire(Severity.WARNING, summary, begins, begins))
-
-    def _on_gap_over(self, last: int, next_event: int) -> None:
-        self._on_gap_found(last)
-        # The event may be from before the alert, if it is from not too long ago.
-        now = max(next_event, self.no_data.starts_at or 0)
-        self.alerts.emit(self.no_data.resolve(f"predictions of {self.spec.name} arrive again", now))
+    def _judge_outcomes(self, state: VersionState, watermark: int, now: int, wall: int | None) -> Published:
+        look = self.evaluator.judge_outcomes(state, watermark, now, list(self.user_metrics), wall)
+        return self.alerts.publish_all(look.published)
 
     # -- the end of a replay -----------------------------------------------------------------------------
 
-    def finish(self) -> list[AlertRecord | Decision]:
+    def finish(self) -> Published:
         """End the stream: what is known of outcomes is judged, counted windows that never filled are noted."""
+        published: Published = []
         for variant in self.versions.ordered():
             state = self.versions[variant]
             if len(state.window):
                 now = state.window.end if self.watermark is None else max(self.watermark, state.window.end)
-                self._judge_outcomes(state, now, now, None)
+                published += self._judge_outcomes(state, now, now, None)
         if self.spec.window.counted:
             self._note_partial_windows()
         self._finished = True
-        return self.alerts.take()
+        return published
 
     def _note_partial_windows(self) -> None:
         for variant, piece in self.stage_one.partial_panes():
@@ -265,35 +254,41 @@ class ModelMonitor:
             whole_window = state.window.with_partial(piece)
             _, estimates = state.measured(list(self.user_metrics), whole_window)
             seen = AlertWindow(whole_window.start, whole_window.end, whole_window.events)
-            self.evaluator.partial_row(state, seen, estimates)
+            self._dirty.history.append(answer_row(state.version, seen, estimates))
             if state.outcomes is not None and self.spec.outcomes is not None:
                 window = window_of_check(self.spec.window, self.spec.outcomes, whole_window)
-                row = self.evaluator.outcome_row(state, window, list(self.user_metrics), final=False)
+                row = outcome_row(state, window, list(self.user_metrics), final=False)
                 if row is not None:
                     self._dirty.history.append(row)
 
     # -- operators and configuration ---------------------------------------------------------------------
 
-    def replace_reference(self, profile: Profile | None, now: int, learn: int = 0) -> None:
+    def replace_reference(self, profile: Profile | None, now: int, learn: int = 0) -> Published:
         """Compare with `profile` from now on, or learn anew; what was counted against the old one is void."""
+        published: Published = []
         names = () if self.references.features is None else self.references.features.vectors
         self.stage_one.forget(names)
         for state in self.versions.states.values():
             state.forget_vectors(names)
-            for episode in (state.drift, state.quality, state.concept):
-                self.alerts.emit(episode.abandon(now) if episode is not None else None)
+            episodes = (state.drift, state.quality, state.concept)
+            published += self.alerts.publish_all(e.abandon(now) for e in episodes if e is not None)
         self.references.replace(profile, learn)
+        return published
 
-    def apply_config_changes(self, restored: Restored | None, now: int) -> list[AlertRecord | Decision]:
-        """Say what is new: the first decision, a changed configuration, rules that are gone."""
-        self.controller.begin(now)
+    def propose(self, proposal: Proposal, now: int) -> tuple[str, Published]:
+        """Decide on one proposal from outside: (what was done in words, what is published of it)."""
+        effects = self.controller.decide([proposal], self.evaluator.health, now)
+        return effects.words, self.alerts.publish_all(effects.published)
+
+    def apply_config_changes(self, restored: Restored | None, now: int) -> Published:
+        """Publish what is new: the first decision, a changed configuration, rules that are gone."""
+        published: Published = []
+        for proposal in (Proposal.start(), Proposal.configure(self.spec.serving)):
+            published += self.propose(proposal, now)[1]
         if restored is not None:
-            self.controller.configure(restored.configured, now)
-            for episode in restored.orphaned:
-                self.alerts.emit(episode.resolve("not configured any more", now))
-            for concept in restored.void:
-                self.alerts.emit(concept.abandon(now))
-        return self.alerts.take()
+            gone = [episode.resolve("not configured any more", now) for episode in restored.orphaned]
+            published += self.alerts.publish_all([*gone, *(concept.abandon(now) for concept in restored.void)])
+        return published
 
     # -- commits -----------------------------------------------------------------------------------------
 
@@ -305,7 +300,6 @@ class ModelMonitor:
         """
         commit, self._dirty = self._dirty, ModelCommit()
         commit.fragments += self.stage_one.drain_fragments()
-        commit.history += self.evaluator.take_history()
         for variant, state in self.versions.states.items():
             if state.outcomes is not None:
                 self._add_outcome_rows(commit, state, flush=flush)
@@ -327,7 +321,7 @@ class ModelMonitor:
         upto, most = _FOREVER if self._finished else watermark, None if flush else _FLUSHED_AT_ONCE
         stale += [(w, False) for w in state.windows.dirty(upto, most)]
         for window, final in stale:
-            row = self.evaluator.outcome_row(state, window, list(self.user_metrics), final=final)
+            row = outcome_row(state, window, list(self.user_metrics), final=final)
             window.blank = window.blank and row is None
             commit.history += [] if row is None else [row]
 
@@ -347,7 +341,6 @@ class ModelMonitor:
         """Return the small things, to be stored with every commit."""
         return {
             "clock": self.watermark,
-            "last_event": self.last_event,
             "configured_reference": self.configured_reference,
             **self._parts.state(),
         }
@@ -356,7 +349,7 @@ class ModelMonitor:
         """Go on where the last commit was; what changed in the configuration is applied by `apply_config_changes`."""
         restored = self._parts.restore(snapshot)
         state = snapshot.state
-        self.watermark, self.last_event = state["clock"], state["last_event"]
+        self.watermark = state["clock"]
         self.configured_reference = state["configured_reference"]
         self._dirty = ModelCommit(windows_reset=restored.windows_reset)
         return restored

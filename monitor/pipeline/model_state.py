@@ -14,19 +14,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detectors.reference import NumericReference
-from fallback.types import ServingSpec
 from monitor.aggregation.outcome_columns import BASELINE_PANE
 from monitor.aggregation.panes import whole
-from monitor.alerting.episodes import AlertPublisher, SimpleEpisode
+from monitor.alerting.episodes import EpisodeState, SimpleEpisode
+from monitor.alerting.no_data import NoDataDetector
+from monitor.alerting.numbering import AlertNumbering, NumberingState
 from monitor.evaluation.concept_drift import ConceptDrift
 from monitor.evaluation.evaluator import Evaluator
-from monitor.evaluation.version_state import removed_alerts
+from monitor.evaluation.version_state import SavedVersion
 from monitor.pipeline.commit import ModelSnapshot, RestoreWarning
 from monitor.pipeline.outcome_log import OutcomeLog
 from monitor.pipeline.stage_one import StageOne
 from monitor.pipeline.versions import Versions
 from monitor.reference.active import ReferenceSet
+from monitor.saved import from_plain, to_plain
 from monitor.serving.controller import ServingController
+from monitor.serving.state import ServingState
 from monitor.spec import FeatureKind, ModelSpec
 
 
@@ -35,14 +38,12 @@ class Restored:
     """What is left to do once a model was restored.
 
     Attributes:
-        configured: Who served by the configuration that was in force when the state was stored.
         warnings: What was stored and does not fit the configuration.
         windows_reset: Whether windows begin anew: panes of earlier commits are void.
         orphaned: Alerts that fired, of what is not configured any more.
         void: Concept-drift detectors of answers that were of another kind.
     """
 
-    configured: ServingSpec
     warnings: tuple[RestoreWarning, ...]
     windows_reset: bool
     orphaned: tuple[SimpleEpisode, ...]
@@ -66,10 +67,10 @@ class ModelParts:
     versions: Versions
     stage_one: StageOne
     references: ReferenceSet
-    alerts: AlertPublisher
+    alerts: AlertNumbering
     controller: ServingController
     evaluator: Evaluator
-    no_data: SimpleEpisode
+    no_data: NoDataDetector
     outcome_log: OutcomeLog
 
     def state(self) -> dict[str, Any]:
@@ -77,13 +78,14 @@ class ModelParts:
         return {
             "shape": _shape(self.spec),
             "answers": _kind_of_answers(self.spec),
-            "rate": self.evaluator.rate,
+            "rate": self.evaluator.budget.rate,
             "seen": sorted(self.references.seen),
             "relearning": self.references.relearning,
-            "no_data": self.no_data.state(),
-            "records": self.alerts.state(),
-            "steering": self.controller.state(),
-            "versions": {str(variant): state.state() for variant, state in self.versions.states.items()},
+            "last_event": self.no_data.last_event,
+            "no_data": to_plain(self.no_data.episode.state),
+            "records": to_plain(self.alerts.state),
+            "steering": to_plain(self.controller.state),
+            "versions": {str(variant): to_plain(state.saved()) for variant, state in self.versions.states.items()},
         }
 
     def restore(self, snapshot: ModelSnapshot) -> Restored:
@@ -91,15 +93,14 @@ class ModelParts:
         state, found = snapshot.state, _Found()
         watermark: int | None = state["clock"]
         self.references.restore(snapshot.references, snapshot.learned, state["relearning"])
-        self.evaluator.rate = state["rate"]
+        self.evaluator.budget.rate = state["rate"]
         self.references.seen = set(state["seen"])
-        self.no_data.restore(state["no_data"])
-        self.alerts.restore(state["records"])
-        configured = self.controller.restore(state["steering"])
+        self.no_data.last_event = state["last_event"]
+        self.no_data.episode.state = from_plain(state["no_data"], EpisodeState)
+        self.alerts.state = from_plain(state["records"], NumberingState)
+        self.controller.restore(from_plain(state["steering"], ServingState))
         for code, saved in state["versions"].items():
-            version = self.versions[int(code)]
-            version.restore(saved)
-            found.orphaned += removed_alerts(version, saved, self.spec)
+            found.orphaned += self.versions[int(code)].restore(from_plain(saved, SavedVersion))
         fits = state["shape"] == _shape(self.spec)
         if fits:
             self._restore_panes(snapshot.panes, watermark, found)
@@ -109,7 +110,7 @@ class ModelParts:
         if not fits:
             self._reset_windows(found, same_answers=state["answers"] == _kind_of_answers(self.spec))
         self._compare_kinds(found)
-        return Restored(configured, tuple(found.warnings), not fits, tuple(found.orphaned), tuple(found.void))
+        return Restored(tuple(found.warnings), not fits, tuple(found.orphaned), tuple(found.void))
 
     def _restore_panes(
         self, panes: Mapping[tuple[int, int], Sequence[bytes]], watermark: int | None, found: _Found

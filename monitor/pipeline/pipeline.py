@@ -17,7 +17,7 @@ from detectors.saved import DamagedError
 from detectors.types import BoolArray, IntArray
 from fallback.types import Decision
 from monitor.aggregation.outcome_columns import DROPPED_PANE
-from monitor.alerting.daemon import DaemonAlerts
+from monitor.alerting.daemon import DaemonAlerts, DaemonAlertsState
 from monitor.alerting.records import AlertRecord
 from monitor.errors import StoreError
 from monitor.events.codes import Entry, Variants
@@ -41,6 +41,7 @@ from monitor.pipeline.join_stage import JoinStage
 from monitor.pipeline.model import ModelMonitor
 from monitor.pipeline.model_state import Restored
 from monitor.pipeline.status import Totals, document
+from monitor.saved import from_plain, to_plain
 from monitor.spec import CoreSpec, ModelSpec
 from monitor.stream.types import Batch, Partition
 from monitor.stream.watermark import Watermark
@@ -191,7 +192,6 @@ class Pipeline:
         self._early_metrics.forget_expired()
         self.totals.join.update(self.join.totals())
         join = self.join.log.prepare_commit(self.seq, max(self.watermark.now, 0), rewrite=last and self._replaying)
-        effects.published += self.daemon.take()
         self.totals.count_published(effects.published)
         codes = self._drain_codes()
         models = {m.spec.name: m.prepare_commit(flush=last) for m in self.models}
@@ -222,7 +222,7 @@ class Pipeline:
             "clock": self.watermark.state(),
             **msgspec.to_builtins(self.join.table.state()),
             "begun": self._started,
-            "daemon": self.daemon.state(),
+            "daemon": to_plain(self.daemon.state),
             "waiting_metrics": self._early_metrics.state(),
         }
 
@@ -276,7 +276,7 @@ class Pipeline:
         if not shard:
             return
         self.watermark.restore(shard["clock"])
-        self.daemon.restore(shard["daemon"])
+        self.daemon.restore(from_plain(shard["daemon"], DaemonAlertsState))
         self.join.table.restore(msgspec.convert(shard, JoinState))
         self._early_metrics.restore(shard["waiting_metrics"])
 

@@ -14,6 +14,7 @@ from enum import Enum
 import numpy as np
 
 from detectors.types import IntArray
+from monitor.alerting.no_data import GapEvent
 
 
 class ActionKind(Enum):
@@ -22,8 +23,7 @@ class ActionKind(Enum):
     PANES_END = "panes end"  # of all versions, by time
     PANE_FULL = "pane full"  # of one version, counted
     OUTCOMES_DUE = "outcomes due"  # of one version, counted: a pane's worth of outcomes has landed
-    GAP_FOUND = "gap found"  # no event came for too long
-    GAP_OVER = "gap over"  # events come again
+    GAP = "gap"  # no event came for too long, or events come again
     SILENCE_OVER = "silence over"  # an operator's silence of alerts has run out
 
 
@@ -37,8 +37,7 @@ class ScheduledAction:
         kind: What is to be done.
         variant: Of the version concerned, where it is one.
         pane: Number of the pane that is full.
-        last_event: Event time before a gap, ms.
-        next_event: Event time after a gap, ms.
+        gap: The gap that begins or ends.
     """
 
     position: int
@@ -46,8 +45,7 @@ class ScheduledAction:
     kind: ActionKind
     variant: int = -1
     pane: int = -1
-    last_event: int = -1
-    next_event: int = -1
+    gap: GapEvent | None = None
 
 
 def in_order(actions: Iterable[ScheduledAction]) -> list[ScheduledAction]:
@@ -106,50 +104,6 @@ def silences_over(ends: Iterable[int], times: IntArray) -> list[ScheduledAction]
     return [ScheduledAction(i, True, ActionKind.SILENCE_OVER) for i in np.unique(at[at < len(times)]).tolist()]
 
 
-def gaps(
-    limit: int, latest: int | None, firing: bool, position: IntArray, time: IntArray, times: IntArray
-) -> list[ScheduledAction]:
-    """Find where stream time, or the next event, shows that none came for too long, and those next events.
-
-    Stream time lags behind events, so an event may show a gap that stream time does not know of yet. Where stream
-    time shows it first is right after one of the events of the batch, whichever models they are of.
-
-    Args:
-        limit: How long a model may be without events, ms; 0 for ever.
-        latest: Event time of its latest event before the batch, None before the first.
-        firing: Whether the alert about a gap fires.
-        position: Rows of its predictions.
-        time: Their event times, ms.
-        times: Stream time at each row and at the end of the batch, ms, below zero where not known.
-    """
-    if not limit:
-        return []
-    found: list[ScheduledAction] = []
-    reached = 0
-    if len(position):
-        start = int(time[0]) if latest is None else latest
-        so_far = np.maximum(np.maximum.accumulate(time), start)
-        before = np.concatenate([[start], so_far[:-1]])
-        silent = np.maximum(np.searchsorted(times, before + limit, side="right"), np.concatenate([[0], position[:-1]]))
-        shown = silent < position
-        shown[0] &= latest is not None
-        found += [
-            ScheduledAction(int(silent[i]), True, ActionKind.GAP_FOUND, last_event=int(before[i]))
-            for i in np.flatnonzero(shown).tolist()
-        ]
-        over = shown | (time - before > limit)
-        over[0] |= firing
-        # An event that is itself from too long ago ends nothing.
-        over &= times[position] - so_far <= limit
-        found += [
-            ScheduledAction(
-                int(position[i]), False, ActionKind.GAP_OVER, last_event=int(before[i]), next_event=int(time[i])
-            )
-            for i in np.flatnonzero(over).tolist()
-        ]
-        latest, reached = int(so_far[-1]), int(position[-1])
-    if latest is not None:
-        at = max(int(np.searchsorted(times, latest + limit, side="right")), reached)
-        if at < len(times):
-            found.append(ScheduledAction(at, True, ActionKind.GAP_FOUND, last_event=latest))
-    return found
+def gaps(planned: Iterable[GapEvent]) -> list[ScheduledAction]:
+    """Schedule gaps in the events that begin or end in the batch."""
+    return [ScheduledAction(gap.position, gap.after, ActionKind.GAP, gap=gap) for gap in planned]

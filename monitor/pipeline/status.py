@@ -18,7 +18,9 @@ from fallback.types import Decision
 from monitor.alerting.records import AlertRecord, AlertStatus
 from monitor.events.columns import EventKind, Events
 from monitor.events.refusals import Refused
-from monitor.serving.controller import Role, ServingController
+from monitor.saved import from_plain
+from monitor.serving.role import Role, role
+from monitor.serving.state import ServingState
 from monitor.stream.types import Batch
 
 SCHEMA: Final = 1
@@ -86,27 +88,27 @@ def document(totals: Totals, models: Mapping[str, Mapping[str, Any]]) -> dict[st
         "decisions": totals.decisions,
         "decisions_by_reason": dict(sorted(totals.decisions_by_reason.items())),
         "dead_letters_by_reason": dict(sorted(totals.dead_letters_by_reason.items())),
-        "models": {name: _model(name, state) for name, state in sorted(models.items())},
+        "models": {name: _model(state) for name, state in sorted(models.items())},
     }
 
 
-def _model(name: str, state: Mapping[str, Any]) -> dict[str, Any]:
-    controller = ServingController.of(name, state["steering"])
-    serving = controller.serving
+def _model(state: Mapping[str, Any]) -> dict[str, Any]:
+    decided = from_plain(state["steering"], ServingState)
+    serving = decided.serving
     named = {v["version"]: v for v in state["versions"].values()}
     return {
-        "versions": {version: _version(v, controller.role(version)) for version, v in sorted(named.items())},
+        "versions": {version: _version(v, role(serving, version)) for version, v in sorted(named.items())},
         "active_level": serving.active.value,
         "answering": answering(serving, serving.active),
         "champion": serving.champion,
         "previous": serving.previous,
         "routes": {r.version: r.weight for r in serving.challengers},
-        "generation": controller.generation,
-        "reason": controller.reason.value,
+        "generation": decided.generation,
+        "reason": decided.reason.value,
     }
 
 
-def _version(state: Mapping[str, Any], role: Role) -> dict[str, Any]:
+def _version(state: Mapping[str, Any], its_role: Role) -> dict[str, Any]:
     metrics = {name: e["value"] for name, e in (*state["outcome_metrics"].items(), *state["metrics"].items())}
     firing = [name for name, rule in state["rules"].items() if rule["state"]["firing"]]
     pending = [
@@ -116,7 +118,7 @@ def _version(state: Mapping[str, Any], role: Role) -> dict[str, Any]:
         "predictions": state["predictions"],
         "outcomes": state["joined"],
         "metrics": {name: value for name, value in sorted(metrics.items()) if math.isfinite(value)},
-        "role": role.value,
+        "role": its_role.value,
         "health": state["health"]["health"],
         "firing": firing,
         "pending": pending,

@@ -16,6 +16,7 @@ import structlog
 from sqlalchemy.engine import Engine
 
 from monitor.alerting.daemon import DaemonAlerts
+from monitor.alerting.records import AlertRecord
 from monitor.errors import StoreError
 from monitor.publishing.backoff import Clocks
 from monitor.publishing.destinations.base import Destination
@@ -87,7 +88,7 @@ class Relay:
         """Return how each destination is doing, by name."""
         return {thread.loop.destination.name: thread.loop.state for thread in self._threads}
 
-    def report_to(self, alerts: DaemonAlerts, now: int) -> None:
+    def reports(self, alerts: DaemonAlerts, now: int) -> list[AlertRecord]:
         """Turn into alerts what happened since the last call: messages were given up, or are taken again.
 
         What happens between this and a crash is in the log only.
@@ -95,13 +96,19 @@ class Relay:
         Args:
             alerts: Alerts about the daemon itself.
             now: Their time, ms.
+
+        Returns:
+            Records for the next commit.
         """
+        records: list[AlertRecord | None] = []
         while self._reports:
             name, trouble = self._reports.popleft()
             if trouble is None:
-                alerts.resolve(trouble_with(name).name, f"destination {name} takes messages again", now)
+                resumed = f"destination {name} takes messages again"
+                records.append(alerts.resolve(trouble_with(name).name, resumed, now))
             else:
-                alerts.fire(trouble_with(name).name, f"destination {name}: {trouble}", now)
+                records.append(alerts.fire(trouble_with(name).name, f"destination {name}: {trouble}", now))
+        return [record for record in records if record is not None]
 
     # -- life ----------------------------------------------------------------------------------------------
 

@@ -15,6 +15,7 @@ from typing import Final, Protocol
 import structlog
 from sqlalchemy.engine import Engine
 
+from monitor.alerting.records import AlertRecord
 from monitor.clock import wall_ms
 from monitor.errors import ConfigError, Fenced, InputFileError, OffsetGone, PartitionFault, StoreError, StreamError
 from monitor.pipeline.commands import Command
@@ -94,6 +95,11 @@ class _Running:
     reachable: bool = True
     gaps: list[Gap] = field(default_factory=list)  # not committed yet
     effects: Effects = field(default_factory=Effects)  # not committed yet
+    daemon_alerts: list[AlertRecord] = field(default_factory=list)  # not committed yet; they wait for the next commit
+
+    def alert(self, *records: AlertRecord | None) -> None:
+        """Add alerts about the daemon to the next commit."""
+        self.daemon_alerts += [record for record in records if record is not None]
 
 
 class Worker:
@@ -220,7 +226,8 @@ class Worker:
         running = _Running(pipeline, source, identities=identities)
         self._assign(running, partitions)
         now = pipeline.watermark.now
-        pipeline.daemon.resolve_all("the daemon began anew; what lasts is told again", pipeline.time or wall_ms())
+        anew = "the daemon began anew; what lasts is told again"
+        running.alert(*pipeline.daemon.resolve_all(anew, pipeline.time or wall_ms()))
         activate(pipeline, self._spec.references, now if now >= 0 else wall_ms())
         started = time.monotonic()
         running.committed_at = running.refreshed_at = running.heard_at = running.read_at = started
@@ -268,7 +275,7 @@ class Worker:
         while not self._stopping:
             self._heartbeat(self._describe(running))
             self._judge_relay()
-            self._relay.report_to(running.pipeline.daemon, running.pipeline.time)
+            running.alert(*self._relay.reports(running.pipeline.daemon, running.pipeline.time))
             if self._relay.depth > self._spec.outbox_limit:
                 self._sleep(_POLL_S)
             else:
@@ -347,7 +354,8 @@ class Worker:
                 running.source.resume(running.parked)
                 for partition in running.parked:
                     name = _named(partition)
-                    running.pipeline.daemon.resolve(f"refused {name}", f"{name} is read again", running.pipeline.time)
+                    daemon, now_ms = running.pipeline.daemon, running.pipeline.time
+                    running.alert(daemon.resolve(f"refused {name}", f"{name} is read again", now_ms))
                 running.parked.clear()
                 self._free("refused")
         for letter in dead_letters:
@@ -358,7 +366,7 @@ class Worker:
                 name = _named(letter.partition)
                 log.error("worker.partition_parked", partition=name, refused=count, last_reason=letter.reason.value)
                 summary = f"{name} waits: {count} records refused in a minute, the last one {letter.reason.value}"
-                running.pipeline.daemon.fire(f"refused {name}", summary, running.pipeline.time)
+                running.alert(running.pipeline.daemon.fire(f"refused {name}", summary, running.pipeline.time))
                 self._hold("refused", f"{summary}; it holds stream time until it is read again")
 
     def _housekeeping(self, running: _Running) -> None:
@@ -429,8 +437,8 @@ class Worker:
         lost = f"offsets {error.position} to {target} were lost"
         if target <= error.position:
             lost = f"offset {error.position} is not there any more, reading goes on at {target}"
-        running.pipeline.daemon.fire(name, f"{_named(partition)}: {lost}", now)
-        running.pipeline.daemon.resolve(name, f"{_named(partition)} is read from offset {target} on", now)
+        daemon, resumed = running.pipeline.daemon, f"{_named(partition)} is read from offset {target} on"
+        running.alert(daemon.fire(name, f"{_named(partition)}: {lost}", now), daemon.resolve(name, resumed, now))
 
     def _park_fault(self, running: _Running, error: PartitionFault) -> None:
         """Bytes that cannot be read stop their partition, not the others."""
@@ -439,7 +447,7 @@ class Worker:
         running.faulty.add(partition)
         log.error("worker.partition_fault", topic=error.topic, partition=error.partition, offset=error.offset)
         summary = f"{error}: the partition waits, `driftd topics --skip` goes past it"
-        running.pipeline.daemon.fire(f"fault {_named(partition)}", summary, running.pipeline.time)
+        running.alert(running.pipeline.daemon.fire(f"fault {_named(partition)}", summary, running.pipeline.time))
 
     # -- commits -----------------------------------------------------------------------------------------
 
@@ -452,6 +460,8 @@ class Worker:
         """One transaction; tried again until it is known to be in the database. Raises `Fenced`."""
         self._apply_commands(running)
         effects, running.effects = running.effects, Effects()
+        effects.published += running.daemon_alerts
+        running.daemon_alerts = []
         commit = running.pipeline.prepare_commit(effects, last=last)
         started = time.perf_counter()
         self._write(running, commit)

@@ -1,1 +1,1 @@
-"""Who serves a model: proposals in, one decision out."""
+"""Serving of a model: proposals in, one decision out."""

@@ -1,266 +1,133 @@
-"""Who serves a model: what rules and commands make of it, as numbered decisions.
+"""The serving of one model: numbers decisions, and fires and resolves the alerts that go with them.
 
-Pure. The moves themselves are in `fallback`; here they get their reasons, their alerts and their numbers.
+Pure. Transitions are in `fallback.decisions`, and the choice among proposals in `proposals`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import asdict
-from enum import StrEnum
-from typing import Any
+from collections.abc import Collection, Sequence
 
-from fallback import decisions
-from fallback.chain import answering, below, tiers
-from fallback.types import (
-    BusinessRule,
-    Condition,
-    Decision,
-    Health,
-    Reason,
-    Route,
-    Serving,
-    ServingSpec,
-    Tier,
-)
-from monitor.alerting.episodes import AlertPublisher, SimpleEpisode
-from monitor.alerting.records import AlertKind, Subject
-from monitor.events.codes import VERSIONLESS_TIERS
-from monitor.spec import Consequence, Severity
-
-
-class Role(StrEnum):
-    """What a version is to its model now."""
-
-    CHAMPION = "champion"
-    CHALLENGER = "challenger"
-    SHADOW = "shadow"
-    PREVIOUS = "previous"
-    OBSERVED = "observed"
-    TIER = "level"
+from fallback.chain import answering
+from fallback.types import Decision, Serving, ServingSpec, Tier
+from monitor.alerting.episodes import EpisodeState, SimpleEpisode
+from monitor.alerting.records import AlertKind, AlertRecord, Subject
+from monitor.serving.proposals import Action, Change, HealthOf, Precedence, Proposal, ServingEffects, choose
+from monitor.serving.state import ServingState
+from monitor.spec import Severity
 
 
 class ServingController:
-    """The serving state of one model and the decisions made of it."""
+    """The serving state of one model, and the only place where it changes."""
 
-    def __init__(self, model: str, spec: ServingSpec, salt: str, records: AlertPublisher) -> None:
-        self._model = model
-        self._spec = spec
-        self._alerts = records
-        self._salt = salt
-        self.serving = decisions.initial(spec)
-        self.generation = 0
-        self.issued_at = 0
-        self.reason = Reason.INITIAL
-        self._rolled_back: dict[str, SimpleEpisode] = {}
-        self._fallback = SimpleEpisode(Subject(model, "", AlertKind.FALLBACK))
-
-    @staticmethod
-    def of(model: str, state: Mapping[str, Any]) -> ServingController:
-        """From a stored state, to read it only."""
-        controller = ServingController(model, _spec(state["configured"]), "", AlertPublisher())
-        controller.restore(state)
-        return controller
-
-    # -- reading -----------------------------------------------------------------------------------------
-
-    def role(self, version: str) -> Role:
-        """What a version is now."""
-        s = self.serving
-        if version in VERSIONLESS_TIERS:
-            return Role.TIER
-        if version == s.champion:
-            return Role.CHAMPION
-        if any(route.version == version for route in s.challengers):
-            return Role.CHALLENGER
-        if version in s.shadows:
-            return Role.SHADOW
-        return Role.PREVIOUS if version == s.previous else Role.OBSERVED
-
-    def versions(self) -> set[str]:
-        """All versions that the serving state names."""
-        s = self.serving
-        named = {s.champion, *(r.version for r in s.challengers), *s.shadows, *s.ensemble, *s.cohorts.values()}
-        return named | ({s.previous} if s.previous is not None else set())
-
-    # -- moving ------------------------------------------------------------------------------------------
-
-    def begin(self, now: int) -> None:
-        """The first decision of a model; nothing where there was one."""
-        if self.generation == 0:
-            self._decide(self.serving, Reason.INITIAL, None, now)
-
-    def configure(self, before: ServingSpec, now: int) -> None:
-        """Apply what changed in the configuration since `before`, once."""
-        changed = decisions.reconfigured(self.serving, before, self._spec)
-        if changed is not None:
-            self._decide(changed, Reason.CONFIG, None, now)
-
-    def breached(
-        self, version: str, then: Consequence, cause: str | None, now: int, health: Callable[[str], Health]
-    ) -> None:
-        """A rule with a consequence began to fire on a version."""
-        role = self.role(version)
-        back = role is Role.CHAMPION and then is Consequence.ROLLBACK and Tier.PREVIOUS not in self.serving.failed
-        if (role is Role.CHALLENGER or back) and self._roll_back(version, cause, now):
-            return
-        if version == answering(self.serving, self.serving.active):
-            self._step_down(cause, now, health)
-
-    def _roll_back(self, version: str, cause: str | None, now: int) -> bool:
-        after = decisions.roll_back(self.serving, version)
-        if after is None:
-            return False
-        champion = after.champion
-        self._decide(after, Reason.RULE_BREACHED, cause, now)
-        episode = self._rolled_back.setdefault(
-            version, SimpleEpisode(Subject(self._model, version, AlertKind.ROLLBACK))
-        )
-        summary = f"{version} was rolled back, {champion} has its traffic"
-        self._alerts.emit(episode.fire(Severity.CRITICAL, summary, now, now))
-        return True
-
-    def _step_down(self, cause: str | None, now: int, health: Callable[[str], Health]) -> None:
-        """To the next level that is not known to fail itself; to the last one if all are."""
-        s = self.serving
-        while (after := decisions.step_down(s, s.active)) is not None:
-            s = after
-            fails = health(answering(s, s.active)) is Health.FAILED
-            if not fails or not below(s, s.active):
-                break
-        if s is self.serving:
-            return
-        left = answering(self.serving, self.serving.active)
-        self._decide(s, Reason.FALLBACK_ENGAGED, cause, now)
-        summary = f"{left} failed, level {s.active.value} ({answering(s, s.active)}) answers"
-        self._alerts.emit(self._fallback.fire(Severity.CRITICAL, summary, now, now))
-
-    def recovered(self, health: Callable[[str], Health], now: int) -> None:
-        """Go back up to the best failed level whose version is healthy again."""
-        for tier in tiers(self.serving):
-            if tier is self.serving.active:
-                return
-            if tier in self.serving.failed and health(answering(self.serving, tier)) is Health.HEALTHY:
-                self._recover(tier, Reason.RECOVERED, now)
-                return
-
-    def _recover(self, tier: Tier, reason: Reason, now: int) -> bool:
-        after = decisions.recover(self.serving, tier)
-        if after is None:
-            return False
-        self._decide(after, reason, None, now)
-        if tier is not Tier.PRIMARY:
-            where = f"level {tier.value} ({answering(after, tier)}) answers again"
-            self._alerts.emit(self._fallback.fire(Severity.WARNING, where, now, now))
-        return True
-
-    def roll_back_to(self, version: str, now: int) -> str:
-        """An operator's rollback. -> what was done, in words."""
-        before = self.serving.champion
-        after = decisions.make_champion(self.serving, version)
-        if after is None:
-            return f"{version} is the champion already"
-        self._decide(after, Reason.MANUAL_ROLLBACK, None, now)
-        return f"champion {before} → {version}"
-
-    def acknowledge(self, now: int) -> str:
-        """An operator's `recover`: back to the primary level, rollbacks acknowledged. -> what was done."""
-        done = []
-        if self._recover(Tier.PRIMARY, Reason.MANUAL, now):
-            done.append(f"level primary ({self.serving.champion}) answers again")
-        for version, episode in self._rolled_back.items():
-            if episode.firing:
-                self._alerts.emit(episode.resolve("acknowledged by an operator", now))
-                done.append(f"rollback of {version} acknowledged")
-        return "; ".join(done) or "nothing to recover from"
-
-    def _decide(self, serving: Serving, reason: Reason, cause: str | None, now: int) -> None:
-        self.serving, self.reason, self.issued_at = serving, reason, now
-        self.generation += 1
-        self._alerts.decided(Decision(self._model, self.generation, now, reason, cause, serving, self._salt))
-        if serving.active is Tier.PRIMARY:
-            self._alerts.emit(self._fallback.resolve(f"{serving.champion} answers at the primary level", now))
-        serving_again = {serving.champion, *(route.version for route in serving.challengers)}
-        for version in serving_again & self._rolled_back.keys():
-            self._alerts.emit(self._rolled_back[version].resolve(f"{version} has traffic again", now))
-
-    # -- keeping -----------------------------------------------------------------------------------------
-
-    def state(self) -> dict[str, Any]:
-        """To be stored."""
-        return {
-            "generation": self.generation,
-            "issued_at": self.issued_at,
-            "reason": self.reason.value,
-            "serving": asdict(self.serving),
-            "rolled_back": {version: e.state() for version, e in self._rolled_back.items()},
-            "fallback": self._fallback.state(),
-            "configured": asdict(self._spec),
-        }
-
-    def restore(self, state: Mapping[str, Any]) -> ServingSpec:
-        """The inverse of `state`. -> the configuration that was in force when it was stored."""
-        self.generation = state["generation"]
-        self.issued_at = state["issued_at"]
-        self.reason = Reason(state["reason"])
-        self.serving = Serving(
-            **_serving(state["serving"]),
-            active=Tier(state["serving"]["active"]),
-            failed=tuple(map(Tier, state["serving"]["failed"])),
-        )
-        for version, saved in state["rolled_back"].items():
-            episode = SimpleEpisode(Subject(self._model, version, AlertKind.ROLLBACK))
-            episode.restore(saved)
-            self._rolled_back[version] = episode
-        self._fallback.restore(state["fallback"])
-        return _spec(state["configured"])
+    def __init__(self, model: str, spec: ServingSpec, salt: str) -> None:
+        self._model, self._salt = model, salt
+        self.state = ServingState.of(spec)
 
     @property
-    def firing(self) -> Iterable[SimpleEpisode]:
-        """Episodes that go on."""
-        return [e for e in (*self._rolled_back.values(), self._fallback) if e.firing]
+    def serving(self) -> Serving:
+        """The current serving state."""
+        return self.state.serving
+
+    def restore(self, state: ServingState) -> None:
+        """Go on with a stored state."""
+        self.state = state
+
+    def decide(self, proposals: Collection[Proposal], health: HealthOf, now: int) -> ServingEffects:
+        """Make at most one decision of the proposals of one look.
+
+        Args:
+            proposals: In any order; `proposals` documents which one is chosen.
+            health: Health of versions after the look.
+            now: Stream time, ms.
+
+        Returns:
+            The decision, its alerts, and what to answer an operator.
+
+        Raises:
+            ValueError: The shares of a proposed configuration are impossible.
+        """
+        before = self.serving
+        change = choose(proposals, self.state, health)
+        for proposal in proposals:
+            # What comes before it, the first decision, leaves the configuration to be applied.
+            if proposal.configuration is not None and (change is None or change.precedence >= Precedence.CONFIGURE):
+                self.state.configured = proposal.configuration
+        if change is None:
+            return ServingEffects(words=_nothing_done(proposals))
+        decision, resolved = None, []
+        if change.serving is not None:
+            decision = self._decision(change, change.serving, now)
+            resolved = self._resolve_ended(now)
+        records, words = self._alerts(change, before, now)
+        return ServingEffects(decision, tuple(r for r in (*resolved, *records) if r is not None), words)
+
+    def _decision(self, change: Change, serving: Serving, now: int) -> Decision:
+        state = self.state
+        state.serving, state.reason, state.issued_at = serving, change.reason, now
+        state.generation += 1
+        return Decision(
+            self._model, state.generation, now, change.reason, change.proposal.cause, serving, self._salt
+        )  # fmt: skip
+
+    def _resolve_ended(self, now: int) -> list[AlertRecord | None]:
+        """Resolve the fallback once the primary tier answers, and rollbacks of versions that have traffic again."""
+        serving, records = self.serving, []
+        if serving.active is Tier.PRIMARY:
+            records.append(self._fallback.resolve(f"{serving.champion} answers at the primary level", now))
+        for version in (serving.champion, *(route.version for route in serving.challengers)):
+            records.append(self._rollback(version).resolve(f"{version} has traffic again", now))
+        return records
+
+    def _alerts(self, change: Change, before: Serving, now: int) -> tuple[Sequence[AlertRecord | None], str]:
+        """Return the alerts of a change, and what to answer an operator."""
+        version, serving = change.proposal.version, self.serving
+        match change.proposal.action, change.precedence:
+            case Action.MAKE_CHAMPION, _:
+                return (), f"champion {before.champion} → {version}"
+            case Action.ACKNOWLEDGE, _:
+                return self._acknowledged(change, now)
+            case _, Precedence.ROLL_BACK_CHALLENGER | Precedence.ROLL_BACK_CHAMPION:
+                summary = f"{version} was rolled back, {serving.champion} has its traffic"
+                alert = self._rollback(version, known=True)
+                return (alert.fire(Severity.CRITICAL, summary, now, now),), ""
+            case _, Precedence.STEP_DOWN:
+                tier, left = serving.active, answering(before, before.active)
+                summary = f"{left} failed, level {tier.value} ({answering(serving, tier)}) answers"
+                return (self._fallback.fire(Severity.CRITICAL, summary, now, now),), ""
+            case _, Precedence.RECOVER if serving.active is not Tier.PRIMARY:
+                tier = serving.active
+                summary = f"level {tier.value} ({answering(serving, tier)}) answers again"
+                return (self._fallback.fire(Severity.WARNING, summary, now, now),), ""
+            case _:
+                return (), ""
+
+    def _acknowledged(self, change: Change, now: int) -> tuple[Sequence[AlertRecord | None], str]:
+        done = [] if change.serving is None else [f"level primary ({change.serving.champion}) answers again"]
+        records = []
+        for version in self.state.rolled_back:
+            record = self._rollback(version).resolve("acknowledged by an operator", now)
+            if record is not None:
+                records.append(record)
+                done.append(f"rollback of {version} acknowledged")
+        return records, "; ".join(done)
+
+    @property
+    def _fallback(self) -> SimpleEpisode:
+        return SimpleEpisode(Subject(self._model, "", AlertKind.FALLBACK), self.state.fallback)
+
+    def _rollback(self, version: str, *, known: bool = False) -> SimpleEpisode:
+        """Return the alert about the rollback of a version; with `known` it is stored from now on."""
+        alerts, new = self.state.rolled_back, EpisodeState()
+        alert = alerts.setdefault(version, new) if known else alerts.get(version, new)
+        return SimpleEpisode(Subject(self._model, version, AlertKind.ROLLBACK), alert)
 
 
-def _serving(saved: Mapping[str, Any]) -> dict[str, Any]:
-    return {
-        "champion": saved["champion"],
-        "previous": saved["previous"],
-        "challengers": _routes(saved["challengers"]),
-        "shadows": tuple(saved["shadows"]),
-        "cohorts": dict(saved["cohorts"]),
-        "chain": tuple(map(Tier, saved["chain"])),
-        "ensemble": tuple(saved["ensemble"]),
-        "rules": _rules(saved["rules"]),
-        "default": saved["default"],
-        "has_default": saved["has_default"],
-    }
-
-
-def _spec(saved: Mapping[str, Any]) -> ServingSpec:
-    return ServingSpec(
-        champion=saved["champion"],
-        previous=saved["previous"],
-        routes=_routes(saved["routes"]),
-        shadows=tuple(saved["shadows"]),
-        cohorts=dict(saved["cohorts"]),
-        chain=tuple(map(Tier, saved["chain"])),
-        ensemble=tuple(saved["ensemble"]),
-        rules=_rules(saved["rules"]),
-        default=saved["default"],
-        has_default=saved["has_default"],
-    )
-
-
-def _routes(saved: Iterable[Mapping[str, Any]]) -> tuple[Route, ...]:
-    return tuple(Route(**route) for route in saved)
-
-
-def _rules(saved: Iterable[Mapping[str, Any]]) -> tuple[BusinessRule, ...]:
-    rules = []
-    for rule in saved:
-        conditions = []
-        for c in rule["when"]:
-            value = tuple(c["value"]) if isinstance(c["value"], list) else c["value"]
-            conditions.append(Condition(c["feature"], c["op"], value))
-        rules.append(BusinessRule(tuple(conditions), rule["then"]))
-    return tuple(rules)
+def _nothing_done(proposals: Collection[Proposal]) -> str:
+    """Return what to answer an operator whose proposal changes nothing."""
+    for proposal in proposals:
+        match proposal.action:
+            case Action.MAKE_CHAMPION:
+                return f"{proposal.version} is the champion already"
+            case Action.ACKNOWLEDGE:
+                return "nothing to recover from"
+    return ""

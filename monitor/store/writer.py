@@ -26,7 +26,7 @@ from fallback.types import Decision
 from monitor.alerting.records import AlertRecord, Subject
 from monitor.clock import wall_ms
 from monitor.errors import Fenced
-from monitor.evaluation.evaluator import HistoryRow
+from monitor.evaluation.history import HistoryRow
 from monitor.pipeline.commit import ModelCommit, OutcomeRows, PipelineCommit
 from monitor.pipeline.effects import DeadLetter
 from monitor.store import tables as t

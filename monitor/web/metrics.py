@@ -237,7 +237,7 @@ _HEALTH: Final = {"healthy": 2.0, "degraded": 1.0, "failed": 0.0}
 
 def _model(name: str, model: Mapping[str, Any]) -> Iterator[Sample]:
     for tier in Tier:
-        yield "driftd_model_active_level", (name, tier.value), float(model["active_level"] == tier.value)
+        yield "driftd_model_active_level", (name, tier.value), float(model["active_level"] == tier)
     yield "driftd_model_generation", (name,), model["generation"]
     for version, v in model["versions"].items():
         at = (name, version)

@@ -23,7 +23,7 @@ from fallback.decisions import (
 from fallback.types import WHOLE, Decision, Reason, Serving, ServingSpec, Tier
 from tests.fallback.servings import A_RULE, a_document, a_full_serving, a_serving, routes, servings
 
-SPEC = ServingSpec("v1", "v0", routes(("v2", 500)), ("v3",), {"internal": "v2"})
+SPEC = ServingSpec("v1", "v0", ("v3",), {"internal": "v2"}, routes=routes(("v2", 500)))
 
 
 # -- configuration ---------------------------------------------------------------------------------------

@@ -27,7 +27,7 @@ class Application:
         self.broken: set[str] = set()
         self.tiers: list[Tier] = []
         self.run = Run(a_core(a_model(window=counted(20, 20), rules=(RULE,), serving=SERVING)))
-        self.run.effects.extend(self.run.pipeline.process(Batch.empty(), T0))
+        self.run.process(Batch.empty(), T0)
         self.run.commit()
         self.router = Router("m", self.told.decisions()[0], {v: self.model(v) for v in ("v0", "v1", "v2")})
 

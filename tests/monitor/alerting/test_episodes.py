@@ -8,21 +8,18 @@ import random
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
-import pytest
-
 from detectors.evidence import Evidence
 from detectors.findings import CheckResult, Family, Finding, Value
-from monitor.alerting.episodes import AlertPublisher, DriftEpisode, Silence, SimpleEpisode
+from monitor.alerting.episodes import DriftEpisode, DriftEpisodeState
 from monitor.alerting.records import (
     AlertKind,
     AlertRecord,
     AlertStatus,
     AlertWindow,
     DriftedFeature,
-    MetricEvidence,
     Subject,
 )
-from monitor.pipeline.commands import CommandName
+from monitor.saved import from_plain, to_plain
 from monitor.spec import ModelSpec, Severity
 from monitor.stream.types import Batch
 from tests.monitor.kit import (
@@ -37,7 +34,6 @@ from tests.monitor.kit import (
     a_drift,
     a_model,
     a_profile,
-    a_rule,
     counted,
     from_file,
     prediction,
@@ -148,7 +144,7 @@ def test_it_ends_after_calm_checks_in_a_row() -> None:
     assert last is not None
     assert (last.status, last.ends_at) == (AlertStatus.RESOLVED, 7 * MINUTE)
     assert names(last) == ["age", "load"]
-    assert checks.episode.starts_at is None
+    assert checks.episode.state.starts_at is None
 
 
 def test_a_check_that_could_not_judge_a_listed_feature_is_evidence_of_nothing() -> None:
@@ -206,11 +202,11 @@ def test_an_episode_comes_back_as_it_was() -> None:
     checks = Checks()
     checks.take(a_check(a_finding("age", 2.5)))
     checks.take(a_check(calm=("age",)))
-    listed = checks.episode.listed["age"]
-    checks.episode.listed["age"] = replace(listed, evidence=Evidence((0.5, 1.5), (1, 2, 3), (4, 5, 6)))
+    listed = checks.episode.state.listed["age"]
+    checks.episode.state.listed["age"] = replace(listed, evidence=Evidence((0.5, 1.5), (1, 2, 3), (4, 5, 6)))
     restored = DriftEpisode("m", "v1", Family.DRIFT, 3)
 
-    restored.restore(json.loads(json.dumps(checks.episode.state())))
+    restored.state = from_plain(json.loads(json.dumps(to_plain(checks.episode.state))), DriftEpisodeState)
 
     assert restored == checks.episode
 
@@ -239,100 +235,6 @@ def test_what_alerts_are_about_differs_in_every_part() -> None:
     ]
 
     assert len({s.fingerprint for s in (plain, *others)}) == 6
-
-
-def test_the_number_of_a_record_grows_for_ever() -> None:
-    """Over all episodes of a subject, and apart from other subjects."""
-    records = AlertPublisher()
-    one = SimpleEpisode(Subject("m", "v1", AlertKind.METRIC, "a"))
-    other = SimpleEpisode(Subject("m", "v1", AlertKind.METRIC, "b"))
-    for now in (1, 2):
-        records.emit(one.fire(Severity.WARNING, "", now, now))
-        records.emit(other.fire(Severity.WARNING, "", now, now))
-        records.emit(one.resolve("", now))
-
-    out = [r for r in records.take() if isinstance(r, AlertRecord)]
-    assert [(r.subject.name, r.seq) for r in out] == [("a", 1), ("b", 1), ("a", 2), ("a", 3), ("b", 2), ("a", 4)]
-    assert len({r.event_id for r in out if r.subject.name == "a"}) == 2
-    assert len({r.event_id for r in out if r.subject.name == "b"}) == 1
-
-
-def test_nothing_to_say_is_not_numbered() -> None:
-    records = AlertPublisher()
-    records.emit(None)
-    records.emit(SimpleEpisode(Subject("m", "", AlertKind.NO_DATA)).resolve("", 5))
-
-    assert records.take() == []
-
-
-# -- silences --------------------------------------------------------------------------------------------
-
-
-def test_a_silence_covers_its_version_and_kind_until_its_time() -> None:
-    subject = Subject("m", "v1", AlertKind.METRIC, "a")
-
-    assert Silence(10, "").covers(subject, 9)
-    assert not Silence(10, "").covers(subject, 10)
-    assert Silence(10, "", version="v1", kind="metric").covers(subject, 9)
-    assert not Silence(10, "", version="v2").covers(subject, 9)
-    assert not Silence(10, "", kind="drift").covers(subject, 9)
-
-
-def test_what_fires_in_a_silence_is_said_when_it_ends() -> None:
-    records = AlertPublisher()
-    episode = SimpleEpisode(Subject("m", "v1", AlertKind.METRIC, "a"))
-    records.silences = (Silence(10, "known"),)
-    records.emit(episode.fire(Severity.WARNING, "told", 5, 5))
-    records.unmute(9)
-    assert [r.silenced for r in records.take() if isinstance(r, AlertRecord)] == [True]
-
-    records.unmute(10)
-
-    (again,) = records.take()
-    assert isinstance(again, AlertRecord)
-    assert (again.silenced, again.seq, again.issued_at, again.starts_at) == (False, 2, 10, 5)
-    assert not records.silences
-
-
-def test_what_fired_and_ended_in_a_silence_is_not_said() -> None:
-    records = AlertPublisher()
-    episode = SimpleEpisode(Subject("m", "v1", AlertKind.METRIC, "a"))
-    records.silences = (Silence(10, "known"),)
-    records.emit(episode.fire(Severity.WARNING, "told", 5, 5))
-    records.emit(episode.resolve("over", 7))
-    records.take()
-
-    records.unmute(10)
-
-    assert records.take() == []
-
-
-def test_what_another_silence_covers_stays_silent() -> None:
-    records = AlertPublisher()
-    records.silences = (Silence(10, "one"), Silence(20, "other"))
-    records.emit(SimpleEpisode(Subject("m", "v1", AlertKind.DRIFT)).fire(Severity.WARNING, "", 5, 5))
-    records.take()
-
-    records.unmute(10)
-
-    assert records.take() == []
-    assert [s.until for s in records.silences] == [20]
-
-
-def test_numbers_silences_and_what_is_muted_come_back() -> None:
-    records, restored = AlertPublisher(), AlertPublisher()
-    records.silences = (Silence(10, "one", "v1", "metric"),)
-    metric = MetricEvidence("mae", 2.0, 1.0, 1.5, 100)
-    window = AlertWindow(1, 5, 100)
-    episode = SimpleEpisode(Subject("m", "v1", AlertKind.METRIC, "a"))
-    records.emit(episode.fire(Severity.CRITICAL, "told", 5, 5, window, metric))
-    records.take()
-
-    restored.restore(json.loads(json.dumps(records.state())))
-    for each in (records, restored):
-        each.unmute(10)
-
-    assert restored.take() == records.take()
 
 
 # -- on a stream -----------------------------------------------------------------------------------------
@@ -401,71 +303,6 @@ def test_no_data_is_never_the_end_of_drift() -> None:
     assert (silence["status"], silence["version"]) == ("firing", "")
 
 
-def test_missing_data_is_told_at_the_last_event_plus_its_limit_and_its_end_at_the_next_event() -> None:
-    model = a_model(window=timed(10 * SECOND, 10 * SECOND), no_data_after=MINUTE)
-    gap = [prediction("1", T0), prediction("2", T0 + 50 * SECOND), prediction("3", T0 + 300 * SECOND)]
-
-    begin, end = told_of(model, iter(gap)).alerts()
-
-    assert (begin["status"], begin["issued_at"]) == ("firing", begin["starts_at"])
-    assert (end["status"], end["event_id"]) == ("resolved", begin["event_id"])
-    run = Run(a_core(model))
-    run.feed(records_of(gap))
-    run.commit()
-    times = [(w.starts_at, w.ends_at) for d in run.told_so_far for w in d.published if isinstance(w, AlertRecord)]
-    assert times == [(T0 + 110 * SECOND, None), (T0 + 110 * SECOND, T0 + 300 * SECOND)]
-
-
-def test_another_models_events_show_that_one_is_silent() -> None:
-    """Whichever event moves stream time past the limit, and not the next event of the silent model."""
-    silent, other = a_model("m", no_data_after=MINUTE), a_model("n")
-    run = Run(a_core(silent, other))
-    run.events(prediction("1", T0), prediction("2", T0 + 61 * SECOND, model="n"))
-
-    assert [a["status"] for a in run.told().alerts("no_data")] == ["firing"]
-
-
-@pytest.mark.parametrize(("late", "ends"), [(45, True), (20, False)])
-def test_an_event_that_is_itself_from_too_long_ago_ends_nothing(late: int, ends: bool) -> None:
-    """Another that is late by less than the limit does; it is not from before the beginning, as told."""
-    silent, other = a_model("m", no_data_after=MINUTE), a_model("n")
-    run = Run(a_core(silent, other))
-    run.events(
-        prediction("1", T0),
-        prediction("2", T0 + 100 * SECOND, model="n"),
-        prediction("3", T0 + late * SECOND),
-        prediction("4", T0 + 101 * SECOND, model="n"),
-    )
-
-    alerts = [w for d in run.told_so_far for w in d.published if isinstance(w, AlertRecord)]
-    told = [(AlertStatus.FIRING, T0 + MINUTE), (AlertStatus.RESOLVED, T0 + MINUTE)]
-    assert [(a.status, a.issued_at) for a in alerts] == told[: 1 + ends]
-
-
-def test_a_silenced_alert_is_on_record_and_counted() -> None:
-    rule = a_rule("errors", "error_rate", above=0.1, hard=True)
-    run = Run(a_core(a_model(window=counted(10, 10), rules=(rule,))))
-    run.events(prediction("0", T0))
-    result = run.command(CommandName.SILENCE, for_ms=HOUR)
-    run.events(*(prediction(f"{i}", T0 + i, None, error="Timeout") for i in range(1, 30)))
-
-    (alert,) = run.told().alerts()
-    assert alert["silenced"]
-    assert result.startswith("silent until ")
-    assert run.told().status["alerts"]["firing"] == 1
-
-
-def test_the_end_of_a_silence_is_at_the_event_that_passes_it() -> None:
-    rule = a_rule("errors", "error_rate", above=0.1, hard=True)
-    run = Run(a_core(a_model(window=counted(10, 10), rules=(rule,))))
-    run.events(prediction("0", T0))
-    run.command(CommandName.SILENCE, for_ms=MINUTE)
-    run.events(*(prediction(f"{i}", T0 + i * SECOND, None, error="Timeout") for i in range(1, 70)))
-
-    alerts = [w for d in run.told_so_far for w in d.published if isinstance(w, AlertRecord)]
-    assert [(a.silenced, a.issued_at) for a in alerts] == [(True, T0 + 9 * SECOND), (False, T0 + MINUTE)]
-
-
 def test_a_record_of_many_features_fits_into_a_message() -> None:
     """All are named; the most important ones show how they are distributed."""
     levels = tuple(f"{'x' * 200}{i}" for i in range(40))
@@ -474,7 +311,7 @@ def test_a_record_of_many_features_fits_into_a_message() -> None:
     subject = Subject("m", "v1", AlertKind.DRIFT)
 
     document = AlertRecord(
-        subject, 1, AlertStatus.FIRING, Severity.CRITICAL, "", T0, None, T0, features=features
+        subject, 1, AlertStatus.FIRING, Severity.CRITICAL, "", T0, None, T0, features=tuple(features)
     ).document()
 
     shown = [bool(feature["reference"]["counts"]) for feature in document["features"]]

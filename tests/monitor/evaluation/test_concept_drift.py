@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -16,8 +17,9 @@ from sqlalchemy.engine import Engine
 
 from detectors.types import FloatArray
 from monitor.alerting.records import AlertRecord, AlertStatus
-from monitor.evaluation.concept_drift import ConceptDrift
+from monitor.evaluation.concept_drift import ConceptDrift, SavedConceptDrift
 from monitor.pipeline.commands import CommandName
+from monitor.saved import from_plain, to_plain
 from monitor.spec import CoreSpec, Severity, Task
 from monitor.store.engine import connect
 from monitor.times import format_time
@@ -284,10 +286,10 @@ def said_in_parts(task: Task, errors: FloatArray, cuts: list[int], *, saving: bo
         said += [(pair + start, record) for pair, record in found]
         start = stop
         if saving:
-            state = watch.state()
+            saved = json.loads(json.dumps(to_plain(watch.saved())))
             watch = a_watch(task, 300)
-            watch.restore(state)
-    return said, watch.state()
+            watch.restore(from_plain(saved, SavedConceptDrift))
+    return said, to_plain(watch.saved())
 
 
 @settings(max_examples=25)
@@ -311,8 +313,8 @@ def test_state_is_small() -> None:
     watched(classifier, mistakes((0.1, 20_000)))
     watched(regression, deviations((1.0, 20_000)))
 
-    assert len(str(classifier.state())) < 3_000
-    assert len(str(regression.state())) < 14_000
+    assert len(str(to_plain(classifier.saved()))) < 3_000
+    assert len(str(to_plain(regression.saved()))) < 14_000
 
 
 @pytest.fixture

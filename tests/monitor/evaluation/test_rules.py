@@ -16,6 +16,7 @@ from detectors.reference import Baseline
 from fallback.types import Route, ServingSpec
 from monitor.aggregation.metrics import Estimate
 from monitor.evaluation.rules import Judgement, Measured, RuleState, RuleVerdict, judge
+from monitor.saved import from_plain, to_plain
 from monitor.spec import Bound, BudgetSpec, LimitBasis, ModelSpec, Severity, Task
 from tests.monitor.kit import (
     HOUR,
@@ -260,7 +261,7 @@ def test_a_rule_that_waits_is_pending_and_one_that_fires_is_not() -> None:
     assert (state.pending, state.firing) == (True, False)
     state.update(rule, Judgement(B), 1, 3)
     assert (state.pending, state.firing) == (False, True)
-    assert RuleState.restored(state.state()) == state
+    assert from_plain(to_plain(state), RuleState) == state
 
 
 # -- rules on a stream -----------------------------------------------------------------------------------
@@ -380,7 +381,7 @@ def alphas_of(**parts: Any) -> list[float]:
     rows = [{"x": random.Random(i).random(), "y": random.Random(-i).random()} for i in range(200)]
     run = Run(a_core(a_model(**{"reference": from_file(), **parts})), profiles={"m": a_profile(rows)})
     run.feed(records_of(answers(600, features={"x": 0.5, "y": 0.5})))
-    return [run.model.evaluator.budget(watch).alpha for watch in run.model.versions.states.values()]
+    return [run.model.evaluator.budget.share(watch).alpha for watch in run.model.versions.states.values()]
 
 
 def test_the_budget_is_shared_by_all_features_detectors_and_rules() -> None:
@@ -418,7 +419,9 @@ def test_versions_share_the_budget_of_windows_by_time() -> None:
 
     def alphas() -> list[float]:
         return [
-            run.model.evaluator.budget(watch).alpha for watch in run.model.versions.states.values() if len(watch.window)
+            run.model.evaluator.budget.share(watch).alpha
+            for watch in run.model.versions.states.values()
+            if len(watch.window)
         ]
 
     run.events(*answers(300, features={"x": 5.0}))
@@ -438,7 +441,7 @@ def test_what_a_window_does_not_hold_has_no_share_of_the_budget() -> None:
     for start in range(0, 150, 50):
         run.events(*answers(50, start=start, features={"x": 5.0}))
         (watch,) = run.model.versions.states.values()
-        tests.append(run.model.evaluator.tests(watch))
+        tests.append(run.model.evaluator.budget.tests(watch))
 
     assert tests == [0, 0, 5]
 

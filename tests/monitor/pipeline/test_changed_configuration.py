@@ -124,9 +124,9 @@ def test_references_episodes_serving_totals_and_baselines_stay(tmp_path: Path, n
     run.restart(a_core(replace(BY_TIME, **OTHER_SHAPES[name])))
 
     (again,) = run.model.versions.states.values()
-    assert watch.drift.starts_at is not None
+    assert watch.drift.state.starts_at is not None
     assert again.drift == watch.drift
-    assert again.baseline.state() == watch.baseline.state()
+    assert again.baseline.saved() == watch.baseline.saved()
     assert again.outcomes is not None
     assert again.outcomes.baseline_pairs == 30
     assert run.model.references.profile is not None
@@ -225,7 +225,7 @@ def test_a_feature_that_is_ignored_now_leaves_windows_and_alerts(tmp_path: Path)
     before = replace(BY_TIME, rules=())
     run = begun(tmp_path, before, shifted=True)
     (watch,) = run.model.versions.states.values()
-    assert "x" in watch.drift.listed
+    assert "x" in watch.drift.state.listed
     run.restart(a_core(replace(before, feature_kinds={"x": FeatureKind.IGNORE})))
 
     assert said(run) == [("m", "comparison_dropped")]

@@ -13,7 +13,7 @@ from sqlalchemy.engine import Engine
 from structlog.testing import capture_logs
 
 from monitor.alerting.daemon import DaemonAlerts
-from monitor.alerting.records import AlertRecord, AlertStatus
+from monitor.alerting.records import AlertStatus
 from monitor.publishing.destinations.base import Delivered, DeliveryResult, OutboxMessage, Rejected, Retry
 from monitor.publishing.destinations.stream import StreamDestination, shrink
 from monitor.publishing.heartbeat import Heartbeat
@@ -132,9 +132,8 @@ def test_what_is_given_up_becomes_an_alert_that_ends_when_messages_are_taken_aga
         insert(engine, "a", pager.name)
         relay.wake(1)
         until(lambda: relay.states()["pager"].delivered == 1)
-    relay.report_to(alerts, 1_000)
+    firing, resolved = relay.reports(alerts, 1_000)
 
-    firing, resolved = [record for record in alerts.take() if isinstance(record, AlertRecord)]
     assert (firing.status, resolved.status) == (AlertStatus.FIRING, AlertStatus.RESOLVED)
     assert firing.subject == resolved.subject == trouble_with("pager")
     assert firing.summary == "destination pager: 1 message was given up (rejected): answered 400 Bad Request"

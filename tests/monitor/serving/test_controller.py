@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from fallback.types import BusinessRule, Condition, Health, Reason, Route, ServingSpec, Tier
-from monitor.alerting.episodes import AlertPublisher
+from fallback.types import BusinessRule, Condition, Decision, Health, Reason, Route, Serving, ServingSpec, Tier
 from monitor.alerting.records import AlertRecord
 from monitor.pipeline.commands import FEWEST_TO_LEARN, LONGEST_SILENCE, CommandName
-from monitor.serving.controller import Role, ServingController
+from monitor.saved import from_plain, to_plain
+from monitor.serving.controller import ServingController
+from monitor.serving.proposals import Action, HealthOf, Proposal, Proposer
+from monitor.serving.role import Role, role
+from monitor.serving.state import ServingState
 from monitor.spec import Consequence, CoreSpec, ModelSpec, Severity
 from monitor.store.engine import connect
 from tests.monitor.kit import (
@@ -57,13 +60,46 @@ def well(version: str) -> Health:
     return Health.HEALTHY
 
 
-def controller(spec: ServingSpec = SERVING) -> tuple[ServingController, Callable[[], list[Any]]]:
-    """A model's steering that has said its first decision, and what it says from then on."""
-    records = AlertPublisher()
-    found = ServingController("m", spec, "m/0", records)
-    found.begin(1)
-    records.take()
-    return found, records.take
+def breach(version: str, then: Consequence, cause: str | None = None, rank: int = 0) -> Proposal:
+    """What a rule with this consequence proposes when it begins to fire on a version."""
+    action = Action.ROLL_BACK if then is Consequence.ROLLBACK else Action.STEP_DOWN
+    return Proposal(Proposer.RULES, action, version, cause, rank)
+
+
+class Controller:
+    """A model's controller with what it has put out since that was last taken."""
+
+    def __init__(self, spec: ServingSpec = SERVING, state: ServingState | None = None) -> None:
+        self.controller = ServingController("m", spec, "m/0")
+        if state is not None:
+            self.controller.restore(state)
+        self._out: list[AlertRecord | Decision] = []
+
+    def decide(self, *proposals: Proposal, now: int, health: HealthOf = well) -> str:
+        effects = self.controller.decide(proposals, health, now)
+        self._out += effects.published
+        return effects.words
+
+    def take(self) -> list[Any]:
+        out, self._out = self._out, []
+        return out
+
+    @property
+    def serving(self) -> Serving:
+        return self.controller.serving
+
+    @property
+    def stored(self) -> ServingState:
+        """Its state as the database gives it back."""
+        return from_plain(json.loads(json.dumps(to_plain(self.controller.state))), ServingState)
+
+
+def started(spec: ServingSpec = SERVING) -> Controller:
+    """A controller after its first decision."""
+    found = Controller(spec)
+    found.decide(Proposal.start(), now=1)
+    found.take()
+    return found
 
 
 def decided(out: list[Any]) -> list[tuple[str, str, str]]:
@@ -76,39 +112,38 @@ def alerted(out: list[Any]) -> list[tuple[str, str, str]]:
     return [(a.subject.kind.value, a.subject.version, a.status.value) for a in out if isinstance(a, AlertRecord)]
 
 
-# -- steering --------------------------------------------------------------------------------------------
+# -- deciding --------------------------------------------------------------------------------------------
 
 
 def test_a_model_has_a_first_decision_and_only_one() -> None:
-    records = AlertPublisher()
-    found = ServingController("m", SERVING, "m/0", records)
+    found = Controller()
 
-    found.begin(5)
-    found.begin(6)
+    found.decide(Proposal.start(), now=5)
+    found.decide(Proposal.start(), now=6)
 
-    (decision,) = records.take()
+    (decision,) = found.take()
     assert not isinstance(decision, AlertRecord)
     assert (decision.reason, decision.generation, decision.issued_at, decision.salt) == (Reason.INITIAL, 1, 5, "m/0")
 
 
 @pytest.mark.parametrize(
-    ("version", "role"),
+    ("version", "expected"),
     [
         ("v1", Role.CHAMPION), ("v2", Role.CHALLENGER), ("v3", Role.SHADOW), ("v0", Role.PREVIOUS),
         ("v9", Role.OBSERVED), ("rules", Role.TIER), ("default", Role.TIER),
     ],
 )  # fmt: skip
-def test_every_version_has_a_role(version: str, role: Role) -> None:
-    assert controller()[0].role(version) is role
+def test_every_version_has_a_role(version: str, expected: Role) -> None:
+    assert role(started().serving, version) is expected
 
 
 @pytest.mark.parametrize("then", [Consequence.ROLLBACK, Consequence.FALLBACK])
 def test_a_challenger_that_fails_loses_its_share_to_the_champion(then: Consequence) -> None:
-    found, take = controller()
+    found = started()
 
-    found.breached("v2", then, "the cause", 9, well)
+    found.decide(breach("v2", then, "the cause"), now=9)
 
-    out = take()
+    out = found.take()
     assert decided(out) == [("rule_breached", "v1", "primary")]
     assert alerted(out) == [("rollback", "v2", "firing")]
     assert out[0].cause == "the cause"
@@ -116,11 +151,11 @@ def test_a_challenger_that_fails_loses_its_share_to_the_champion(then: Consequen
 
 
 def test_a_champion_that_fails_is_rolled_back_to_the_previous_version() -> None:
-    found, take = controller()
+    found = started()
 
-    found.breached("v1", Consequence.ROLLBACK, None, 9, well)
+    found.decide(breach("v1", Consequence.ROLLBACK), now=9)
 
-    out = take()
+    out = found.take()
     assert decided(out) == [("rule_breached", "v0", "primary")]
     assert alerted(out) == [("rollback", "v1", "firing")]
     assert found.serving.previous is None
@@ -128,19 +163,19 @@ def test_a_champion_that_fails_is_rolled_back_to_the_previous_version() -> None:
 
 
 def test_a_champion_without_a_previous_version_steps_down_instead() -> None:
-    found, take = controller(replace(SERVING, previous=None))
+    found = started(replace(SERVING, previous=None))
 
-    found.breached("v1", Consequence.ROLLBACK, None, 9, well)
+    found.decide(breach("v1", Consequence.ROLLBACK), now=9)
 
-    assert decided(take()) == [("fallback_engaged", "v1", "rules")]
+    assert decided(found.take()) == [("fallback_engaged", "v1", "rules")]
 
 
 def test_a_fallback_keeps_the_routes_and_moves_the_level() -> None:
-    found, take = controller()
+    found = started()
 
-    found.breached("v1", Consequence.FALLBACK, "why", 9, well)
+    found.decide(breach("v1", Consequence.FALLBACK, "why"), now=9)
 
-    out = take()
+    out = found.take()
     assert decided(out) == [("fallback_engaged", "v1", "previous")]
     assert alerted(out) == [("fallback", "", "firing")]
     assert found.serving.challengers == (Route("v2", 1_000),)
@@ -148,128 +183,133 @@ def test_a_fallback_keeps_the_routes_and_moves_the_level() -> None:
 
 
 def test_a_fallback_passes_over_levels_that_are_known_to_fail() -> None:
-    found, take = controller()
+    found = started()
 
     def health(version: str) -> Health:
         return Health.FAILED if version == "v0" else Health.HEALTHY
 
-    found.breached("v1", Consequence.FALLBACK, None, 9, health)
+    found.decide(breach("v1", Consequence.FALLBACK), now=9, health=health)
 
-    assert decided(take()) == [("fallback_engaged", "v1", "rules")]
+    assert decided(found.take()) == [("fallback_engaged", "v1", "rules")]
     assert found.serving.failed == (Tier.PRIMARY, Tier.PREVIOUS)
 
 
 def test_the_last_level_of_a_chain_answers_though_all_are_known_to_fail() -> None:
-    found, take = controller()
+    found = started()
 
-    found.breached("v1", Consequence.FALLBACK, None, 9, lambda version: Health.FAILED)
+    found.decide(breach("v1", Consequence.FALLBACK), now=9, health=lambda version: Health.FAILED)
 
-    assert decided(take()) == [("fallback_engaged", "v1", "default")]
+    assert decided(found.take()) == [("fallback_engaged", "v1", "default")]
 
 
 def test_a_level_that_does_not_answer_cannot_step_down() -> None:
-    found, take = controller()
-    found.breached("v1", Consequence.FALLBACK, None, 9, well)
-    take()
+    found = started()
+    found.decide(breach("v1", Consequence.FALLBACK), now=9)
+    found.take()
 
-    found.breached("v1", Consequence.FALLBACK, None, 10, well)
-    found.breached("v3", Consequence.FALLBACK, None, 10, well)
-    found.breached("v9", Consequence.ROLLBACK, None, 10, well)
-    assert take() == []
+    found.decide(breach("v1", Consequence.FALLBACK), now=10)
+    found.decide(breach("v3", Consequence.FALLBACK), now=10)
+    found.decide(breach("v9", Consequence.ROLLBACK), now=10)
+    assert found.take() == []
 
-    found.breached("v0", Consequence.FALLBACK, None, 11, well)
-    assert decided(take()) == [("fallback_engaged", "v1", "rules")]
+    found.decide(breach("v0", Consequence.FALLBACK), now=11)
+    assert decided(found.take()) == [("fallback_engaged", "v1", "rules")]
 
 
 def test_it_goes_back_up_to_the_best_level_that_is_well_again() -> None:
-    found, take = controller()
+    found = started()
     for version, now in (("v1", 9), ("v0", 10)):
-        found.breached(version, Consequence.FALLBACK, None, now, well)
-    take()
+        found.decide(breach(version, Consequence.FALLBACK), now=now)
+    found.take()
 
     def primary_fails(version: str) -> Health:
         return Health.FAILED if version == "v1" else Health.HEALTHY
 
-    found.recovered(lambda version: Health.DEGRADED, 11)
-    assert take() == []
-    found.recovered(primary_fails, 12)
-    out = take()
+    found.decide(Proposal.recover(), now=11, health=lambda version: Health.DEGRADED)
+    assert found.take() == []
+    found.decide(Proposal.recover(), now=12, health=primary_fails)
+    out = found.take()
     assert (decided(out), alerted(out)) == ([("recovered", "v1", "previous")], [("fallback", "", "firing")])
-    found.recovered(well, 13)
-    out = take()
+    found.decide(Proposal.recover(), now=13)
+    out = found.take()
     assert (decided(out), alerted(out)) == ([("recovered", "v1", "primary")], [("fallback", "", "resolved")])
-    found.recovered(well, 14)
-    assert take() == []
+    found.decide(Proposal.recover(), now=14)
+    assert found.take() == []
 
 
 def test_an_operator_acknowledges_what_happened() -> None:
-    found, take = controller()
-    found.breached("v2", Consequence.ROLLBACK, None, 8, well)
-    found.breached("v1", Consequence.FALLBACK, None, 9, well)
-    take()
+    found = started()
+    found.decide(breach("v2", Consequence.ROLLBACK), now=8)
+    found.decide(breach("v1", Consequence.FALLBACK), now=9)
+    found.take()
 
-    assert found.acknowledge(10) == "level primary (v1) answers again; rollback of v2 acknowledged"
+    done = found.decide(Proposal.acknowledge(), now=10)
 
-    out = take()
+    assert done == "level primary (v1) answers again; rollback of v2 acknowledged"
+    out = found.take()
     assert decided(out) == [("manual", "v1", "primary")]
     assert alerted(out) == [("fallback", "", "resolved"), ("rollback", "v2", "resolved")]
-    assert found.acknowledge(11) == "nothing to recover from"
-    assert take() == []
+    assert found.decide(Proposal.acknowledge(), now=11) == "nothing to recover from"
+    assert found.take() == []
 
 
 def test_a_version_that_gets_traffic_again_is_not_rolled_back_any_more() -> None:
-    found, take = controller()
-    found.breached("v1", Consequence.ROLLBACK, None, 8, well)
-    take()
+    found = started()
+    found.decide(breach("v1", Consequence.ROLLBACK), now=8)
+    found.take()
 
-    assert found.roll_back_to("v1", 9) == "champion v0 → v1"
+    assert found.decide(Proposal.make_champion("v1"), now=9) == "champion v0 → v1"
 
-    assert alerted(take()) == [("rollback", "v1", "resolved")]
-    assert found.roll_back_to("v1", 10) == "v1 is the champion already"
-    assert take() == []
+    assert alerted(found.take()) == [("rollback", "v1", "resolved")]
+    assert found.decide(Proposal.make_champion("v1"), now=10) == "v1 is the champion already"
+    assert found.take() == []
 
 
 def test_a_configuration_that_changes_is_applied_and_what_does_not_is_left() -> None:
     """A rollback stays in force; the previous configuration is what the new one is compared with."""
-    found, take = controller()
-    found.breached("v2", Consequence.ROLLBACK, None, 8, well)
-    state = json.loads(json.dumps(found.state()))
-    take()
+    found = started()
+    found.decide(breach("v2", Consequence.ROLLBACK), now=8)
     after = replace(SERVING, shadows=("v3", "v4"))
-    records = AlertPublisher()
-    restored = ServingController("m", after, "m/0", records)
+    restored = Controller(after, found.stored)
+    assert restored.controller.state.configured == SERVING
 
-    before = restored.restore(state)
-    restored.begin(9)
-    restored.configure(before, 9)
+    restored.decide(Proposal.start(), now=9)
+    restored.decide(Proposal.configure(after), now=9)
 
-    assert before == SERVING
-    assert decided(records.take()) == [("config", "v1", "primary")]
+    assert decided(restored.take()) == [("config", "v1", "primary")]
     assert restored.serving.shadows == ("v3", "v4")
     assert restored.serving.challengers == ()
-    assert restored.generation == 3
+    assert restored.controller.state.generation == 3
+    assert restored.controller.state.configured == after
 
 
 def test_a_configuration_that_did_not_change_decides_nothing() -> None:
-    found, _ = controller()
-    found.breached("v1", Consequence.FALLBACK, None, 9, well)
-    records = AlertPublisher()
-    restored = ServingController("m", SERVING, "m/0", records)
+    found = started()
+    found.decide(breach("v1", Consequence.FALLBACK), now=9)
+    restored = Controller(SERVING, found.stored)
 
-    restored.configure(restored.restore(json.loads(json.dumps(found.state()))), 10)
+    restored.decide(Proposal.configure(SERVING), now=10)
 
-    assert records.take() == []
+    assert restored.take() == []
     assert restored.serving == found.serving
-    assert restored.generation == found.generation == 2
+    assert restored.controller.state.generation == found.controller.state.generation == 2
 
 
-def test_a_stored_state_can_be_read_without_a_configuration() -> None:
-    found, _ = controller()
-    found.breached("v1", Consequence.ROLLBACK, None, 9, well)
+def test_a_configuration_is_not_applied_by_the_look_that_makes_the_first_decision() -> None:
+    """One decision a look: it is proposed again."""
+    found, after = Controller(), replace(SERVING, shadows=())
 
-    read = ServingController.of("m", json.loads(json.dumps(found.state())))
+    found.decide(Proposal.configure(after), Proposal.start(), now=5)
+    found.decide(Proposal.configure(after), now=5)
 
-    assert read.state() == found.state()
+    assert [reason for reason, *_ in decided(found.take())] == ["initial", "config"]
+
+
+def test_a_stored_state_comes_back_as_it_was() -> None:
+    found = started()
+    found.decide(breach("v1", Consequence.ROLLBACK), now=9)
+
+    assert found.stored == found.controller.state
 
 
 # -- on a stream -----------------------------------------------------------------------------------------
