@@ -1,0 +1,45 @@
+"""What a release says of a place: through its commands and its topics, and nothing else.
+
+What may differ from one run to the next is left out: the time of day, process ids and how often was committed. All
+the rest is compared as text, so that numbers are the same to their last digit.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+Ask = Callable[..., str]  # runs `driftd ARGUMENTS` and gives its standard output
+Told = dict[str, list[str]]  # lines by section
+
+MODELS: Final = ("heat", "spam", "animal", "quiet")
+TOPICS: Final = {"alerts": "driftd.alerts", "decisions": "driftd.decisions", "dead letters": "driftd.dead-letters"}
+SECTIONS: Final = ("status", "history", "references", "requests", *TOPICS)
+_VOLATILE: Final = ("seconds", "commits", "epoch", "owner")
+
+
+def told(place: Path, ask: Ask, requests: Sequence[str]) -> Told:
+    """All sections of a place in which no daemon runs."""
+    found = {
+        "status": _without(json.loads(ask("status", "--json")), _VOLATILE),
+        "history": [line for model in MODELS for line in ask("history", model, "--json").splitlines()],
+        "references": [line for model in MODELS for line in ask("reference", "show", model, "--json").splitlines()],
+        "requests": [line for request in requests for line in ask("inspect", request, "--json").splitlines()],
+    }
+    for section, topic in TOPICS.items():
+        path = place / "stream" / f"{topic}.jsonl"
+        published = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+        # Where those of the daemon itself stand among the others is a matter of when was committed.
+        records = sorted(map(json.loads, published), key=lambda record: record.get("kind") == "daemon")
+        found[section] = [json.dumps(_published(record)) for record in records]
+    return found
+
+
+def _without(document: Mapping[str, Any], names: Sequence[str]) -> list[str]:
+    return json.dumps({k: v for k, v in document.items() if k not in names}, indent=1).splitlines()
+
+
+def _published(record: Mapping[str, Any]) -> dict[str, Any]:
+    return {k: v for k, v in record.items() if k != "published_at"}
