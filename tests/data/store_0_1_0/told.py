@@ -17,14 +17,20 @@ Told = dict[str, list[str]]  # lines by section
 MODELS: Final = ("heat", "spam", "animal", "quiet")
 TOPICS: Final = {"alerts": "driftd.alerts", "decisions": "driftd.decisions", "dead letters": "driftd.dead-letters"}
 SECTIONS: Final = ("status", "history", "references", "requests", *TOPICS)
+NEW_METRICS: Final = ("sharpness",)  # since 0.1.0
 _VOLATILE: Final = ("seconds", "commits", "epoch", "owner")
 
 
 def told(place: Path, ask: Ask, requests: Sequence[str]) -> Told:
     """All sections of a place in which no daemon runs."""
     found = {
-        "status": _without(json.loads(ask("status", "--json")), _VOLATILE),
-        "history": [line for model in MODELS for line in ask("history", model, "--json").splitlines()],
+        "status": _without(_as_then(json.loads(ask("status", "--json"))), _VOLATILE),
+        "history": [
+            line
+            for model in MODELS
+            for line in ask("history", model, "--json").splitlines()
+            if json.loads(line)["metric"] not in NEW_METRICS
+        ],
         "references": [line for model in MODELS for line in ask("reference", "show", model, "--json").splitlines()],
         "requests": [line for request in requests for line in ask("inspect", request, "--json").splitlines()],
     }
@@ -35,6 +41,15 @@ def told(place: Path, ask: Ask, requests: Sequence[str]) -> Told:
         records = sorted(map(json.loads, published), key=lambda record: record.get("kind") == "daemon")
         found[section] = [json.dumps(_published(record)) for record in records]
     return found
+
+
+def _as_then(status: dict[str, Any]) -> dict[str, Any]:
+    """Leave out what 0.1.0 did not have."""
+    status.pop("destinations", None)
+    for model in status["models"].values():
+        for version in model["versions"].values():
+            version["metrics"] = {k: v for k, v in version["metrics"].items() if k not in NEW_METRICS}
+    return status
 
 
 def _without(document: Mapping[str, Any], names: Sequence[str]) -> list[str]:
