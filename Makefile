@@ -8,7 +8,7 @@ MINUTES ?= 10
 SEED ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test check lint format bench acceptance soak simulation constraints clean
+.PHONY: help install demo test quick check lint format bench acceptance soak simulation constraints clean
 
 help: ## what can be made
 	@sed -n 's/^\([a-z]*\):[^#]*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -34,6 +34,9 @@ test: lint check ## all checks and tests, with a real Kafka and a real PostgreSQ
 
 check: $(VENV)/.dev
 	$(BIN)/pytest -n 2 --dist loadfile
+
+quick: $(VENV)/.dev ## the tests that need no server and no process of their own, in under two minutes
+	$(BIN)/pytest -n 2 -m "not kafka and not postgres and not process and not slow"
 
 lint: $(VENV)/.dev ## style, types and the import rules
 	$(BIN)/ruff check .

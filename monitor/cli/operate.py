@@ -39,9 +39,9 @@ from monitor.cli.show import show_status
 from monitor.config.units import duration_ms
 from monitor.pipeline.commands import CommandName
 from monitor.pipeline.inspection import look_up
-from monitor.pipeline.pipeline import Pipeline
 from monitor.pipeline.status import Totals, document
 from monitor.service.app import Components, parts
+from monitor.service.session import Session
 from monitor.store import reader, schema
 from monitor.store.commands import ask, wait_for
 from monitor.store.reader import HistoryValue
@@ -169,12 +169,9 @@ def inspect(
     with store_of(config) as p:
         if model is not None:
             known("model", model, p.config.models)
-        loaded = reader.load(p.engine) if has_tables(p.engine) else None
-        seed = reader.hash_seed(p.engine) if loaded is not None else 0
-        pipeline = Pipeline(p.core, seed)
-        if loaded is not None:
-            pipeline.restore(loaded[0], loaded[1].positions)
-        found = [look_up(pipeline, m, seed, request_id) for m in pipeline.models if model in (None, m.spec.name)]
+        session = Session.read_only(p.core, p.engine) if has_tables(p.engine) else Session(p.core)
+        models = [m for m in session.pipeline.models if model in (None, m.spec.name)]
+        found = [look_up(session.pipeline, m, session.seed, request_id) for m in models]
     if as_json:
         show_json({"request_id": request_id, "models": found})
     else:

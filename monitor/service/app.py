@@ -1,7 +1,7 @@
-"""The daemon, put together from its configuration.
+"""The daemon, assembled from its configuration.
 
 Shell. The worker has the main thread; HTTP and each destination have one each. SIGTERM and SIGINT finish the batch in
-hand, commit it and publish what waits; a second one ends at once, which is safe too: what was committed is
+hand, commit it and publish what waits; a second one ends the process at once, which is safe too: what was committed is
 kept, the rest is read again.
 """
 
@@ -26,6 +26,7 @@ from monitor.publishing.destinations.stream import StreamDestination
 from monitor.publishing.destinations.webhook import Webhook, WebhookSpec
 from monitor.publishing.relay import Relay
 from monitor.reference.file import ReferenceFile, reference_files
+from monitor.service.input import InputSpec
 from monitor.service.systemd import Systemd
 from monitor.service.worker import Worker, WorkerSpec
 from monitor.spec import CoreSpec
@@ -47,7 +48,7 @@ DONE, STAYED_AWAY = 0, 75
 
 @dataclass(frozen=True, slots=True)
 class Components:
-    """What every command needs of a configuration. Nothing in it is connected yet."""
+    """The parts of a configuration that commands need. Nothing is connected yet."""
 
     config: Configuration
     core: CoreSpec
@@ -58,19 +59,30 @@ class Components:
 
 
 def parts(config: Configuration, *, store_url: str | None = None, read_only: bool = False) -> Components:
-    """Raises `ConfigError` where parts of the configuration do not fit together."""
+    """Build the parts of a configuration.
+
+    Args:
+        config: The configuration.
+        store_url: Another store than the configured one.
+        read_only: The store is looked at while another process may own it.
+
+    Raises:
+        ConfigError: Parts of the configuration do not fit together.
+    """
     return Components(
         config=config,
         core=build.core(config),
         stream=open_stream(config, config.stream.events),
-        engine=connect_store(store_url or build.store_url(config), read_only=read_only),
+        engine=connect_store(
+            store_url or build.store_url(config), read_only=read_only, lease_s=config.store.lease / 1000
+        ),
         references=reference_files(build.core(config)),
         webhooks=build.webhooks(config),
     )
 
 
 def open_stream(config: Configuration, topics: Collection[str]) -> Stream:
-    """How to reach the stream; its sources read `topics`."""
+    """Return how to open the stream; its sources read `topics`."""
     return connect_stream(
         config.stream.url,
         topics,
@@ -102,27 +114,36 @@ def subscriptions(destinations: Iterable[Destination]) -> tuple[Subscription, ..
 
 
 def worker_spec(p: Components) -> WorkerSpec:
-    """What the loop is told beside the core."""
+    """Return the settings of the poll loop."""
     config = p.config
     return WorkerSpec(
         core=p.core,
-        start=Start(config.stream.start),
-        idle_after_s=config.stream.idle_after / 1000,
+        input=InputSpec(
+            start=Start(config.stream.start),
+            idle_after_s=config.stream.idle_after / 1000,
+            dead_letters_per_minute=config.stream.dead_letters_per_minute,
+        ),
         commit_every_s=config.store.commit_every / 1000,
         lease_s=config.store.lease / 1000,
-        dead_letters_per_minute=config.stream.dead_letters_per_minute,
         outbox_limit=config.limits.outbox,
         references=p.references,
     )
 
 
 def run(config: Configuration, *, startup_timeout_s: float | None = None) -> int:
-    """Watch until told to stop. -> the exit code.
+    """Run the daemon until a signal stops it.
+
+    Args:
+        config: The configuration.
+        startup_timeout_s: How long the stream and the store may stay away at the start; None: for ever.
+
+    Returns:
+        The exit code.
 
     Raises:
-        ConfigError: something that is configured cannot be.
-        InputFileError: a reference cannot be read.
-        StoreError: the store is damaged, or of a newer release.
+        ConfigError: Something that is configured cannot be.
+        InputFileError: A reference cannot be read.
+        StoreError: The store is damaged, or of a newer release.
     """
     p = parts(config)
     telemetry, watchdog = Telemetry(), Systemd()
@@ -134,7 +155,7 @@ def run(config: Configuration, *, startup_timeout_s: float | None = None) -> int
     _listen_to_signals(worker.stop, watchdog.stopping)
     http.start()
     relay.start()
-    drain_s = 0.0  # of a daemon that could not commit: what waits is where it cannot be read
+    drain_s = 0.0  # where the last commit failed, the outbox cannot be read either
     try:
         ended_well = worker.run(startup_timeout_s=startup_timeout_s)
         drain_s = _DRAIN_S
@@ -147,7 +168,7 @@ def run(config: Configuration, *, startup_timeout_s: float | None = None) -> int
     return DONE if ended_well else STAYED_AWAY
 
 
-def _listen_to_signals(stop: Callable[[], None], say_so: Callable[[], None]) -> None:
+def _listen_to_signals(stop: Callable[[], None], announce: Callable[[], None]) -> None:
     asked = False
 
     def handle(number: int, frame: FrameType | None) -> None:
@@ -156,7 +177,7 @@ def _listen_to_signals(stop: Callable[[], None], say_so: Callable[[], None]) -> 
             os._exit(128 + number)
         asked = True
         stop()
-        say_so()
+        announce()
 
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, handle)

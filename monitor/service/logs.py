@@ -1,7 +1,7 @@
-"""Logs: one JSON object a line to standard error, or lines for people where that is a terminal.
+"""Logs: one JSON object a line on standard error, or readable lines where that is a terminal.
 
-Shell. What libraries log goes the same way, from warnings up, and what the Kafka client repeats only now and then:
-while a broker is away it says the same thing ten times a second.
+Shell. Libraries log the same way, from warnings up. Repeated messages of the Kafka client are limited: while a broker
+is away it logs the same message ten times a second.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from typing import Any, Final, Literal
 import structlog
 
 Format = Literal["auto", "json", "text"]
-_QUIET: Final = ("kafka", "alembic", "uvicorn", "sqlalchemy", "asyncio")  # their INFO is not an operator's
-# It takes the time in which a batch is worked on for a loop of its own that hangs.
+_QUIET: Final = ("kafka", "alembic", "uvicorn", "sqlalchemy", "asyncio")  # their INFO is of no use to operators
+# It warns of a stalled loop while the daemon processes a batch.
 _MISTAKEN: Final = "kafka.net.selector"
 _SELDOM_S: Final = 60.0
 _MOST_REMEMBERED: Final = 1_000
@@ -24,15 +24,16 @@ _NUMBERS: Final = re.compile(r"0x[0-9a-f]+|\d+")
 
 
 class Seldom(logging.Filter):
-    """Lets a library say one thing once in so many seconds, whatever numbers are in it."""
+    """Limit repeated messages of a library to one in an interval; messages that differ in numbers are repeats."""
 
     def __init__(self, library: str, every_s: float = _SELDOM_S) -> None:
+        """Set the name of the library's root logger, and the interval in seconds."""
         super().__init__()
         self._library, self._every_s = library, every_s
         self._said: dict[tuple[str, str], tuple[float, int]] = {}  # when, and how often since then
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Whether to write it; the next of its kind says how many were left out."""
+        """Return whether to write a record; the next one like it tells how many were left out."""
         if record.name.partition(".")[0] != self._library:
             return True
         key = record.name, _NUMBERS.sub("#", record.getMessage())
@@ -49,7 +50,12 @@ class Seldom(logging.Filter):
 
 
 def set_up(level: str, form: Format) -> None:
-    """Send everything to standard error. `level` is a name such as INFO."""
+    """Configure logging to standard error.
+
+    Args:
+        level: The least level that is written, by name, such as INFO.
+        form: JSON, text, or text on a terminal only (`auto`).
+    """
     shared: Sequence[Any] = (
         structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_log_level,
@@ -92,7 +98,7 @@ def set_up(level: str, form: Format) -> None:
 
 
 def warnings_only() -> None:
-    """What commands that answer and end have to say, on standard error: their standard output is the answer."""
+    """Configure logging for commands that print an answer: warnings only, on standard error."""
     if not structlog.is_configured():
         structlog.configure(
             wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING),

@@ -1,7 +1,7 @@
-"""The last window made the new normal: its predictions are read again from the stream.
+"""The last window as the new reference: its predictions are read again from the stream.
 
-Shell. What is stored of a window was counted against the old reference and cannot tell a new one, so the
-records themselves are needed; reading goes backwards from where the daemon is until the window is whole.
+Shell. The stored counts of a window are binned by the old reference, so a new one needs the records themselves.
+They are read backwards from the position of the daemon until the window is complete.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from monitor.events.columns import EventKind, Events
 from monitor.events.decoder import EventDecoder
 from monitor.reference.learning import FeatureLearner
 from monitor.service.app import Components
-from monitor.service.worker import BATCH
+from monitor.service.session import BATCH
 from monitor.store import reader
 from monitor.store.reader import LastWindow
 from monitor.stream.types import Batch, Partition, Source
@@ -32,12 +32,12 @@ log = structlog.get_logger(__name__)
 _FIRST_CHUNK: Final = 20_000  # records of a partition; doubled until the window is whole
 _MOST_ROWS: Final = 1_000_000
 _LEAST_SHARE: Final = 0.5  # of the window's predictions that the stream must still hold
-_PATIENCE: Final = 50  # polls without a record
+_MOST_EMPTY_POLLS: Final = 50
 
 
 @dataclass(slots=True)
 class _Back:
-    """How far back a partition has been read: records before `start` have not."""
+    """How far back a partition was read: from the offset `start` on. `first` is the first offset that is held."""
 
     first: int
     start: int
@@ -45,11 +45,18 @@ class _Back:
 
 
 def profile_of_last_window(p: Components, name: str) -> tuple[Profile, LastWindow]:
-    """The features of the champion's last checked window as a profile.
+    """Profile the features of the champion's last checked window.
+
+    Args:
+        p: The parts of the configuration.
+        name: The model.
+
+    Returns:
+        The profile, and the window.
 
     Raises:
-        ConfigError: there is no such window, or the stream no longer holds it.
-        StreamError: the stream cannot be read.
+        ConfigError: There is no such window, or the stream no longer holds it.
+        StreamError: The stream cannot be read.
     """
     window = reader.last_window(p.engine, name)
     if window is None:
@@ -78,7 +85,7 @@ def profile_of_last_window(p: Components, name: str) -> tuple[Profile, LastWindo
 
 
 def _collect(events: Events, index: int, rows: dict[tuple[int, int], tuple[int, bytes]]) -> None:
-    """Each request once, the first time it was read."""
+    """Add the features of requests to `rows`, by request; where one was read twice the first record counts."""
     features = events.features.get(index)
     if features is None:
         return
@@ -90,7 +97,7 @@ def _collect(events: Events, index: int, rows: dict[tuple[int, int], tuple[int, 
 
 
 def _backwards(source: Source, decoder: EventDecoder, window: LastWindow, lateness: int) -> Iterator[Events]:
-    """Chunks of every partition, back to before the window."""
+    """Yield chunks of every partition, back to before the window."""
     bounds = source.bounds(source.partitions())
     position = dict(window.positions)
     backs = {q: _Back(first, max(min(position.get(q, end), end), first)) for q, (first, end) in bounds.items()}
@@ -116,14 +123,14 @@ def _backwards(source: Source, decoder: EventDecoder, window: LastWindow, latene
 
 
 def _low(times: IntArray) -> int:
-    """When a stretch begins, as most of it says: one strayed event must not end the search."""
+    """Return a low quantile of event times, not the minimum: one event out of order must not end the search."""
     return int(np.quantile(times, 0.05, method="lower"))
 
 
 def _between(source: Source, partition: Partition, start: int, stop: int) -> Iterator[Batch]:
     source.assign({partition: start})
     quiet = 0
-    while source.positions()[partition] < stop and quiet < _PATIENCE:
+    while source.positions()[partition] < stop and quiet < _MOST_EMPTY_POLLS:
         batch = source.poll(BATCH, 0.2)
         quiet = 0 if len(batch) else quiet + 1
         inside = np.flatnonzero(batch.offset < stop)

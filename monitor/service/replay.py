@@ -1,16 +1,15 @@
-"""A recording from its beginning to its end, through the pipeline that runs live.
+"""Replay: a recording from its beginning to its end, through the pipeline that runs live.
 
-Shell. The end is where the topics stand at the start, so a replay beside a live producer ends too. There is no
-clock on the wall and no idle partition in it: the same recording gives the same results.
+Shell. The end is where the topics stand at the start, so a replay beside a live producer ends too. Neither the time
+of day nor idle partitions advance stream time: the same recording gives the same results.
 """
 
 from __future__ import annotations
 
 import math
 import tempfile
-import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -18,26 +17,22 @@ from typing import Any, Final
 import numpy as np
 import structlog
 
-from monitor.clock import wall_ms
+from monitor.clock import SYSTEM_CLOCK, Clock
 from monitor.errors import ConfigError, StreamError
-from monitor.pipeline.effects import Effects
-from monitor.pipeline.pipeline import Pipeline
 from monitor.publishing.relay import Relay
 from monitor.service.app import Components, open_stream, stream_destination
-from monitor.service.session import activate
-from monitor.service.worker import BATCH
+from monitor.service.session import BATCH, Session, activate
 from monitor.store import reader, schema
-from monitor.store.owner import is_gone, owner_name
+from monitor.store.owner import owner_name
 from monitor.store.subscriptions import STREAM_SUBSCRIPTION
-from monitor.store.writer import Claim, StoreWriter
+from monitor.store.writer import StoreWriter
 from monitor.stream.files import FileSink
 from monitor.stream.types import Batch, Partition, Sink, Source
 
 log = structlog.get_logger(__name__)
 
-_RECORDS_PER_COMMIT: Final = 60_000
 _POLL_S: Final = 0.2
-_SILENCE_S: Final = 60.0  # a stream that gives nothing for so long, before its end, has stayed away
+_SILENCE_S: Final = 60.0  # without records before the end: the stream is away
 
 
 class StayedAway(StreamError):
@@ -46,7 +41,7 @@ class StayedAway(StreamError):
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """How far a replay has come."""
+    """How far a replay has come: records processed, of how many, and stream time in ms (-1: unknown)."""
 
     records: int
     of: int
@@ -58,23 +53,33 @@ ReplayProgress = Callable[[Seen], None]
 
 @contextmanager
 def temporary_store() -> Iterator[str]:
-    """The URL of a database that is gone afterwards."""
+    """Yield the URL of a database that is deleted afterwards."""
     with tempfile.TemporaryDirectory(prefix="driftd-replay-") as folder:
         yield f"sqlite:///{folder}/replay.db"
 
 
-def replay(p: Components, *, out: Path | None, publish: bool, progress: ReplayProgress) -> Mapping[str, Any]:
-    """Run it. -> the summary, which is the status document.
+def replay(
+    p: Components, *, out: Path | None, publish: bool, progress: ReplayProgress, clock: Clock = SYSTEM_CLOCK
+) -> Mapping[str, Any]:
+    """Run a recording from its beginning to its end.
 
-    `out` is the directory for alerts, decisions and dead letters; without one they go to the stream itself,
-    where it is one of files or `publish` says so.
+    Args:
+        p: The parts of the configuration; the store must be empty.
+        out: Directory for alerts, decisions and dead letters. Without one they go to the stream itself, where that is
+            one of files or `publish` is set.
+        publish: Publish to Kafka.
+        progress: Called after every batch.
+        clock: Time.
+
+    Returns:
+        The status document at the end.
 
     Raises:
-        ConfigError: the store holds something already.
-        StreamError: the stream cannot be read.
-        InputFileError: a reference cannot be read.
+        ConfigError: The store holds something already.
+        StreamError: The stream cannot be read.
+        InputFileError: A reference cannot be read.
     """
-    started = time.monotonic()
+    started = clock.monotonic()
     schema.upgrade(p.engine)
     if not reader.is_empty(p.engine):
         hint = "holds the results of an earlier run; name another one with --store URL, or use --fresh"
@@ -83,48 +88,34 @@ def replay(p: Components, *, out: Path | None, publish: bool, progress: ReplayPr
     # Webhooks get nothing from a replay: nobody is to be called out for what happened last month.
     subscriptions = () if open_sink is None else (STREAM_SUBSCRIPTION,)
     writer = StoreWriter(p.engine, owner_name(), p.config.store.retention, subscriptions=subscriptions)
-    claim = writer.claim(p.config.store.lease / 1000, is_gone)
-    if not isinstance(claim, Claim):
-        raise ConfigError("store.url", None, "is in use by a running daemon; name another one with --store URL")
-    relay = (
-        None if open_sink is None else Relay(p.engine, [stream_destination(p.config, open_sink)], heartbeat_s=math.inf)
-    )
-    source = p.stream.source()
-    try:
-        identities = source.identities()
-        bounds = source.bounds(source.partitions())
-        ends = {partition: end for partition, (_, end) in bounds.items()}
-        first = {partition: start for partition, (start, _) in bounds.items()}
-        pipeline = Pipeline(p.core, claim.hash_seed, ends)
-        activate(pipeline, p.references, 0)
-        pipeline.positions.update(first)
-        source.assign(first)
-        pipeline.watermark.assign(first)
+    with ExitStack() as stack:
+        source = p.stream.source()
+        stack.callback(source.close)
+        recording = _Recording(source, clock)
+        session = Session.claim(p.core, p.engine, writer, p.config.store.lease / 1000, ends=recording.ends)
+        if not isinstance(session, Session):
+            raise ConfigError("store.url", None, "is in use by a running daemon; name another one with --store URL")
+        ends = [] if open_sink is None else [stream_destination(p.config, open_sink)]
+        relay = Relay(p.engine, ends, heartbeat_s=math.inf)
+        stack.callback(relay.close)
+        session.identify(source.identities())
+        activate(session.pipeline, p.references, 0)
+        source.assign(session.assign(recording.starts))
 
-        effects = Effects()
+        def commit(*, last: bool = False) -> None:
+            session.pipeline.totals.seconds = clock.monotonic() - started
+            session.commit(last=last)
+            relay.drain()
 
-        def write_commit(*, last: bool = False) -> None:
-            pipeline.totals.seconds = time.monotonic() - started
-            nonlocal effects
-            gathered, effects = effects, Effects()
-            commit = pipeline.prepare_commit(gathered, last=last)
-            writer.commit(commit, identities=identities)
-            pipeline.on_committed(commit)
-            if relay is not None:
-                relay.drain()
-
-        for batch in _recorded(source, pipeline, ends, progress):
-            effects.extend(pipeline.process(batch, wall_ms()))
-            if effects.records >= _RECORDS_PER_COMMIT:
-                write_commit()
-        effects.extend(pipeline.finish(wall_ms()))
-        write_commit(last=True)
-        writer.release()
-        return pipeline.status()
-    finally:
-        source.close()
-        if relay is not None:
-            relay.close()
+        for batch in recording.batches(session):
+            session.process(batch, clock.wall_ms())
+            progress(Seen(recording.done, recording.total, session.pipeline.watermark.now))
+            if session.is_full:
+                commit()
+        session.finish(clock.wall_ms())
+        commit(last=True)
+        session.release()
+        return session.pipeline.status()
 
 
 def _sink_of(p: Components, out: Path | None, *, publish: bool) -> Callable[[], Sink] | None:
@@ -139,31 +130,37 @@ def _sink_of(p: Components, out: Path | None, *, publish: bool) -> Callable[[], 
     return None
 
 
-def _recorded(
-    source: Source, pipeline: Pipeline, ends: Mapping[Partition, int], progress: ReplayProgress
-) -> Iterator[Batch]:
-    """All records before the ends."""
-    total = sum(end - pipeline.positions[p] for p, end in ends.items())
-    done = 0
-    heard_at = time.monotonic()
-    while True:
-        reached = source.positions()
-        finished = {p for p, end in ends.items() if reached.get(p, end) >= end}
-        pipeline.watermark.finish(finished)
-        if len(finished) == len(ends):
-            return
-        batch = _before(source.poll(BATCH, _POLL_S), ends)
-        if len(batch):
-            heard_at = time.monotonic()
-            done += len(batch)
-            yield batch
-            progress(Seen(done, total, pipeline.watermark.now))
-        elif time.monotonic() - heard_at > _SILENCE_S:
-            raise StayedAway(f"nothing came for {_SILENCE_S:.0f} s before the end of the recording", retryable=True)
+class _Recording:
+    """The records that a stream holds at the start of a replay."""
+
+    def __init__(self, source: Source, clock: Clock) -> None:
+        self._source, self._clock = source, clock
+        bounds = source.bounds(source.partitions())
+        self.starts = {partition: start for partition, (start, _) in bounds.items()}
+        self.ends = {partition: end for partition, (_, end) in bounds.items()}
+        self.total = sum(end - start for start, end in bounds.values())
+        self.done = 0  # records handed on
+
+    def batches(self, session: Session) -> Iterator[Batch]:
+        """Yield all records before the ends. Raises `StayedAway` where they do not come."""
+        heard_at = self._clock.monotonic()
+        while True:
+            reached = self._source.positions()
+            finished = {p for p, end in self.ends.items() if reached.get(p, end) >= end}
+            session.pipeline.watermark.finish(finished)
+            if len(finished) == len(self.ends):
+                return
+            batch = _before(self._source.poll(BATCH, _POLL_S), self.ends)
+            if len(batch):
+                heard_at = self._clock.monotonic()
+                self.done += len(batch)
+                yield batch
+            elif self._clock.monotonic() - heard_at > _SILENCE_S:
+                raise StayedAway(f"nothing came for {_SILENCE_S:.0f} s before the end of the recording", retryable=True)
 
 
 def _before(batch: Batch, ends: Mapping[Partition, int]) -> Batch:
-    """The batch without what was written after the replay had begun."""
+    """Return a batch without the records that were written after the replay had begun."""
     limit = np.array([ends[p] for p in batch.partitions], np.int64)
     inside = batch.offset < limit[batch.source] if len(batch) else np.ones(0, np.bool_)
     if inside.all():

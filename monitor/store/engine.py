@@ -20,11 +20,15 @@ from sqlalchemy import event
 from sqlalchemy.engine import Connection, Engine
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError, SQLAlchemyError
 
+from monitor.clock import SYSTEM_CLOCK, Clock
 from monitor.errors import ConfigError, StoreError
 
 _BUSY_S: Final = 10.0
-_BUSY_STEP_MS: Final = 200
+_BUSY_STEP_S: Final = 0.2
+_BUSY_PAUSE_S: Final = 0.01
 _HUNG_S: Final = 40.0  # without an answer from a server, whose own timeouts are shorter
+_LEASE_S: Final = 30.0  # where no daemon's lease is known
+_LEAST_IDLE_S: Final = 5.0  # between two statements of one transaction: decoding a large state takes seconds
 _POSTGRES: Final = {
     "connect_timeout": 5,
     "keepalives": 1,
@@ -32,7 +36,6 @@ _POSTGRES: Final = {
     "keepalives_interval": 2,
     "keepalives_count": 3,
     "tcp_user_timeout": 10_000,
-    "options": "-c statement_timeout=30000 -c lock_timeout=10000 -c idle_in_transaction_session_timeout=30000",
 }
 
 
@@ -91,12 +94,23 @@ class _Connection(psycopg.Connection[Any]):
 # -- engines ---------------------------------------------------------------------------------------------
 
 
-def connect(url: str, *, read_only: bool = False) -> Engine:
+def connect(
+    url: str,
+    *,
+    read_only: bool = False,
+    lease_s: float = _LEASE_S,
+    clock: Clock = SYSTEM_CLOCK,
+    busy_step_s: float = _BUSY_STEP_S,
+) -> Engine:
     """Create an engine.
 
     Args:
         url: URL of a SQLite or PostgreSQL database.
         read_only: Take no write locks, to query while another process owns the store.
+        lease_s: The lease of the store's owner. PostgreSQL ends a transaction that is idle for so long: a process that
+            was frozen in the middle of one would keep its locks from the next owner.
+        clock: Measures how long SQLite has been locked.
+        busy_step_s: How long SQLite waits for a lock before patience is asked.
 
     Raises:
         ConfigError: The URL is not one of SQLite or PostgreSQL.
@@ -107,15 +121,18 @@ def connect(url: str, *, read_only: bool = False) -> Engine:
         raise ConfigError("store.url", None, "is not a database URL, such as sqlite:///driftd.db") from None
     match parsed.get_backend_name():
         case "sqlite":
-            return _sqlite(parsed, read_only=read_only)
+            return _sqlite(parsed, clock, busy_step_s, read_only=read_only)
         case "postgresql":
-            return _postgresql(parsed)
+            return _postgresql(parsed, lease_s)
         case other:
             raise ConfigError("store.url", other, "a sqlite or postgresql+psycopg URL is needed")
 
 
-def _postgresql(url: sa.URL) -> Engine:
-    engine = sa.create_engine(url, connect_args=_POSTGRES, pool_pre_ping=True, pool_size=2)
+def _postgresql(url: sa.URL, lease_s: float) -> Engine:
+    idle_ms = round(max(lease_s, _LEAST_IDLE_S) * 1000)
+    timeouts = {"statement_timeout": 30_000, "lock_timeout": 10_000, "idle_in_transaction_session_timeout": idle_ms}
+    arguments = {**_POSTGRES, "options": " ".join(f"-c {name}={ms}" for name, ms in timeouts.items())}
+    engine = sa.create_engine(url, connect_args=arguments, pool_pre_ping=True, pool_size=2)
 
     @event.listens_for(engine, "do_connect")
     def _connect(dialect: Any, record: Any, arguments: Any, options: Any) -> Any:
@@ -126,7 +143,7 @@ def _postgresql(url: sa.URL) -> Engine:
     return engine
 
 
-def _sqlite(url: sa.URL, *, read_only: bool) -> Engine:
+def _sqlite(url: sa.URL, clock: Clock, busy_step_s: float, *, read_only: bool) -> Engine:
     if url.database and url.database != ":memory:":
         folder = Path(url.database).expanduser().parent
         if not folder.is_dir():
@@ -143,7 +160,8 @@ def _sqlite(url: sa.URL, *, read_only: bool) -> Engine:
         cursor.execute("PRAGMA synchronous=FULL")
         cursor.execute("PRAGMA foreign_keys=ON")
         if not read_only:
-            cursor.execute(f"PRAGMA busy_timeout={_BUSY_STEP_MS}")  # `_begin` waits longer, and can be interrupted
+            # `_begin` waits longer, and can be interrupted.
+            cursor.execute(f"PRAGMA busy_timeout={round(busy_step_s * 1000)}")
         cursor.close()
 
     @event.listens_for(engine, "begin")
@@ -152,15 +170,16 @@ def _sqlite(url: sa.URL, *, read_only: bool) -> Engine:
             connection.exec_driver_sql("BEGIN")
             return
         # A writer takes its lock at once: upgrading a read lock later fails if two writers do it.
-        began = time.monotonic()
+        began = clock.monotonic()
         while True:
             try:
                 connection.exec_driver_sql("BEGIN IMMEDIATE")
                 return
             except OperationalError as error:
-                waited = time.monotonic() - began
+                waited = clock.monotonic() - began
                 if "locked" not in str(error.orig) or waited > _BUSY_S or not _waits_on(waited):
                     raise
+                clock.sleep(_BUSY_PAUSE_S)
 
     return engine
 

@@ -15,7 +15,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from monitor.errors import OffsetGone, StreamError, TopicsMissing
+from monitor.clock import Clock
+from monitor.errors import OffsetGone, PartitionFault, StreamError, TopicsMissing
 from monitor.stream.types import Batch, Envelope, Message, Partition, Run, TopicSpec, TopicState
 
 
@@ -34,6 +35,7 @@ class _Log:
 
     first: int = 0
     records: list[Record] = field(default_factory=list)
+    damaged: set[int] = field(default_factory=set)
 
     @property
     def end(self) -> int:
@@ -89,14 +91,19 @@ class MemoryStream:
             del log.records[: first - log.first]
             log.first = first
 
+    def damage(self, topic: str, offset: int, partition: int = 0) -> None:
+        """Make the record at `offset` unreadable, as a bad checksum does."""
+        with self.changed:
+            self.log(Partition(topic, partition)).damaged.add(offset)
+
     def records(self, topic: str, partition: int = 0) -> list[Record]:
         """Return the records of a partition, the oldest first."""
         with self.changed:
             return list(self.log(Partition(topic, partition)).records)
 
-    def source(self, *topics: str, enveloped: Collection[str] = ()) -> MemorySource:
-        """Open a source of these topics."""
-        return MemorySource(self, topics, enveloped)
+    def source(self, *topics: str, enveloped: Collection[str] = (), clock: Clock | None = None) -> MemorySource:
+        """Open a source of these topics. With a `clock` its polls wait by it; without one, for the next record."""
+        return MemorySource(self, topics, enveloped, clock)
 
     def sink(self) -> MemorySink:
         """Open a sink."""
@@ -132,7 +139,14 @@ class MemoryStream:
 class MemorySource:
     """A `Source` of a stream in memory."""
 
-    def __init__(self, stream: MemoryStream, topics: Sequence[str], enveloped: Collection[str] = ()) -> None:
+    def __init__(
+        self,
+        stream: MemoryStream,
+        topics: Sequence[str],
+        enveloped: Collection[str] = (),
+        clock: Clock | None = None,
+    ) -> None:
+        self._clock = clock
         self._stream, self._topics, self._enveloped = stream, topics, frozenset(enveloped)
         self._positions: dict[Partition, int] = {}  # in the order in which they are served next
         self._paused: set[Partition] = set()
@@ -155,8 +169,15 @@ class MemorySource:
         return {partition: (log.first, log.end) for partition, log in logs.items()}
 
     def poll(self, max_records: int, timeout_s: float) -> Batch:
-        with self._stream.changed:
-            return Batch.of(self._stream.changed.wait_for(lambda: self._take(max_records), timeout_s))
+        changed = self._stream.changed
+        with changed:
+            wait_s = timeout_s if self._clock is None else 0.0
+            runs = changed.wait_for(lambda: self._take(max_records), wait_s)
+        if not runs and self._clock is not None:
+            self._clock.sleep(timeout_s)
+            with changed:
+                runs = self._take(max_records)
+        return Batch.of(runs)
 
     def seek(self, partition: Partition, offset: int) -> None:
         self._check_assigned([partition])
@@ -211,8 +232,11 @@ class MemorySource:
         log, position = self._stream.log(partition), self._positions[partition]
         if not log.first <= position <= log.end:
             raise OffsetGone(*partition, position, log.first, log.end)
+        if position in log.damaged:
+            raise PartitionFault(*partition, position, "it is damaged")
         start = position - log.first
-        records = log.records[start : start + max_records]
+        stop = min([position + max_records, *(offset for offset in log.damaged if offset > position)]) - log.first
+        records = log.records[start:stop]
         return Run(
             partition,
             np.arange(position, position + len(records)),

@@ -8,7 +8,6 @@ configuration. Names follow the conventions of Prometheus: base units, `_total` 
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -18,6 +17,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 from fallback.types import Tier
+from monitor.clock import SYSTEM_CLOCK, Clock
 from monitor.publishing.loop import DeliveryState
 
 
@@ -110,12 +110,13 @@ class MetricsSnapshot:
 class Telemetry(Collector):
     """Exposes the latest snapshot as metrics. The worker calls `tick` and `publish`, the HTTP thread `scrape`."""
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Clock = SYSTEM_CLOCK) -> None:
+        self._clock = clock
         self._snapshot = MetricsSnapshot({})
         self._registry = CollectorRegistry(auto_describe=False)
         self._registry.register(self)
-        self.committed_at = time.monotonic()
-        self.turned_at = time.monotonic()
+        self.committed_at = self._clock.monotonic()
+        self.turned_at = self._clock.monotonic()
         self.ready = False
         self.why_not = "starting"
 
@@ -133,7 +134,7 @@ class Telemetry(Collector):
 
     def tick(self) -> None:
         """Record a turn of the poll loop."""
-        self.turned_at = time.monotonic()
+        self.turned_at = self._clock.monotonic()
 
     def set_ready(self, ready: bool, why_not: str = "") -> None:
         """Set whether the daemon is ready; if not, `why_not` is the reason that /-/ready reports."""
@@ -141,7 +142,7 @@ class Telemetry(Collector):
 
     def loop_age_s(self) -> float:
         """Return the seconds since the last turn of the poll loop."""
-        return time.monotonic() - self.turned_at
+        return self._clock.monotonic() - self.turned_at
 
     def scrape(self) -> bytes:
         """Return the content of `/metrics`."""
@@ -153,7 +154,7 @@ class Telemetry(Collector):
         snapshot = self._snapshot
         for name, labels, value in _samples(snapshot):
             samples[name].append((labels, value))
-        now = time.monotonic()
+        now = self._clock.monotonic()
         samples["driftd_commit_age_seconds"].append(((), now - self.committed_at))
         samples["driftd_loop_age_seconds"].append(((), now - self.turned_at))
         samples["driftd_ready"].append(((), float(self.ready)))

@@ -23,8 +23,9 @@ from monitor.config.load import read
 from monitor.publishing.relay import Relay
 from monitor.service import logs
 from monitor.service.app import destinations, parts, worker_spec
+from monitor.service.session import BATCH
 from monitor.service.systemd import Systemd
-from monitor.service.worker import BATCH, Worker
+from monitor.service.worker import Worker
 from monitor.store.owner import owner_name
 from monitor.store.writer import StoreWriter
 from monitor.stream.types import Batch, Source

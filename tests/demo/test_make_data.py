@@ -70,6 +70,7 @@ def test_the_file_depends_on_its_rows_alone(tmp_path: Path) -> None:
     assert gzip.decompress(packed) == b"time,actual\n2012-04-01T00:00:00Z,7\n"
 
 
+@pytest.mark.slow
 def test_no_version_is_trained_on_what_is_served() -> None:
     """Other counts after the first served hour change no prediction for the hours before it."""
     rng = np.random.default_rng(2)

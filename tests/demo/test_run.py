@@ -30,6 +30,8 @@ from monitor.store import reader
 from monitor.store.engine import connect
 from monitor.times import parse_time
 
+pytestmark = pytest.mark.process
+
 ROOT = Path(__file__).parents[2]
 CHAIN = ("primary", "previous", "rules", "default")
 SENSOR_BREAKS, SENSOR_REPAIRED = "2012-07-02T00:00:00.000Z", "2012-07-16T00:00:00.000Z"

@@ -11,6 +11,8 @@ import pytest
 
 from tests.bench.false_alarms import Setting, simulate
 
+pytestmark = pytest.mark.slow
+
 SMALL = Setting(rows=4_000, window=200, pane=40, budget=4_000, autocorrelation=0.0)
 
 

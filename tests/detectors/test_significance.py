@@ -195,6 +195,7 @@ def test_what_is_not_known_is_never_significant(excess: float, variance: float) 
 # -- Wasserstein -----------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("law", ["normal", "exponential", "uniform", "poisson"])
 def test_the_p_value_of_wasserstein_keeps_to_alpha(law: str) -> None:
     """The law is simulated on the grid of the reference; 5 % and 1 % of windows that have not changed."""

@@ -45,6 +45,7 @@ def run(command: str, folder: Path) -> str:
     return done.stdout
 
 
+@pytest.mark.process
 def test_the_first_alert_comes_and_names_the_feature(first_alert: tuple[Path, dict[str, str]]) -> None:
     folder, printed = first_alert
     assert "alerts: 1 began (drift 1)" in printed["driftd replay"]
@@ -52,6 +53,7 @@ def test_the_first_alert_comes_and_names_the_feature(first_alert: tuple[Path, di
     assert "load" in {f["name"] for f in records[0]["features"]}
 
 
+@pytest.mark.process
 def test_history_shows_the_change(first_alert: tuple[Path, dict[str, str]]) -> None:
     rows = first_alert[1]["driftd history heat --feature load --metric ks"].splitlines()[1:]
     whole = [row.split() for row in rows if row.split()[-1] == "1000"]
@@ -60,6 +62,7 @@ def test_history_shows_the_change(first_alert: tuple[Path, dict[str, str]]) -> N
     assert values[-1] > 0.9
 
 
+@pytest.mark.process
 def test_inspect_knows_the_request(first_alert: tuple[Path, dict[str, str]]) -> None:
     assert "joined" in first_alert[1]["driftd inspect r17"]
 

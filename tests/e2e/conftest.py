@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,14 @@ from tests.e2e import auditor, workload
 from tests.e2e.place import FilePlace, KafkaPlace
 from tests.servers.postgres import Postgres
 from tests.servers.topics import Topics
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: Sequence[pytest.Item]) -> None:
+    """Everything here runs daemons as processes."""
+    for item in items:
+        if item.path.is_relative_to(Path(__file__).parent):
+            item.add_marker(pytest.mark.process)
 
 
 @dataclass(frozen=True, slots=True)

@@ -182,7 +182,7 @@ class Daemon:
     """`driftd run` in a directory that has a `driftd.yaml`. As a context it is gone in the end, whatever happened.
 
     `name` tells several daemons of one directory apart. `module` is another program that ends in running the
-    daemon, given `before` as its own arguments.
+    daemon, given `before` as its own arguments. One that is `gated` is frozen where it has no transaction open.
     """
 
     def __init__(
@@ -195,8 +195,10 @@ class Daemon:
         before: Sequence[str] = (),
         environment: Mapping[str, str] | None = None,
         fresh: bool = False,
+        gated: bool = False,
     ) -> None:
         self.directory, self.name = directory, name
+        self._gated = gated
         self.log_path = directory / f"{name}.log"
         self._seen = self.log_path.stat().st_size if self.log_path.exists() else 0  # of an earlier one
         self._process = start_process(
@@ -204,7 +206,7 @@ class Daemon:
             directory,
             directory / f"{name}.out",
             self.log_path,
-            module=module,
+            module="tests.e2e.freezing" if gated else module,
             environment=environment,
             fresh=fresh,
         )
@@ -240,10 +242,16 @@ class Daemon:
 
     def freeze(self) -> None:
         """As a machine that hangs."""
+        if self._gated:
+            closed = len(self.logged("gate.closed"))
+            self.signal(signal.SIGUSR2)
+            self.until(lambda: len(self.logged("gate.closed")) > closed, "it has no transaction open")
         self.signal(signal.SIGSTOP)
 
     def thaw(self) -> None:
         self.signal(signal.SIGCONT)
+        if self._gated:
+            self.signal(signal.SIGUSR2)
 
     def ended(self, timeout_s: float = WAIT_S) -> int:
         """Wait for the end. -> the exit code."""

@@ -34,8 +34,8 @@ class Pair:
             place.configure(workload.models(drift=False), name=f"{name}.yaml", stream=stream)
 
     def start(self, name: str) -> Daemon:
-        """The first or the second daemon."""
-        return self.place.daemon(name=name, config=f"{name}.yaml")
+        """The first or the second daemon. Frozen inside a transaction of SQLite it would keep the database locked."""
+        return self.place.daemon(name=name, config=f"{name}.yaml", gated=True)
 
     @contextmanager
     def both(self) -> Iterator[tuple[Daemon, Daemon]]:

@@ -22,10 +22,10 @@ from fallback.types import Decision, ServingSpec
 from monitor.alerting.records import AlertRecord
 from monitor.pipeline.commands import Command, CommandName
 from monitor.pipeline.commit import PipelineCommit
-from monitor.pipeline.effects import Effects
 from monitor.pipeline.model import ModelMonitor
 from monitor.pipeline.pipeline import Pipeline
 from monitor.reference.learning import columns_of
+from monitor.service.session import Session
 from monitor.spec import (
     Bound,
     BudgetSpec,
@@ -43,8 +43,9 @@ from monitor.spec import (
     WindowSpec,
 )
 from monitor.store import reader, schema
+from monitor.store import tables as t
 from monitor.store.subscriptions import STREAM_SUBSCRIPTION
-from monitor.store.writer import Claim, StoreWriter
+from monitor.store.writer import SHARD, Claim, Gap, StoreWriter, insert
 from monitor.stream.types import Batch, Partition
 
 SECOND: Final = 1_000
@@ -252,6 +253,29 @@ def document_of(what: AlertRecord | Decision) -> dict[str, Any]:
     return {**what.document(), "silenced": what.silenced}
 
 
+class Nowhere:
+    """Keeps `CommitWriter`; what is written is lost."""
+
+    def commit(self, delta: PipelineCommit, *, identities: Mapping[str, str], gaps: Sequence[Gap]) -> None:
+        pass
+
+    def is_committed(self, seq: int) -> bool:
+        return True
+
+    def release(self) -> None:
+        pass
+
+
+def seed(engine: Engine) -> None:
+    """Have the store use the seed of runs in memory, so that both sample the same requests."""
+    with engine.begin() as c:
+        row = {
+            "id": SHARD, "epoch": 0, "owner": None, "seq": 0, "updated_at": 0.0, "stream_time": -1,
+            "positions": "[]", "state": "{}", "totals": "{}", "hash_seed": str(SEED),
+        }  # fmt: skip
+        c.execute(insert(c, t.shard).values(**row).on_conflict_do_nothing())
+
+
 @dataclass
 class Run:
     """A pipeline in memory: its commits go nowhere but into what it has told.
@@ -266,23 +290,27 @@ class Run:
     told_so_far: list[PipelineCommit] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.effects = Effects()  # not committed yet
-        self.pipeline = self._begin()
+        self.begin()
 
-    def _begin(self) -> Pipeline:
-        pipeline = Pipeline(self.core, SEED, self.ends)
-        for model in pipeline.models:
-            if model.spec.name in self.profiles:
-                model.references.replace(self.profiles[model.spec.name])
-                model.configured_reference = "given"
-        self._assign(pipeline)
-        return pipeline
-
-    def _assign(self, pipeline: Pipeline) -> None:
+    def begin(self) -> None:
+        """Open a session, and read all partitions."""
+        self.session = self.open()
+        if not self.session.restored:
+            for model in self.pipeline.models:
+                if model.spec.name in self.profiles:
+                    model.references.replace(self.profiles[model.spec.name])
+                    model.configured_reference = "given"
         partitions = self.ends or [Partition("events", number) for number in self.partitions]
-        for partition in partitions:
-            pipeline.positions.setdefault(partition, 0)
-        pipeline.watermark.assign(pipeline.positions)
+        self.session.assign(dict.fromkeys([*partitions, *self.session.positions], 0))
+
+    def open(self) -> Session:
+        """A session whose commits are kept in memory only."""
+        return Session(self.core, Nowhere(), claim=Claim(1, SEED), ends=self.ends)
+
+    @property
+    def pipeline(self) -> Pipeline:
+        """The session's pipeline."""
+        return self.session.pipeline
 
     @property
     def model(self) -> ModelMonitor:
@@ -297,37 +325,31 @@ class Run:
 
     def process(self, batch: Batch, wall: int = WALL, idle: Collection[Partition] = ()) -> None:
         """Process one batch."""
-        self.effects.extend(self.pipeline.process(batch, wall, idle))
+        self.session.process(batch, wall, idle)
 
     def events(self, *events: Event | bytes | None) -> None:
         """Process events as the next records of partition 0, and commit."""
-        start = self.pipeline.positions.get(Partition("events", 0), 0)
+        start = self.session.positions.get(Partition("events", 0), 0)
         self.feed([record._replace(offset=start + record.offset) for record in records_of(events)])
         self.commit()
 
     def command(self, name: CommandName, model: str = "m", **arguments: Any) -> str:
         """Apply an operator's command. -> what came of it."""
         profile = arguments.pop("profile", None)
-        self.effects.extend(self.pipeline.command(Command(1, model, name, arguments, "because", profile), WALL))
+        self.session.apply(Command(1, model, name, arguments, "because", profile), WALL)
         self.commit()
         return self.told_so_far[-1].commands[-1][1]
 
     def commit(self, *, last: bool = False) -> PipelineCommit:
         """What worker and replay do between batches."""
-        effects, self.effects = self.effects, Effects()
-        commit = self.pipeline.prepare_commit(effects, last=last)
-        self.write(commit)
-        self.pipeline.on_committed(commit)
+        commit = self.session.commit(last=last)
         self.told_so_far.append(commit)
         return commit
-
-    def write(self, delta: PipelineCommit) -> None:
-        """Nowhere."""
 
     def finish(self) -> Told:
         """The end of a replay, or a clean shutdown of what is live."""
         if self.ends is not None:
-            self.effects.extend(self.pipeline.finish(WALL))
+            self.session.finish(WALL)
         self.commit(last=True)
         return self.told()
 
@@ -367,34 +389,25 @@ class StoredRun(Run):
     def __post_init__(self) -> None:
         assert self.engine is not None
         schema.upgrade(self.engine)
+        seed(self.engine)
         self.restarts = 0
         super().__post_init__()
 
-    def _begin(self) -> Pipeline:
+    def open(self) -> Session:
+        """A session that goes on from the database."""
         assert self.engine is not None
         subscriptions = (STREAM_SUBSCRIPTION,) if self.publish else ()
-        self.writer = StoreWriter(self.engine, f"owner {self.restarts}", 90 * 24 * HOUR, subscriptions=subscriptions)
-        claim = self.writer.claim(0.0, lambda owner: True)
-        assert isinstance(claim, Claim)
-        loaded = reader.load(self.engine)
-        if loaded is None:
-            return super()._begin()
-        stored, progress = loaded
-        pipeline = Pipeline(self.core, SEED, self.ends)
-        pipeline.restore(stored, progress.positions)
-        self._assign(pipeline)
-        return pipeline
+        writer = StoreWriter(self.engine, f"owner {self.restarts}", 90 * 24 * HOUR, subscriptions=subscriptions)
+        session = Session.claim(self.core, self.engine, writer, 0.0, ends=self.ends)
+        assert isinstance(session, Session)
+        session.identify({"events": "topic 1"})
+        return session
 
     def restart(self, core: CoreSpec | None = None) -> None:
         """Forget everything that is not in the database; go on with this configuration."""
         self.core = core or self.core
         self.restarts += 1
-        self.effects = Effects()
-        self.pipeline = self._begin()
-
-    def write(self, delta: PipelineCommit) -> None:
-        """To the database."""
-        self.writer.commit(delta, identities={"events": "topic 1"})
+        self.begin()
 
     def history(self) -> dict[HistoryKey, dict[str, Any]]:
         """As the database has it."""

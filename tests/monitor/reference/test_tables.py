@@ -180,6 +180,7 @@ print(profile.rows, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", ["t.parquet", "t.csv"])
 def test_a_million_rows_need_hardly_more_memory_than_a_hundred_thousand(tmp_path: Path, form: str) -> None:
     """They are read in parts, twice."""

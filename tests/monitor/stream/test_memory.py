@@ -7,9 +7,10 @@ from contextlib import closing
 
 import pytest
 
-from monitor.errors import OffsetGone, StreamError, TopicsMissing
+from monitor.errors import OffsetGone, PartitionFault, StreamError, TopicsMissing
 from monitor.stream.memory import MemoryStream, Record
 from monitor.stream.types import Message, Partition
+from tests.monitor.service.stepping import SteppedClock
 
 ZERO = Partition("events", 0)
 
@@ -99,3 +100,29 @@ def test_a_poll_wakes_up_for_a_record() -> None:
 
     assert source.poll(1, 30.0).values == [b"{}"]
     writer.join()
+
+
+def test_a_damaged_record_stops_its_partition_after_what_is_before_it() -> None:
+    """And no other one, once it is paused."""
+    stream = MemoryStream({"events": 2})
+    for value in (b"first", b"damaged", b"third"):
+        stream.append("events", value)
+    stream.append("events", b"other", partition=1)
+    stream.damage("events", 1)
+
+    with closing(stream.source("events")) as source:
+        source.assign({ZERO: 0})
+        assert source.poll(10, 0).values == [b"first"]
+        source.assign({ZERO: 1, Partition("events", 1): 0})
+        with pytest.raises(PartitionFault, match=r"events\[0\]: cannot read offset 1"):
+            source.poll(10, 0)
+        source.pause([ZERO])
+        assert source.poll(10, 0).values == [b"other"]
+
+
+def test_a_source_with_a_clock_waits_by_it() -> None:
+    clock = SteppedClock()
+
+    assert len(MemoryStream({"events": 1}).source("events", clock=clock).poll(10, 7.0)) == 0
+
+    assert clock.monotonic() == 7.0
