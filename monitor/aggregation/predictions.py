@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from detectors.types import BoolArray, FloatArray, IntArray
 from monitor.events.columns import Events
-from monitor.events.features import FeatureRows
+from monitor.events.features import FeatureTable
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +27,7 @@ class Predictions:
     variant: IntArray
     scorable: BoolArray
     measured: FloatArray
-    features: FeatureRows
+    features: FeatureTable
 
     def __len__(self) -> int:
         """Number of predictions."""

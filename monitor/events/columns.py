@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detectors.types import BoolArray, FloatArray, IntArray
-from monitor.events.features import FeatureRows
+from monitor.events.features import FeatureTable
 
 
 class EventKind(IntEnum):
@@ -71,7 +71,7 @@ class Events:
     resources: FloatArray
     metrics: NDArray[np.object_]
     feature_row: IntArray
-    features: Mapping[int, FeatureRows]
+    features: Mapping[int, FeatureTable]
 
     def __len__(self) -> int:
         return len(self.row)
@@ -107,7 +107,7 @@ class EventColumns:
         self.resources = np.full((count, 3), np.nan)
         self.metrics = np.full(count, None, np.object_)
         self.feature_row = np.full(count, -1, np.int64)
-        self.features: dict[int, FeatureRows] = {}
+        self.features: dict[int, FeatureTable] = {}
 
     def events(self, row: IntArray, kind: NDArray[np.uint8]) -> Events:
         """Return the columns as events."""

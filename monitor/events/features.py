@@ -11,11 +11,14 @@ import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
+from itertools import chain
+from operator import attrgetter
 from typing import Any, Final
 
 import msgspec
+import numpy as np
 
-from detectors.types import IntArray
+from detectors.types import FloatArray, IntArray
 from monitor.events.schema import LARGEST_INTEGER, Scalar, Whole
 
 _FAULTS = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, MemoryError)
@@ -26,69 +29,109 @@ _decode_part: Callable[[msgspec.Raw], Any] = msgspec.json.Decoder(Any).decode
 _AWKWARD = re.compile(r'["\\\x00-\x1f]')
 
 
-class FieldKind(Enum):
-    """Which values a field of a row takes."""
+class ValueKind(Enum):
+    """Which values a feature has had so far."""
 
     NUMBER = "number"
     SCALAR = "scalar"
-    IGNORED = "ignored"
+    IGNORED = "ignored"  # by the configuration: anything
 
 
-_TYPES: Final[Mapping[FieldKind, Any]] = {
-    FieldKind.NUMBER: Whole | float | None,
-    FieldKind.SCALAR: str | Whole | float | bool | None,
-    FieldKind.IGNORED: msgspec.Raw,
+_TYPES: Final[Mapping[ValueKind, Any]] = {
+    ValueKind.NUMBER: Whole | float | None,
+    ValueKind.SCALAR: str | Whole | float | bool | None,
+    ValueKind.IGNORED: msgspec.Raw,
 }
 
 
-class RowLayout:
-    """A struct with a field for each feature, into which JSON objects are decoded.
-
-    An object with another feature, or with a value of another kind, is not decoded.
-
-    Attributes:
-        kinds: The features and what their values are.
-        fields: Feature to attribute of the struct.
-        decode: From the JSON of an object to a struct; absent features are None. Raises one of msgspec's errors.
-    """
-
-    def __init__(self, kinds: Mapping[str, FieldKind]) -> None:
-        self.kinds = dict(kinds)
-        self.fields = {name: f"f{i}" for i, name in enumerate(kinds)}
-        definition = [(self.fields[name], _TYPES[kind], None) for name, kind in kinds.items()]
-        rename = {field: name for name, field in self.fields.items()}
-        self._struct = msgspec.defstruct("FeatureRow", definition, rename=rename, forbid_unknown_fields=True, gc=False)
-        self.decode: Callable[[bytes], msgspec.Struct] = msgspec.json.Decoder(self._struct).decode
-
-    def row(self, values: Mapping[str, Scalar]) -> msgspec.Struct:
-        """Make a struct of values that were decoded otherwise; they must fit the layout."""
-        return self._struct(**{self.fields[name]: value for name, value in values.items()})
-
-
 @dataclass(frozen=True, slots=True)
-class FeatureRows:
-    """Features of some predictions of one model.
+class FeatureTable:
+    """Features of some predictions of one model, as columns of what the model sends.
 
     Attributes:
         raw: The undecoded JSON object of each prediction, for learning a reference; may be empty or null.
-        values: The same, decoded: structs of `layout`, or mappings from feature to value where that is None.
-        layout: Which attribute of a struct is which feature.
+        number_columns: Features whose values are all numbers, and their column in `numbers`.
+        numbers: Shape (predictions, number columns); NaN where a prediction does not have the feature.
+        scalars: Features with text or booleans among their values, and these values; None where missing.
+        mappings: The features of each prediction where they could not be made columns; then there are no columns.
     """
 
     raw: Sequence[bytes]
-    values: Sequence[Any]
-    layout: RowLayout | None
+    number_columns: Mapping[str, int]
+    numbers: FloatArray
+    scalars: Mapping[str, Sequence[Scalar]]
+    mappings: Sequence[Mapping[str, Scalar]] | None = None
 
     def __len__(self) -> int:
         return len(self.raw)
 
-    def take(self, rows: IntArray) -> FeatureRows:
+    def take(self, rows: IntArray) -> FeatureTable:
         """Select predictions."""
         at = rows.tolist()
-        return FeatureRows([self.raw[i] for i in at], [self.values[i] for i in at], self.layout)
+        return FeatureTable(
+            [self.raw[i] for i in at],
+            self.number_columns,
+            self.numbers[rows],
+            {name: [values[i] for i in at] for name, values in self.scalars.items()},
+            None if self.mappings is None else [self.mappings[i] for i in at],
+        )
 
 
-NO_FEATURES: Final = FeatureRows((), (), None)
+NO_FEATURES: Final = FeatureTable((), {}, np.zeros((0, 0)), {})
+
+
+class _Layout:
+    """A struct with a field for each feature, and how to make columns of its instances.
+
+    JSON with another feature, or with a value of another kind, is not decoded.
+
+    Attributes:
+        kinds: The features and what their values are.
+        decode: From the JSON of an object to a struct; absent features are None. Raises one of _FAULTS.
+    """
+
+    def __init__(self, kinds: Mapping[str, ValueKind]) -> None:
+        self.kinds = dict(kinds)
+        self._fields = {name: f"f{i}" for i, name in enumerate(kinds)}
+        definition = [(self._fields[name], _TYPES[kind], None) for name, kind in kinds.items()]
+        rename = {field: name for name, field in self._fields.items()}
+        self._struct = msgspec.defstruct("FeatureRow", definition, rename=rename, forbid_unknown_fields=True, gc=False)
+        self.decode: Callable[[bytes], msgspec.Struct] = msgspec.json.Decoder(self._struct).decode
+        self._numbers = self._named(ValueKind.NUMBER)
+        self._number_columns = {name: i for i, name in enumerate(self._numbers)}
+        self._scalars = self._named(ValueKind.SCALAR)
+        self._number_of = attrgetter(*self._numbers.values()) if self._numbers else None
+        self._scalar_of = attrgetter(*self._scalars.values()) if self._scalars else None
+
+    def _named(self, wanted: ValueKind) -> dict[str, str]:
+        return {name: self._fields[name] for name, kind in self.kinds.items() if kind is wanted}
+
+    def row(self, values: Mapping[str, Scalar]) -> msgspec.Struct:
+        """Make a struct of values that were decoded otherwise; they must fit the layout."""
+        return self._struct(**{self._fields[name]: value for name, value in values.items()})
+
+    def table(self, raws: Sequence[bytes], rows: Sequence[msgspec.Struct]) -> FeatureTable:
+        """Make columns of structs."""
+        return FeatureTable(raws, self._number_columns, self._matrix(rows), self._objects(rows))
+
+    def _matrix(self, rows: Sequence[msgspec.Struct]) -> FloatArray:
+        width = len(self._numbers)
+        if self._number_of is None or not rows:
+            return np.zeros((len(rows), width))
+        if width == 1:
+            return np.array(list(map(self._number_of, rows)), np.float64).reshape(-1, 1)
+        picked = map(self._number_of, rows)
+        try:
+            return np.fromiter(chain.from_iterable(picked), np.float64, len(rows) * width).reshape(-1, width)
+        except TypeError:  # None somewhere, which `np.array` reads as NaN, at twice the price
+            return np.array(list(map(self._number_of, rows)), np.float64).reshape(-1, width)
+
+    def _objects(self, rows: Sequence[msgspec.Struct]) -> dict[str, Sequence[Scalar]]:
+        if self._scalar_of is None or not rows:
+            return dict.fromkeys(self._scalars, ())
+        picked = list(map(self._scalar_of, rows))
+        columns = [picked] if len(self._scalars) == 1 else zip(*picked, strict=True)
+        return dict(zip(self._scalars, columns, strict=True))
 
 
 class FeatureDecoder:
@@ -107,71 +150,78 @@ class FeatureDecoder:
         self._ignored = ignored
         self._limit = limit
         # Never more fields than an event may have features, so what fits it needs no counting.
-        self._layout = RowLayout({})
+        self._layout = _Layout({})
 
-    def decode(self, raws: Sequence[bytes]) -> tuple[FeatureRows, list[int]]:
+    def decode(self, raws: Sequence[bytes]) -> tuple[FeatureTable, list[int]]:
         """Decode the features of some events.
 
         Args:
             raws: JSON of each event's `features`; "" and null stand for none.
 
         Returns:
-            The rows, and the positions of events that must be refused. Where there are any, the rows are empty and
-            the caller asks again without those events.
+            The columns, and the positions of events that must be refused. Where there are any, the columns are empty
+            and the caller asks again without those events.
         """
         layout = self._layout
         try:
-            return FeatureRows(raws, list(map(layout.decode, raws)), layout), []
+            return layout.table(raws, list(map(layout.decode, raws))), []
         except _FAULTS:
             pass
         odd, bad = self._apart(raws)
         if bad:
             return NO_FEATURES, bad
-        kinds = self._widened(layout.kinds, odd.values())
-        if not self._fits(kinds):
+        if not self._widen(odd.values()):
             return self._without_layout(raws, odd), []
-        if kinds != layout.kinds:
-            layout = self._layout = RowLayout(kinds)
+        layout = self._layout
         rows = [layout.row(odd[i]) if i in odd else layout.decode(raw) for i, raw in enumerate(raws)]
-        return FeatureRows(raws, rows, layout), []
+        return layout.table(raws, rows), []
 
     def _apart(self, raws: Sequence[bytes]) -> tuple[dict[int, dict[str, Scalar]], list[int]]:
         """Find the events that do not fit the layout: their values by position, and positions of unusable ones."""
-        decode = self._layout.decode
         odd: dict[int, dict[str, Scalar]] = {}
         bad: list[int] = []
+        widen_at = 1  # then at twice as many, and so on: most of what follows fits soon, and making a layout is slow
         for i, raw in enumerate(raws):
             try:
-                decode(raw)
+                self._layout.decode(raw)
             except _FAULTS:
                 values = _checked(raw, self._ignored, self._limit)
                 if values is None:
                     bad.append(i)
-                else:
-                    odd[i] = values
+                    continue
+                odd[i] = values
+                if len(odd) == widen_at:
+                    self._widen(odd.values())
+                    widen_at *= 2
         return odd, bad
 
-    def _without_layout(self, raws: Sequence[bytes], odd: Mapping[int, dict[str, Scalar]]) -> FeatureRows:
+    def _widen(self, rows: Iterable[Mapping[str, Scalar]]) -> bool:
+        """Make the layout fit these features too. Returns whether it does."""
+        kinds = self._kinds_of(rows, self._layout.kinds)
+        if len(kinds) > self._limit or any(map(_AWKWARD.search, kinds)):
+            return False
+        if kinds != self._layout.kinds:
+            self._layout = _Layout(kinds)
+        return True
+
+    def _without_layout(self, raws: Sequence[bytes], odd: Mapping[int, dict[str, Scalar]]) -> FeatureTable:
         """Decode into mappings, and begin the layout anew with the features of these events."""
         rows = [odd[i] if i in odd else _checked(raw, self._ignored, self._limit) or {} for i, raw in enumerate(raws)]
-        kinds = self._widened({}, rows)
-        if self._fits(kinds):
-            self._layout = RowLayout(kinds)
-        return FeatureRows(raws, rows, None)
+        former, self._layout = self._layout, _Layout({})
+        if not self._widen(rows):
+            self._layout = former
+        return FeatureTable(raws, {}, np.zeros((len(raws), 0)), {}, rows)
 
-    def _fits(self, kinds: Mapping[str, FieldKind]) -> bool:
-        return len(kinds) <= self._limit and not any(map(_AWKWARD.search, kinds))
-
-    def _widened(self, kinds: Mapping[str, FieldKind], rows: Iterable[Mapping[str, Scalar]]) -> dict[str, FieldKind]:
+    def _kinds_of(self, rows: Iterable[Mapping[str, Scalar]], kinds: Mapping[str, ValueKind]) -> dict[str, ValueKind]:
         found = dict(kinds)
         for values in rows:
             for name, value in values.items():
                 if name in self._ignored:
-                    found[name] = FieldKind.IGNORED
+                    found[name] = ValueKind.IGNORED
                 elif isinstance(value, bool | str):
-                    found[name] = FieldKind.SCALAR
+                    found[name] = ValueKind.SCALAR
                 else:
-                    found.setdefault(name, FieldKind.NUMBER)
+                    found.setdefault(name, ValueKind.NUMBER)
         return found
 
 

@@ -19,7 +19,7 @@ from detectors.reference import CategoricalReference, NumericReference, Profile
 from detectors.types import BoolArray, FloatArray, IntArray
 from monitor.aggregation.predictions import Predictions
 from monitor.events.codes import OTHER, VERSIONLESS_TIERS, LabelCode, Labels
-from monitor.events.features import FeatureRows
+from monitor.events.features import FeatureTable
 from monitor.events.schema import RESERVED
 from monitor.reference.feature_reader import FeatureColumns, FeatureReader
 from monitor.reference.learning import AnswerLearner, FeatureLearner
@@ -180,7 +180,7 @@ class ReferenceSet:
 
         return counts
 
-    def _learn_features(self, time: IntArray, features: FeatureRows) -> tuple[int, FeatureColumns | None]:
+    def _learn_features(self, time: IntArray, features: FeatureTable) -> tuple[int, FeatureColumns | None]:
         """Return the row from which features are compared, and their columns from there on."""
         if self.learner is None:
             return 0, self._read(features)
@@ -191,7 +191,7 @@ class ReferenceSet:
         self.replace(self.learner.profile())
         return taken, self._read(features.take(np.arange(taken, len(time))))
 
-    def _read(self, features: FeatureRows) -> FeatureColumns | None:
+    def _read(self, features: FeatureTable) -> FeatureColumns | None:
         """Read what the reference in force compares; None without one."""
         if self._reader is None or not self._reader.reads:
             return None

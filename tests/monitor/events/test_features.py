@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from detectors.reference import CategoricalReference, NumericReference
-from monitor.events.features import FeatureDecoder, FieldKind, members
+from monitor.events.features import FeatureDecoder, members
 from monitor.events.schema import ignored_names
 from monitor.reference.learning import FeatureLearner
 from monitor.spec import FeatureKind
@@ -42,19 +42,18 @@ def test_ignored_features_may_be_anything_and_count_as_features() -> None:
         assert it.decode([*anything, b'{"note": 1, "score": 2, "load": 3}'])[1] == [3]
 
 
-def test_rows_have_a_field_for_each_feature_that_was_sent() -> None:
-    """A feature that once had a text stays one that may have one."""
+def test_there_is_a_column_for_each_feature_that_was_sent() -> None:
+    """A feature that once had a text stays one that may have one; ignored ones have no column."""
     it = FeatureDecoder(IGNORED, LIMIT)
     it.decode(written([{"load": 1, "kind": "gas", "note": [1]}]))
     it.decode(written([{"load": 2}, {"z": None}]))
 
-    rows, _ = it.decode(written([{"load": 3, "kind": 7, "z": 4.5}]))
+    table, _ = it.decode(written([{"load": 3, "kind": 7, "z": 4.5}, {}]))
 
-    assert rows.layout is not None
-    assert rows.layout.kinds == {
-        "load": FieldKind.NUMBER, "kind": FieldKind.SCALAR, "note": FieldKind.IGNORED, "z": FieldKind.NUMBER,
-    }  # fmt: skip
-    assert [getattr(rows.values[0], rows.layout.fields[name]) for name in ("load", "kind", "z")] == [3, 7, 4.5]
+    assert table.number_columns == {"load": 0, "z": 1}
+    np.testing.assert_array_equal(table.numbers, [[3, 4.5], [np.nan, np.nan]])
+    assert {name: list(values) for name, values in table.scalars.items()} == {"kind": [7, None]}
+    assert table.mappings is None
 
 
 def test_the_layout_stays_when_nothing_new_comes() -> None:
@@ -65,33 +64,35 @@ def test_the_layout_stays_when_nothing_new_comes() -> None:
     second, bad = it.decode([b'{"load": "x", "load": 2}', b"null", b'{"load": 3}'])
 
     assert not bad
-    assert second.layout is first.layout
-    assert [row.f0 for row in second.values] == [2, None, 3]
+    assert second.number_columns is first.number_columns
+    np.testing.assert_array_equal(second.numbers, [[2], [np.nan], [3]])
 
 
-def test_more_features_than_an_event_may_have_are_decoded_without_a_layout() -> None:
+def test_more_features_than_an_event_may_have_are_no_columns() -> None:
     """Each event has few enough; then the layout begins anew with those of one batch."""
     it = FeatureDecoder(IGNORED, 2)
     it.decode(written([{"a": 1, "b": 2}]))
 
     without, bad = it.decode(written([{"c": 3}, {"a": 4, "d": "x"}]))
     assert not bad
-    assert (without.layout, list(without.values)) == (None, [{"c": 3}, {"a": 4, "d": "x"}])
+    assert without.mappings == [{"c": 3}, {"a": 4, "d": "x"}]
+    assert not without.number_columns
 
     it.decode(written([{"e": 1}, {"f": 1}]))
     again, _ = it.decode(written([{"e": 5, "f": 6}]))
-    assert again.layout is not None
-    assert list(again.layout.kinds) == ["e", "f"]
+    assert again.mappings is None
+    assert again.number_columns == {"e": 0, "f": 1}
 
 
 def test_taking_rows_keeps_them_together() -> None:
     """What was sent, and what it was decoded into."""
-    rows, _ = FeatureDecoder(IGNORED, LIMIT).decode(written([{"load": x} for x in range(4)]))
+    table, _ = FeatureDecoder(IGNORED, LIMIT).decode(written([{"load": x, "kind": "abcd"[x]} for x in range(4)]))
 
-    some = rows.take(np.array([3, 1]))
+    some = table.take(np.array([3, 1]))
 
-    assert [bytes(raw) for raw in some.raw] == [b'{"load": 3}', b'{"load": 1}']
-    assert [row.f0 for row in some.values] == [3, 1]
+    assert [json.loads(raw) for raw in some.raw] == [{"load": 3, "kind": "d"}, {"load": 1, "kind": "b"}]
+    assert some.numbers.tolist() == [[3], [1]]
+    assert some.scalars == {"kind": ["d", "b"]}
 
 
 def test_members_are_those_that_are_looked_at() -> None:

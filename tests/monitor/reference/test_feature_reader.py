@@ -1,4 +1,4 @@
-"""Reading features against a reference, whatever the rows are decoded into."""
+"""Reading features against a reference, whatever they are decoded into."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from monitor.events.features import FeatureDecoder, FeatureRows
+from monitor.events.features import FeatureDecoder, FeatureTable
 from monitor.events.schema import ignored_names
 from monitor.reference.feature_reader import FeatureColumns, FeatureReader
 from monitor.spec import FeatureKind
@@ -28,7 +28,7 @@ def reader(names: tuple[str, ...] = PLAIN, **kinds: FeatureKind) -> FeatureReade
     return FeatureReader(profile(names), kinds)
 
 
-def decoded(raws: list[bytes], limit: int = LIMIT) -> FeatureRows:
+def decoded(raws: list[bytes], limit: int = LIMIT) -> FeatureTable:
     rows, bad = FeatureDecoder(ignored_names({}), limit).decode(raws)
     assert not bad
     return rows
@@ -53,16 +53,16 @@ def test_rows_are_read_the_same_one_by_one_as_all_at_once(rows: list[dict[str, A
 
 
 @given(rows_of_features)
-def test_mappings_are_read_as_structs_are(rows: list[dict[str, Any]]) -> None:
+def test_mappings_are_read_as_columns_are(rows: list[dict[str, Any]]) -> None:
     """Features whose names cannot be fields come as mappings, and so do those beside them."""
     plain, beside_awkward = decoded(written(rows)), decoded([*written(rows), b'{"\\"": 1}'])
-    assert beside_awkward.layout is None
+    assert beside_awkward.mappings is not None
 
-    structs, mappings = reader().read(plain), reader().read(beside_awkward)
+    columns, mappings = reader().read(plain), reader().read(beside_awkward)
 
-    assert mappings.mistyped == structs.mistyped
-    np.testing.assert_array_equal(mappings.numbers[:-1], structs.numbers)
-    np.testing.assert_array_equal(mappings.codes[0][:-1], structs.codes[0])
+    assert mappings.mistyped == columns.mistyped
+    np.testing.assert_array_equal(mappings.numbers[:-1], columns.numbers)
+    np.testing.assert_array_equal(mappings.codes[0][:-1], columns.codes[0])
 
 
 def test_a_feature_that_no_event_has_is_missing() -> None:
@@ -109,8 +109,8 @@ def test_no_features_are_missing_features(raw: bytes, names: tuple[str, ...]) ->
     assert columns.codes[0].tolist() == [-1]
 
 
-def test_rows_of_several_layouts_are_read_in_turn() -> None:
-    """A new feature widens the layout between two batches."""
+def test_tables_with_other_columns_are_read_in_turn() -> None:
+    """A new feature, or a value of another type, changes the columns from one batch to the next."""
     it, decoder = reader(), FeatureDecoder(ignored_names({}), LIMIT)
 
     def read(*rows: dict[str, Any]) -> FeatureColumns:
