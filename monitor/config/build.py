@@ -13,22 +13,22 @@ from typing import Final
 
 import structlog
 
-from fallback.types import BusinessRule, Condition, Route, ServingSpec, Tier
+from fallback.types import WHOLE, BusinessRule, Condition, Route, ServingSpec, Tier
 from monitor.config.rules import default_rules
-from monitor.config.schema import (
+from monitor.config.schema import Configuration
+from monitor.config.sections.checks import (
     DEFAULT_MIN_EVENTS,
     DEFAULT_PANE,
     DEFAULT_SPAN,
-    Configuration,
     DriftSection,
-    LimitsSection,
-    ModelSection,
     OutcomesSection,
-    RuleSection,
-    SecuritySection,
-    WebhookSection,
     WindowSection,
 )
+from monitor.config.sections.daemon import LimitsSection
+from monitor.config.sections.model import ModelSection
+from monitor.config.sections.rules import RuleSection
+from monitor.config.sections.stream import SecuritySection
+from monitor.config.sections.webhooks import WebhookSection
 from monitor.errors import ConfigError
 from monitor.publishing.destinations.webhook import WebhookSpec, parse_keys
 from monitor.spec import (
@@ -51,7 +51,6 @@ log = structlog.get_logger(__name__)
 
 _MONTH: Final = 30 * 86_400_000
 _MOST_OUTCOME_PANES: Final = 10_000  # of a version: they are kept until outcomes are final
-WHOLE: Final = 10_000
 
 
 def core(config: Configuration) -> CoreSpec:

@@ -17,7 +17,8 @@ from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
 from monitor.config import units
-from monitor.config.schema import Configuration, Misfits
+from monitor.config.schema import Configuration
+from monitor.config.sections.base import Misfits
 from monitor.errors import ConfigError, ConfigErrors
 
 _VARIABLE: Final = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")

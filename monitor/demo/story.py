@@ -57,7 +57,7 @@ class Story:
 
     @property
     def level(self) -> str:
-        """The active level of the latest decision."""
+        """The active tier of the latest decision."""
         return "primary" if self.latest is None else str(self.latest["active_level"])
 
     def alert(self, record: Mapping[str, Any]) -> Line | None:
@@ -126,7 +126,7 @@ _BEHIND: Final = {"rules": "business rules", "ensemble": "an ensemble", "default
 
 
 def _behind(document: Mapping[str, Any]) -> str:
-    """Describe who answers at an active level below the primary one."""
+    """Describe who answers at an active tier below the primary one."""
     level = document["active_level"]
     return str(document["levels"]["previous"]) if level == "previous" else _BEHIND[level]
 

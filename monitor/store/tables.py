@@ -173,14 +173,14 @@ outbox: Final = sa.Table(
     sa.Column("key", sa.LargeBinary, nullable=False),
     sa.Column("value", sa.LargeBinary, nullable=False),
     sa.Column("headers", sa.Text, nullable=False),
-    # A row is for one destination. Defaults are those of rows that 0.1.0 wrote: all of them are for the stream.
+    # A row is for one destination. The defaults are for rows that 0.1.0 wrote, all of which are for the stream.
     sa.Column("destination", sa.Text, nullable=False, server_default=sa.text("'stream'")),
     sa.Column("created_at", sa.BigInteger, nullable=False, server_default=sa.text("0")),  # ms, by the writer's clock
-    sa.Column("attempts", sa.Integer, nullable=False, server_default=sa.text("0")),  # those that failed
-    sa.Column("next_at", sa.BigInteger, nullable=False, server_default=sa.text("0")),  # ms; not tried before
+    sa.Column("attempts", sa.Integer, nullable=False, server_default=sa.text("0")),  # failed ones
+    sa.Column("next_at", sa.BigInteger, nullable=False, server_default=sa.text("0")),  # ms; earliest next attempt
     sa.Column("last_error", sa.Text),
     sa.Index("outbox_by_destination", "destination", "id"),
-    sqlite_autoincrement=True,  # an id is never used twice, also when the table was empty in between
+    sqlite_autoincrement=True,  # an id is never reused, even if the table was empty in between
 )
 
 command: Final = sa.Table(

@@ -60,7 +60,7 @@ class Gap:
 class StoreWriter:
     """Claims the store and writes commits. Used by the worker's thread only.
 
-    Without `subscriptions` nothing goes to the outbox: for replays that only tell.
+    Without `subscriptions` nothing is written to the outbox, for replays that publish nothing.
     """
 
     def __init__(
@@ -359,7 +359,7 @@ class StoreWriter:
     def _outgoing(
         self, kind: MessageKind, key: str, body: str, headers: Mapping[str, str], subject: Subject | None = None
     ) -> list[dict[str, Any]]:
-        """Return a row of the outbox for each destination that wants the message."""
+        """Return a row of the outbox for each destination that subscribes to the message."""
         row = {
             "kind": kind.value, "key": key.encode(), "value": body.encode(), "headers": json.dumps(headers),
             "created_at": self._clock(),

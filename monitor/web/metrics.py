@@ -61,19 +61,19 @@ DECLARED: Final = (
     Declared("driftd_outbox_depth", _G, "Committed messages not published yet."),
     Declared("driftd_published_total", _C, "Messages published, repeats included."),
     Declared("driftd_relay_failing", _G, "1 while publishing fails."),
-    Declared("driftd_destination_depth", _G, "Messages that wait for a destination.", _DESTINATION),
-    Declared("driftd_destination_attempts_total", _C, "Deliveries tried, of a message or a batch.", _DESTINATION),
-    Declared("driftd_destination_failures_total", _C, "Deliveries that failed.", _DESTINATION),
+    Declared("driftd_destination_depth", _G, "Messages waiting for a destination.", _DESTINATION),
+    Declared("driftd_destination_attempts_total", _C, "Attempts to deliver a message or a batch.", _DESTINATION),
+    Declared("driftd_destination_failures_total", _C, "Attempts that failed.", _DESTINATION),
     Declared("driftd_destination_delivered_total", _C, "Messages acknowledged by a destination.", _DESTINATION),
     Declared("driftd_destination_failing", _G, "1 while deliveries to a destination fail.", _DESTINATION),
     Declared(
-        "driftd_destination_given_up_total", _C, "Messages a destination never got.", (*_DESTINATION, "reason")
+        "driftd_destination_given_up_total", _C, "Messages never delivered to a destination.", (*_DESTINATION, "reason")
     ),
     Declared("driftd_ready", _G, "1 while this daemon owns the store and the stream is available."),
     Declared("driftd_loop_age_seconds", _G, "Time since the last turn of the poll loop, which feeds the watchdog."),
     Declared("driftd_feature_type_mismatches_total", _C, "Feature values of another type than the reference.", _MODEL),
     Declared("driftd_join_segments", _G, "Rows of pending predictions in the database."),
-    Declared("driftd_model_active_level", _G, "1 for the active level.", ("model", "level")),
+    Declared("driftd_model_active_level", _G, "1 for the active tier.", ("model", "level")),
     Declared("driftd_model_generation", _G, "Generation of the latest decision.", _MODEL),
     Declared("driftd_version_predictions_total", _C, "Predictions counted.", _VERSION),
     Declared("driftd_version_outcomes_total", _C, "Predictions joined with their outcome.", _VERSION),
@@ -82,7 +82,7 @@ DECLARED: Final = (
     Declared("driftd_version_drifted_features", _G, "Features of the firing drift alert.", _VERSION),
     Declared("driftd_version_alerts_firing", _G, "Firing rules.", _VERSION),
     Declared("driftd_version_alerts_pending", _G, "Rules that breach, but not yet for long enough to fire.", _VERSION),
-    Declared("driftd_version_served_ratio", _G, "Share of predictions by level.", (*_VERSION, "served_by")),
+    Declared("driftd_version_served_ratio", _G, "Share of predictions by tier.", (*_VERSION, "served_by")),
     Declared("driftd_checks_total", _C, "Drift checks, by result.", (*_VERSION, "result")),
     Declared("driftd_checks_skipped_features", _G, "Features skipped by the latest check.", (*_VERSION, "reason")),
 )  # fmt: skip
@@ -96,8 +96,8 @@ class MetricsSnapshot:
         status: The status document; empty before the first commit.
         values: Metrics without labels, by name.
         partitions: Lag in records (None: unknown) and whether it is parked, by topic and partition.
-        destinations: State of the deliveries, by destination.
         mistyped: Number of feature values of another type than the reference, by model.
+        destinations: State of the delivery to each destination, by its name.
     """
 
     status: Mapping[str, Any]
@@ -122,7 +122,7 @@ class Telemetry(Collector):
 
     @property
     def status(self) -> Mapping[str, Any]:
-        """The status document that was published last, with the destinations; empty before the first."""
+        """The latest published status document, with the destinations; empty before the first."""
         snapshot = self._snapshot
         if not snapshot.status:
             return snapshot.status
@@ -211,7 +211,7 @@ def _destination(name: str, state: DeliveryState) -> Iterator[Sample]:
 
 
 def _told(state: DeliveryState) -> dict[str, Any]:
-    """A destination as the status document has it."""
+    """Return the entry of a destination in the status document."""
     return {"waiting": state.depth, "last_error": state.last_error}
 
 

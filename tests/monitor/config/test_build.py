@@ -9,11 +9,14 @@ from pathlib import Path
 import pytest
 from structlog.testing import capture_logs
 
-from fallback.types import BusinessRule, Condition, Route, Tier
-from monitor.config import build, schema
-from monitor.config.build import WHOLE
+from fallback.types import WHOLE, BusinessRule, Condition, Route, Tier
+from monitor.config import build
 from monitor.config.load import parse
 from monitor.config.schema import Configuration
+from monitor.config.sections.base import Section
+from monitor.config.sections.checks import ReferenceSection
+from monitor.config.sections.daemon import StoreSection
+from monitor.config.sections.stream import StreamSection
 from monitor.errors import ConfigError
 from monitor.publishing.destinations.webhook import WebhookSpec
 from monitor.spec import (
@@ -369,14 +372,13 @@ def test_relative_paths_are_relative_to_the_working_directory(tmp_path: Path, mo
     assert model("reference: references/r.csv").reference.path == "references/r.csv"
 
 
-@pytest.mark.parametrize(("section", "key"), [("stream", "url"), ("store", "url"), ("reference", "path")])
+@pytest.mark.parametrize(
+    ("section", "key"), [(StreamSection, "url"), (StoreSection, "url"), (ReferenceSection, "path")]
+)
 def test_that_paths_are_relative_to_the_working_directory_is_said_where_they_are_described(
-    section: str, key: str
+    section: type[Section], key: str
 ) -> None:
-
-    fields = getattr(schema, f"{section.capitalize()}Section").model_fields
-
-    assert "relative to the working directory" in fields[key].description
+    assert "relative to the working directory" in (section.model_fields[key].description or "")
 
 
 # -- memory ----------------------------------------------------------------------------------------------

@@ -7,7 +7,8 @@ from typing import Final
 import pytest
 
 from monitor.config.load import parse
-from monitor.config.schema import Configuration, ModelSection
+from monitor.config.schema import Configuration
+from monitor.config.sections.model import ModelSection
 from monitor.errors import ConfigErrors
 
 SMALLEST: Final = """

@@ -33,9 +33,9 @@ texts = st.none() | st.sampled_from(["gas", "oil", "wood", "True", "7"])
 def test_a_profile_is_a_recount_of_its_rows(tmp_path: Path, rows: list[tuple[Any, Any]], form: str) -> None:
     """Where there are no more rows than points, every value is kept with its multiplicity."""
     present = [float(x) for x, _ in rows if x is not None]
-    levels = [{"True": "true"}.get(t, t) for _, t in rows if t is not None]
+    categories = [{"True": "true"}.get(t, t) for _, t in rows if t is not None]
     table = [{"x": None if x is None else float(x), "t": t} for x, t in rows]
-    if not levels:
+    if not categories:
         return  # nothing but gaps: of no type
     profile = profile_of(tmp_path, table, name=form)
 
@@ -43,8 +43,8 @@ def test_a_profile_is_a_recount_of_its_rows(tmp_path: Path, rows: list[tuple[Any
     distinct, multiplicity = np.unique(np.array(present), return_counts=True)
     assert (x.points.tolist(), x.weights.tolist()) == (distinct.tolist(), multiplicity.tolist())
     assert (x.rows, x.missing, x.ks_error) == (len(present), len(rows) - len(present), 0.0)
-    assert counts(t) == {level: levels.count(level) for level in set(levels)}
-    assert (t.rows, t.missing, t.other) == (len(levels), len(rows) - len(levels), 0)
+    assert counts(t) == {level: categories.count(level) for level in set(categories)}
+    assert (t.rows, t.missing, t.other) == (len(categories), len(rows) - len(categories), 0)
 
 
 def test_many_rows_are_thinned_within_the_stated_error(tmp_path: Path) -> None:
@@ -197,7 +197,7 @@ def test_columns_of_no_use_are_ignored_with_a_notice(tmp_path: Path) -> None:
 
 
 def test_an_identifier_is_known_in_a_large_table_too(tmp_path: Path) -> None:
-    """Where there are more texts than are remembered; a category with many levels that come again is none."""
+    """Where there are more texts than are remembered; a category with many categories that come again is none."""
     count = 30_000
     table = pa.table({"id": [f"u{i}" for i in range(count)], "product": [f"p{i % 12_000}" for i in range(count)]})
     pq.write_table(table, tmp_path / "t.parquet")
@@ -325,7 +325,7 @@ def test_the_baselines_of_a_binary_task_are_a_recount(
 
 
 @pytest.mark.parametrize(
-    ("predictions", "positive", "levels"),
+    ("predictions", "positive", "categories"),
     [
         ([0.9, 0.2, 0.7], None, {"1": 2, "0": 1}),
         ([0.9, 0.2, 0.7], "spam", {"spam": 2, "0": 1}),
@@ -338,12 +338,12 @@ def test_the_baselines_of_a_binary_task_are_a_recount(
     ],
 )
 def test_binary_predictions_are_called_as_the_streams_answers_are(
-    tmp_path: Path, predictions: list[object], positive: str | None, levels: dict[str, int]
+    tmp_path: Path, predictions: list[object], positive: str | None, categories: dict[str, int]
 ) -> None:
     """Otherwise every answer of the stream would be a level that the table never had."""
     profile = profile_of(tmp_path, [{"prediction": p} for p in predictions], TableSpec(Task.BINARY, positive))
 
-    assert counts(categorical(profile, "prediction")) == levels
+    assert counts(categorical(profile, "prediction")) == categories
 
 
 def test_the_score_of_a_table_is_that_of_its_column(tmp_path: Path) -> None:
