@@ -54,9 +54,11 @@ def check_config(
             "metrics": {metric: baseline.value for metric, baseline in profile.baselines.items()},
             "notices": list(profile.notices),
         }  # fmt: skip
+    webhooks = [{"name": w.name, "kinds": sorted(w.kinds), "max_age_s": w.max_age_ms / 1000} for w in p.webhooks]
     document = {
         "ok": True,
         "models": models,
+        "webhooks": webhooks,
         "memory_mb": {
             "waiting": round(need.pending / _MIB), "seen": round(need.seen / _MIB),
             "windows": round(need.windows / _MIB),
@@ -79,6 +81,8 @@ def check_config(
             out.print(f"  rule {escape(rule)}")
         for note in about["notes"]:
             out.print(f"  note: {escape(note)}")
+    for webhook in p.webhooks:
+        out.print(f"webhook {escape(webhook.name)}: {' and '.join(sorted(webhook.kinds))}")
     out.print(
         f"memory at {rate:g} predictions a second: up to {need.pending // _MIB} MB for pending predictions, "
         f"{need.seen // _MIB} MB for recognising duplicates, {need.windows // _MIB} MB for windows"

@@ -125,14 +125,23 @@ def test_a_message_that_is_refused_is_told_by_an_alert(place: FilePlace, receive
     assert len(set(receiver.taken)) == len(receiver.taken)
 
 
-def test_the_configuration_is_shown_without_its_secrets(place: FilePlace) -> None:
-    write(place, "https://pager.example.org/token-in-path", secret="hunter2")
-    told = place.driftd("check-config")
+@pytest.mark.parametrize(
+    ("secret", "code", "told"),
+    [
+        (SECRET, 0, "webhook pager: alert and decision"),
+        ("hunter2", 78, "webhooks[0].secret: whsec_ and 24 to 64 bytes in base64 are needed"),
+    ],
+)
+def test_the_configuration_is_checked_without_showing_secrets(
+    file_place: FilePlace, secret: str, code: int, told: str
+) -> None:
+    write(file_place, "https://pager.example.org/token-in-path", secret=secret)
+    answer = file_place.driftd("check-config")
 
-    assert told.code == 78
-    assert "webhooks[0].secret: whsec_ and 24 to 64 bytes" in told.err
-    assert "hunter2" not in told.out + told.err
-    assert "token-in-path" not in told.out + told.err
+    assert answer.code == code
+    assert told in answer.out + answer.err
+    assert secret not in answer.out + answer.err
+    assert "token-in-path" not in answer.out + answer.err
 
 
 def test_a_replay_calls_nobody(place: FilePlace, receiver: Receiver) -> None:

@@ -66,4 +66,8 @@ class LimitsSection(Section):
         1_500_000, ge=1_000, description="predictions waiting for their outcome; beyond, only a sample of them waits"
     )
     seen: Count = Field(3_500_000, ge=1_000, description="requests remembered to recognise duplicates")
-    outbox: Count = Field(50_000, ge=1_000, description="messages waiting to be published; beyond, reading pauses")
+    outbox: Count = Field(
+        50_000,
+        ge=1_000,
+        description="messages waiting to be published; beyond, reading pauses; of a webhook the oldest are given up",
+    )

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import sqlalchemy as sa
 from sqlalchemy.engine import Engine
 from structlog.testing import capture_logs
 
-from monitor.publishing.destinations.base import Rejected, Retry
+from monitor.publishing.destinations.base import DeliveryResult, OutboxMessage, Rejected, Retry
 from monitor.publishing.loop import GivenUp
 from monitor.store import tables as t
 from tests.monitor.publishing.scripted import IN_ORDER, MAX_AGE_S, ONE_BY_ONE, T0, Bench, Scripted, claimed, insert
@@ -65,15 +67,14 @@ def test_who_does_not_own_the_store_delivers_nothing(engine: Engine) -> None:
 
 def test_an_owner_that_is_fenced_while_it_sends_deletes_nothing(engine: Engine) -> None:
     """The new owner sends it again, and readers know it by its id."""
-    bench = one_by_one(engine)
+
+    class Slow(Scripted):
+        def deliver(self, messages: Sequence[OutboxMessage], now: int) -> DeliveryResult:
+            claimed(engine, "other")
+            return super().deliver(messages, now)
+
+    bench = Bench(engine, Slow())
     ids = bench.waiting("a")
-    deliver = bench.destination.deliver
-
-    def slow(*arguments: object) -> object:
-        claimed(engine, "other")
-        return deliver(*arguments)  # type: ignore[arg-type]  # handed on as they come
-
-    bench.destination.deliver = slow  # type: ignore[method-assign, assignment]  # the destination takes its time
     bench.step()
 
     assert bench.destination.taken == ids
