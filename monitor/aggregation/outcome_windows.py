@@ -156,7 +156,7 @@ class OutcomeWindows:
         """When the next window that was not judged becomes final."""
         return next((w.final_at for w in self._windows if w.last > self._judged), None)
 
-    def take_fresh(self, *, everything: bool = False) -> IntArray:
+    def drain_fresh(self, *, everything: bool = False) -> IntArray:
         """Windows noted since this was last called, or all, as rows of six numbers for the database."""
         chosen = self._windows if everything else self._windows[len(self._windows) - self._fresh :]
         self._fresh = 0
@@ -169,7 +169,7 @@ class OutcomeWindows:
         return self._judged
 
     def restore(self, rows: Iterable[IntArray], judged: int, clock: int) -> None:
-        """Take back what `take_fresh` gave, in order, without what was finished by `clock`."""
+        """Take back what `drain_fresh` gave, in order, without what was finished by `clock`."""
         self._judged = judged
         windows: dict[int, OutcomeWindow] = {}
         for part in rows:

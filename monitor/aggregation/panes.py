@@ -237,7 +237,7 @@ class Panes:
                 held.fresh.pop(name, None)
                 held.committed.pop(name, None)
 
-    def take_fragments(self) -> list[Fragment]:
+    def drain_fragments(self) -> list[Fragment]:
         """What open panes gained since this was last called."""
         fragments = []
         for (variant, pane), held in self._open.items():

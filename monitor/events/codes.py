@@ -80,7 +80,7 @@ class Codes(dict[str, int]):
         self.texts[code] = text
         self._next = max(self._next, code + 1)
 
-    def take_fresh(self) -> list[Entry]:
+    def drain_fresh(self) -> list[Entry]:
         """Return the entries made since the last call, for the commit that writes them."""
         fresh, self._fresh = self._fresh, []
         return fresh
@@ -222,7 +222,7 @@ class Variants(dict[tuple[str, str], VariantCode]):
         """Return the code under which outcomes of a model wait."""
         return self._model_code[model]
 
-    def take_fresh(self) -> list[Entry]:
+    def drain_fresh(self) -> list[Entry]:
         """Return the entries made since the last call, for the commit that writes them."""
         fresh, self._fresh = self._fresh, []
         return fresh

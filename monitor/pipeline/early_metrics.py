@@ -6,7 +6,7 @@ Pure. The join keeps what outcome and prediction have in common; what users add 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -54,6 +54,6 @@ class EarlyMetrics:
         """Return them, to be stored."""
         return {str(lo): dict(metrics) for lo, metrics in self.by_request.items()}
 
-    def restore(self, state: Mapping[str, Any]) -> None:
+    def restore(self, state: Mapping[str, UserMetrics]) -> None:
         """Take them back."""
         self.by_request = {int(lo): metrics for lo, metrics in state.items()}

@@ -31,11 +31,13 @@ from monitor.pipeline.columns import ModelBatch
 from monitor.pipeline.commit import ModelCommit, ModelSnapshot
 from monitor.pipeline.model_state import ModelParts, Restored
 from monitor.pipeline.outcome_log import OutcomeLog
+from monitor.pipeline.saved_states import read_model
 from monitor.pipeline.schedule import ActionKind, ScheduledAction
 from monitor.pipeline.stage_one import StageOne
 from monitor.pipeline.subscribers import ConceptDriftWatch, OutcomeSums, PairSubscriber, PaneSubscriber, Windows
 from monitor.pipeline.versions import Versions
 from monitor.reference.active import ReferenceSet
+from monitor.saved import to_plain
 from monitor.serving.controller import ServingController
 from monitor.serving.proposals import Proposal
 from monitor.spec import Limits, ModelSpec, Task
@@ -305,7 +307,7 @@ class ModelMonitor:
                 self._add_outcome_rows(commit, state, flush=flush)
                 first = self._first_outcome_pane(variant, state)
                 commit.outcomes += self.outcome_log.rows(variant, state, first, fold=commit.windows_reset)
-        changes = self.references.take_changes()
+        changes = self.references.drain_changes()
         commit.references += changes.fresh
         commit.retired += changes.retired
         commit.forget_learned += changes.forgotten
@@ -339,17 +341,13 @@ class ModelMonitor:
 
     def state(self) -> dict[str, Any]:
         """Return the small things, to be stored with every commit."""
-        return {
-            "clock": self.watermark,
-            "configured_reference": self.configured_reference,
-            **self._parts.state(),
-        }
+        plain: dict[str, Any] = to_plain(self._parts.state(self.watermark, self.configured_reference))
+        return plain
 
     def restore(self, snapshot: ModelSnapshot) -> Restored:
         """Go on where the last commit was; what changed in the configuration is applied by `apply_config_changes`."""
-        restored = self._parts.restore(snapshot)
-        state = snapshot.state
-        self.watermark = state["clock"]
-        self.configured_reference = state["configured_reference"]
+        saved = read_model(snapshot.state)
+        restored = self._parts.restore(saved, snapshot)
+        self.watermark, self.configured_reference = saved.clock, saved.configured_reference
         self._dirty = ModelCommit(windows_reset=restored.windows_reset)
         return restored

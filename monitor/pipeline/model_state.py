@@ -16,20 +16,18 @@ from numpy.typing import NDArray
 from detectors.reference import NumericReference
 from monitor.aggregation.outcome_columns import BASELINE_PANE
 from monitor.aggregation.panes import whole
-from monitor.alerting.episodes import EpisodeState, SimpleEpisode
+from monitor.alerting.episodes import SimpleEpisode
 from monitor.alerting.no_data import NoDataDetector
-from monitor.alerting.numbering import AlertNumbering, NumberingState
+from monitor.alerting.numbering import AlertNumbering
 from monitor.evaluation.concept_drift import ConceptDrift
 from monitor.evaluation.evaluator import Evaluator
-from monitor.evaluation.version_state import SavedVersion
 from monitor.pipeline.commit import ModelSnapshot, RestoreWarning
 from monitor.pipeline.outcome_log import OutcomeLog
+from monitor.pipeline.saved_states import SavedModel
 from monitor.pipeline.stage_one import StageOne
 from monitor.pipeline.versions import Versions
 from monitor.reference.active import ReferenceSet
-from monitor.saved import from_plain, to_plain
 from monitor.serving.controller import ServingController
-from monitor.serving.state import ServingState
 from monitor.spec import FeatureKind, ModelSpec
 
 
@@ -73,42 +71,43 @@ class ModelParts:
     no_data: NoDataDetector
     outcome_log: OutcomeLog
 
-    def state(self) -> dict[str, Any]:
-        """Return the small things, to be stored with every commit."""
-        return {
-            "shape": _shape(self.spec),
-            "answers": _kind_of_answers(self.spec),
-            "rate": self.evaluator.budget.rate,
-            "seen": sorted(self.references.seen),
-            "relearning": self.references.relearning,
-            "last_event": self.no_data.last_event,
-            "no_data": to_plain(self.no_data.episode.state),
-            "records": to_plain(self.alerts.state),
-            "steering": to_plain(self.controller.state),
-            "versions": {str(variant): to_plain(state.saved()) for variant, state in self.versions.states.items()},
-        }
+    def state(self, watermark: int | None, configured_reference: str | None) -> SavedModel:
+        """Return what is stored with every commit."""
+        return SavedModel(
+            clock=watermark,
+            last_event=self.no_data.last_event,
+            shape=_shape(self.spec),
+            answers=_kind_of_answers(self.spec),
+            rate=self.evaluator.budget.rate,
+            seen=sorted(self.references.seen),
+            relearning=self.references.relearning,
+            configured_reference=configured_reference,
+            no_data=self.no_data.episode.state,
+            records=self.alerts.state,
+            steering=self.controller.state,
+            versions={str(variant): state.saved() for variant, state in self.versions.states.items()},
+        )
 
-    def restore(self, snapshot: ModelSnapshot) -> Restored:
+    def restore(self, saved: SavedModel, snapshot: ModelSnapshot) -> Restored:
         """Take over what was stored, as far as it fits the configuration."""
-        state, found = snapshot.state, _Found()
-        watermark: int | None = state["clock"]
-        self.references.restore(snapshot.references, snapshot.learned, state["relearning"])
-        self.evaluator.budget.rate = state["rate"]
-        self.references.seen = set(state["seen"])
-        self.no_data.last_event = state["last_event"]
-        self.no_data.episode.state = from_plain(state["no_data"], EpisodeState)
-        self.alerts.state = from_plain(state["records"], NumberingState)
-        self.controller.restore(from_plain(state["steering"], ServingState))
-        for code, saved in state["versions"].items():
-            found.orphaned += self.versions[int(code)].restore(from_plain(saved, SavedVersion))
-        fits = state["shape"] == _shape(self.spec)
+        found = _Found()
+        self.references.restore(snapshot.references, snapshot.learned, saved.relearning)
+        self.evaluator.budget.rate = saved.rate
+        self.references.seen = set(saved.seen)
+        self.no_data.last_event = saved.last_event
+        self.no_data.episode.state = saved.no_data
+        self.alerts.state = saved.records
+        self.controller.restore(saved.steering)
+        for code, version in saved.versions.items():
+            found.orphaned += self.versions[int(code)].restore(version)
+        fits = saved.shape == _shape(self.spec)
         if fits:
-            self._restore_panes(snapshot.panes, watermark, found)
+            self._restore_panes(snapshot.panes, saved.clock, found)
         for variant, rows in snapshot.outcomes.items():
-            saved = state["versions"].get(str(variant), {})
-            self._restore_outcomes(variant, rows, saved, watermark, fits=fits)
+            its = saved.versions.get(str(variant))
+            self._restore_outcomes(variant, rows, -1 if its is None else its.judged, saved.clock, fits=fits)
         if not fits:
-            self._reset_windows(found, same_answers=state["answers"] == _kind_of_answers(self.spec))
+            self._reset_windows(found, same_answers=saved.answers == _kind_of_answers(self.spec))
         self._compare_kinds(found)
         return Restored(tuple(found.warnings), not fits, tuple(found.orphaned), tuple(found.void))
 
@@ -141,7 +140,7 @@ class ModelParts:
         self,
         variant: int,
         rows: Sequence[Mapping[str, NDArray[Any]]],
-        saved: Mapping[str, Any],
+        judged: int,
         watermark: int | None,
         *,
         fits: bool,
@@ -154,7 +153,7 @@ class ModelParts:
         if not fits:
             return
         windows = [arrays["windows"].astype(np.int64) for arrays in rows]
-        state.windows.restore(windows, saved.get("judged", -1), -1 if watermark is None else watermark)
+        state.windows.restore(windows, judged, -1 if watermark is None else watermark)
         self.outcome_log.restore(variant, rows)
 
     def _reset_windows(self, found: _Found, *, same_answers: bool) -> None:

@@ -38,7 +38,7 @@ class OutcomeLog:
         if first is not None:
             table.drop(first)
         touched = table.drain_dirty()
-        fresh = state.windows.take_fresh()
+        fresh = state.windows.drain_fresh()
         if not touched and not len(fresh):
             return []
         arrays = table.snapshot(touched) | {"windows": fresh}
@@ -47,7 +47,7 @@ class OutcomeLog:
         if not fold and since + size <= 2 * whole + _LEAST_FOLD:
             self._size[variant] = (whole, since + size)
             return [OutcomeRows(variant, False, arrays)]
-        arrays = table.snapshot() | {"windows": state.windows.take_fresh(everything=True)}
+        arrays = table.snapshot() | {"windows": state.windows.drain_fresh(everything=True)}
         self._size[variant] = (_bytes(arrays), 0)
         return [OutcomeRows(variant, True, arrays)]
 

@@ -10,14 +10,13 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
-import msgspec
 import numpy as np
 
 from detectors.saved import DamagedError
 from detectors.types import BoolArray, IntArray
 from fallback.types import Decision
 from monitor.aggregation.outcome_columns import DROPPED_PANE
-from monitor.alerting.daemon import DaemonAlerts, DaemonAlertsState
+from monitor.alerting.daemon import DaemonAlerts
 from monitor.alerting.records import AlertRecord
 from monitor.errors import StoreError
 from monitor.events.codes import Entry, Variants
@@ -40,8 +39,9 @@ from monitor.pipeline.effects import DeadLetter, Effects
 from monitor.pipeline.join_stage import JoinStage
 from monitor.pipeline.model import ModelMonitor
 from monitor.pipeline.model_state import Restored
+from monitor.pipeline.saved_states import SavedShard, read_shard
 from monitor.pipeline.status import Totals, document
-from monitor.saved import from_plain, to_plain
+from monitor.saved import to_plain
 from monitor.spec import CoreSpec, ModelSpec
 from monitor.stream.types import Batch, Partition
 from monitor.stream.watermark import Watermark
@@ -198,7 +198,7 @@ class Pipeline:
         return PipelineCommit(
             seq=self.seq,
             positions=dict(self.positions),
-            shard=self._shard(),
+            shard=to_plain(self._shard()),
             join=join,
             codes=codes,
             models=models,
@@ -210,21 +210,24 @@ class Pipeline:
         )
 
     def _drain_codes(self) -> list[Entry]:
-        codes = [*self.variants.take_fresh(), *self.decoder.segments.take_fresh()]
+        codes = [*self.variants.drain_fresh(), *self.decoder.segments.drain_fresh()]
         for model in self.models:
-            codes += model.labels.codes.take_fresh()
+            codes += model.labels.codes.drain_fresh()
         for model in self.models:
-            codes += model.user_metrics.take_fresh()
+            codes += model.user_metrics.drain_fresh()
         return codes
 
-    def _shard(self) -> dict[str, Any]:
-        return {
-            "clock": self.watermark.state(),
-            **msgspec.to_builtins(self.join.table.state()),
-            "begun": self._started,
-            "daemon": to_plain(self.daemon.state),
-            "waiting_metrics": self._early_metrics.state(),
-        }
+    def _shard(self) -> SavedShard:
+        join = self.join.table.state()
+        return SavedShard(
+            clock=self.watermark.state(),
+            sampling=join.sampling,
+            horizon=join.horizon,
+            counts=join.counts,
+            begun=self._started,
+            daemon=self.daemon.state,
+            waiting_metrics=self._early_metrics.state(),
+        )
 
     def on_committed(self, commit: PipelineCommit) -> None:
         """Release what only the commit, now in the database, still needed."""
@@ -272,13 +275,14 @@ class Pipeline:
             model.labels.codes.restore(by_kind.get((model.spec.name, "label"), ()))
             model.user_metrics.restore(by_kind.get((model.spec.name, "metric"), ()))
 
-    def _restore_shard(self, shard: Mapping[str, Any]) -> None:
-        if not shard:
+    def _restore_shard(self, saved: Mapping[str, Any]) -> None:
+        if not saved:
             return
-        self.watermark.restore(shard["clock"])
-        self.daemon.restore(from_plain(shard["daemon"], DaemonAlertsState))
-        self.join.table.restore(msgspec.convert(shard, JoinState))
-        self._early_metrics.restore(shard["waiting_metrics"])
+        shard = read_shard(saved)
+        self.watermark.restore(shard.clock)
+        self.daemon.restore(shard.daemon)
+        self.join.table.restore(JoinState(sampling=shard.sampling, horizon=shard.horizon, counts=shard.counts))
+        self._early_metrics.restore(shard.waiting_metrics)
 
     def status(self) -> dict[str, Any]:
         """Return the status document, as of now."""

@@ -103,4 +103,4 @@ class StageOne:
     def drain_fragments(self) -> list[Fragment]:
         """Hand over what panes gained since the last commit; called by the commit."""
         closed, self._closed = self._closed, []
-        return closed + self.panes.take_fragments()
+        return closed + self.panes.drain_fragments()

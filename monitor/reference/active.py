@@ -244,11 +244,11 @@ class ReferenceSet:
 
     # -- keeping -----------------------------------------------------------------------------------------
 
-    def take_changes(self) -> ReferenceChanges:
+    def drain_changes(self) -> ReferenceChanges:
         """What is new since this was last called."""
         changes, self._changes = self._changes, ReferenceChanges()
-        learned = [] if self.learner is None else [(FEATURES, self.learner.take_fresh())]
-        learned += [(answers_of(v), learner.take_fresh()) for v, learner in self.answer_learners.items()]
+        learned = [] if self.learner is None else [(FEATURES, self.learner.drain_fresh())]
+        learned += [(answers_of(v), learner.drain_fresh()) for v, learner in self.answer_learners.items()]
         changes.learned = [(subject, body) for subject, body in learned if body is not None]
         return changes
 

@@ -69,7 +69,7 @@ class FeatureLearner:
             notices=tuple(notices),
         )
 
-    def take_fresh(self) -> bytes | None:
+    def drain_fresh(self) -> bytes | None:
         """What was gathered since this was last called, for the database."""
         raws, times = self._raw[self._stored :], self._times[self._stored :]
         if not raws:
@@ -84,7 +84,7 @@ class FeatureLearner:
         return pack(_MAGIC, {"raw": len(text)}, arrays)
 
     def restore(self, bodies: Sequence[bytes]) -> None:
-        """Take back what `take_fresh` gave, in order."""
+        """Take back what `drain_fresh` gave, in order."""
         for body in bodies:
             header, arrays = unpack(_MAGIC, body)
             text = _decompress(arrays["text"].tobytes(), max_output_size=max(header["raw"], 1))
@@ -172,7 +172,7 @@ class AnswerLearner:
         """Label codes gathered."""
         return {int(code) for code in self._value}
 
-    def take_fresh(self) -> bytes | None:
+    def drain_fresh(self) -> bytes | None:
         """What was gathered since this was last called, for the database."""
         start, self._stored = self._stored, len(self._value)
         if start == self._stored:
@@ -181,7 +181,7 @@ class AnswerLearner:
         return pack(_MAGIC, {}, arrays)
 
     def restore(self, bodies: Sequence[bytes]) -> None:
-        """Take back what `take_fresh` gave, in order."""
+        """Take back what `drain_fresh` gave, in order."""
         for body in bodies:
             _, arrays = unpack(_MAGIC, body)
             self.add(arrays["value"], arrays["score"])

@@ -11,6 +11,7 @@ are Apache Flink's terms.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
+from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
@@ -20,6 +21,19 @@ from monitor.stream.types import Batch, Partition
 
 UNKNOWN: Final = -1  # until every active partition has shown an event
 _FAR: Final = 1 << 62
+
+
+@dataclass(frozen=True, slots=True)
+class WatermarkState:
+    """What is stored of a watermark.
+
+    Attributes:
+        now: The watermark, ms.
+        latest: (topic, partition, latest event time in ms).
+    """
+
+    now: int
+    latest: list[tuple[str, int, int]]
 
 
 class Watermark:
@@ -104,11 +118,11 @@ class Watermark:
             self.now = max(self.now, max(self._latest.values()) + self._allowed_lateness)
         return self.now
 
-    def state(self) -> dict[str, Any]:
-        """Return the state to store, as plain JSON values."""
-        return {"now": self.now, "latest": [[p.topic, p.number, at] for p, at in sorted(self._latest.items())]}
+    def state(self) -> WatermarkState:
+        """Return the state to store."""
+        return WatermarkState(self.now, [(p.topic, p.number, at) for p, at in sorted(self._latest.items())])
 
-    def restore(self, state: Mapping[str, Any]) -> None:
-        """Set what `state` returned."""
-        self.now = state["now"]
-        self._latest = {Partition(topic, number): at for topic, number, at in state["latest"]}
+    def restore(self, state: WatermarkState) -> None:
+        """Go on with a stored state."""
+        self.now = state.now
+        self._latest = {Partition(topic, number): at for topic, number, at in state.latest}

@@ -585,7 +585,7 @@ def test_a_window_with_the_same_last_pane_replaces_the_one_before() -> None:
 
     assert len(windows) == 1
     assert windows.first_pane == 2
-    assert windows.take_fresh().tolist() == [[2, 3, 20, 40, -1, 1000]]
+    assert windows.drain_fresh().tolist() == [[2, 3, 20, 40, -1, 1000]]
 
 
 def test_outcomes_make_the_rows_of_exactly_those_windows_stale_that_hold_their_pane() -> None:
@@ -616,11 +616,11 @@ def test_windows_come_back_from_their_rows() -> None:
     for last in range(6):
         windows.note(a_window(last, final_at=50 + last))
         windows.note(a_window(last, final_at=50 + last))
-        rows.append(windows.take_fresh())
+        rows.append(windows.drain_fresh())
     windows.eligible(covered(1.0), 0.8, clock=52)
     windows.finished(clock=52)
 
     restored.restore(rows, windows.judged, clock=52)
 
-    assert restored.take_fresh(everything=True).tolist() == windows.take_fresh(everything=True).tolist()
+    assert restored.drain_fresh(everything=True).tolist() == windows.drain_fresh(everything=True).tolist()
     assert restored.judged == windows.judged == 5

@@ -125,7 +125,7 @@ def filled(
 
         panes.add(part, part.time // WIDTH, place)
         if committing:
-            for fragment in panes.take_fragments():
+            for fragment in panes.drain_fragments():
                 fragments.setdefault((fragment.variant, fragment.pane), []).append(fragment.body)
     return panes, fragments
 
@@ -234,7 +234,7 @@ def test_panes_together_have_the_mean_and_variance_of_all_their_values(panes: li
 def test_a_pane_is_the_sum_of_its_fragments(stream: list[Answer], at: list[int]) -> None:
     """What was gained from commit to commit, put together, is the pane; and it goes on from there."""
     panes, fragments = filled(stream, at, committing=True)
-    assert panes.take_fragments() == []
+    assert panes.drain_fragments() == []
 
     restored = Panes(PLACES.get)
     for (variant, pane), bodies in fragments.items():

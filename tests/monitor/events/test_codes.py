@@ -40,13 +40,13 @@ def test_codes_go_on_after_a_restart_as_if_there_had_been_none(before: list[str]
     codes = Codes("m", "label", LIMIT, first=2)
     for text in before:
         codes[text]
-    entries = codes.take_fresh()
+    entries = codes.drain_fresh()
     restarted = Codes("m", "label", LIMIT, first=2)
     restarted.restore(entries)
 
     assert [restarted[text] for text in after] == [codes[text] for text in after]
-    assert restarted.take_fresh() == codes.take_fresh()
-    assert codes.take_fresh() == []
+    assert restarted.drain_fresh() == codes.drain_fresh()
+    assert codes.drain_fresh() == []
 
 
 def test_an_entry_says_whose_text_it_is() -> None:
@@ -54,7 +54,7 @@ def test_an_entry_says_whose_text_it_is() -> None:
     codes = Codes("m", "label", LIMIT, first=2)
     codes["gas"]
 
-    assert codes.take_fresh() == [Entry("m", "label", 2, "gas")]
+    assert codes.drain_fresh() == [Entry("m", "label", 2, "gas")]
 
 
 # -- labels ----------------------------------------------------------------------------------------------
@@ -79,7 +79,7 @@ def test_with_a_positive_class_all_else_is_negative(positive: str) -> None:
     assert it.code(positive) == POSITIVE
     assert it.code({"1": 1, "True": True}.get(positive, positive)) == POSITIVE
     assert {it.code(other) for other in ("ham", 0, 0.0, False, "yes", "maybe") if str(other) != positive} == {NEGATIVE}
-    assert it.codes.take_fresh() == []
+    assert it.codes.drain_fresh() == []
 
 
 def test_any_number_of_negative_labels_needs_no_memory() -> None:
@@ -182,29 +182,29 @@ def test_versions_go_on_after_a_restart_as_if_there_had_been_none(
     for key in before:
         v[key]
     restarted = variants()
-    restarted.restore(sorted(v.take_fresh(), key=lambda e: e.code))
+    restarted.restore(sorted(v.drain_fresh(), key=lambda e: e.code))
 
     assert restarted.table == v.table
-    assert restarted.take_fresh() == []
+    assert restarted.drain_fresh() == []
     assert [restarted[key] for key in after] == [v[key] for key in after]
-    assert restarted.take_fresh() == v.take_fresh()
+    assert restarted.drain_fresh() == v.drain_fresh()
 
 
 def test_a_version_that_was_configured_anew_gets_a_code_at_the_restart() -> None:
     """Beyond the limit too: what the operator names is measured by its name."""
     v = Variants(["m"], {"m": ["a"]}, 1)
-    stored = v.take_fresh()
+    stored = v.drain_fresh()
     restarted = Variants(["m"], {"m": ["a", "b"]}, 1)
     restarted.restore(stored)
 
     assert restarted.table[restarted["m", "b"]].version == "b"
-    assert [e.text for e in restarted.take_fresh()] == ["b"]
+    assert [e.text for e in restarted.drain_fresh()] == ["b"]
 
 
 def test_codes_of_a_model_that_is_gone_stay_taken() -> None:
     """Its waiting predictions may still be in the join; they have nobody to report to."""
     v = variants()
-    stored = sorted(v.take_fresh(), key=lambda e: e.code)
+    stored = sorted(v.drain_fresh(), key=lambda e: e.code)
     restarted = Variants(["n", "o"], {"n": ["a", "b"], "o": ["a"]}, LIMIT)
     restarted.restore(stored)
 

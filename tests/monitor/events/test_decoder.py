@@ -111,7 +111,7 @@ def test_splitting_a_batch_changes_nothing(
 
     assert repr(columns) == repr(columns_of(events))
     assert told == [(r.row, r.reason, r.detail) for r in refused]
-    assert [e.text for e in in_parts.segments.take_fresh()] == [e.text for e in at_once.segments.take_fresh()]
+    assert [e.text for e in in_parts.segments.drain_fresh()] == [e.text for e in at_once.segments.drain_fresh()]
     parts = [columns for columns in read_in_parts if columns is not None]
     assert sum(columns.mistyped for columns in parts) == (whole.mistyped if whole else 0)
     if whole is not None:

@@ -1,0 +1,113 @@
+"""What is stored with every commit: one struct for a model, one for what models share, each with a schema number.
+
+Pure. A stored state of an earlier release is upgraded step by step before it is read; add a step to `_MODEL` or
+`_SHARD` when a field changes its meaning. New fields with a default need none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final
+
+import msgspec
+
+from monitor.alerting.daemon import DaemonAlertsState
+from monitor.alerting.episodes import EpisodeState
+from monitor.alerting.numbering import NumberingState
+from monitor.errors import SchemaTooNew
+from monitor.evaluation.version_state import SavedVersion
+from monitor.join.results import JoinCounts
+from monitor.saved import from_plain
+from monitor.serving.state import ServingState
+from monitor.stream.watermark import WatermarkState
+
+SCHEMA: Final = 1
+Plain = dict[str, Any]
+Step = Callable[[Plain], Plain]
+
+
+class SavedModel(msgspec.Struct, kw_only=True):
+    """The state of a model, without panes, outcomes, learned rows and references, which are rows of their own.
+
+    Attributes:
+        schema: Of this struct.
+        clock: Stream time at the end of the last batch, ms.
+        last_event: Latest event time, ms.
+        shape: What panes are numbered and cut by.
+        answers: What predictions and outcomes are.
+        rate: Events per ms, where a budget in time meets windows counted in events.
+        seen: Features that events had.
+        relearning: Answers that an operator wants learned; 0: as configured.
+        configured_reference: Digest of the file that was last put in force.
+        no_data: The alert about missing events.
+        records: Numbers of alert records, and silences.
+        steering: Who serves.
+        versions: By variant code, as text.
+    """
+
+    schema: int = SCHEMA
+    clock: int | None
+    last_event: int | None
+    shape: list[int | str]
+    answers: list[str]
+    rate: float | None
+    seen: list[str]
+    relearning: int
+    configured_reference: str | None
+    no_data: EpisodeState
+    records: NumberingState
+    steering: ServingState
+    versions: dict[str, SavedVersion]
+
+
+class SavedShard(msgspec.Struct, kw_only=True):
+    """The state that models share.
+
+    Attributes:
+        schema: Of this struct.
+        clock: The watermark.
+        sampling: Requests whose hash is 0 modulo 2 to this power wait for outcomes.
+        horizon: Requests closed before this stream time, ms, may be forgotten; None while all are remembered.
+        counts: Of the join.
+        begun: Whether models have begun.
+        daemon: Alerts about the daemon itself.
+        waiting_metrics: The user's own metrics of early outcomes, by request.
+    """
+
+    schema: int = SCHEMA
+    clock: WatermarkState
+    sampling: int
+    horizon: int | None
+    counts: JoinCounts
+    begun: bool
+    daemon: DaemonAlertsState
+    waiting_metrics: dict[str, dict[str, float | None]]
+
+
+def _from_0_1_0(saved: Plain) -> Plain:
+    """0.1.0 wrote the same fields, without a number."""
+    return {**saved, "schema": 1}
+
+
+_MODEL: Final[Sequence[Step]] = (_from_0_1_0,)  # from schema 0, 1, …
+_SHARD: Final[Sequence[Step]] = (_from_0_1_0,)
+
+
+def read_model(saved: Mapping[str, Any]) -> SavedModel:
+    """Read the stored state of a model. Raises `DamagedError`, or `SchemaTooNew` for one of a newer release."""
+    return from_plain(_upgraded("the state of a model", saved, _MODEL), SavedModel)
+
+
+def read_shard(saved: Mapping[str, Any]) -> SavedShard:
+    """Read the stored state that models share. Raises as `read_model` does."""
+    return from_plain(_upgraded("the state of the store", saved, _SHARD), SavedShard)
+
+
+def _upgraded(what: str, saved: Mapping[str, Any], steps: Sequence[Step]) -> Plain:
+    found = dict(saved)
+    schema = found.get("schema", 0)
+    if not isinstance(schema, int) or schema > len(steps):
+        raise SchemaTooNew(what, schema, len(steps))
+    for step in steps[schema:]:
+        found = step(found)
+    return found
