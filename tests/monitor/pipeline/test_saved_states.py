@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import json
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -11,19 +15,44 @@ from detectors.saved import DamagedError
 from monitor.errors import SchemaTooNew
 from monitor.pipeline.saved_states import SCHEMA, read_model, read_shard
 from monitor.saved import to_plain
+from tests.data.store_0_1_0.make import unpacked
 from tests.monitor.kit import T0, Run, a_core, a_model, prediction
 
-OF_0_1_0 = json.loads((Path(__file__).parents[1] / "evaluation" / "state_0_1_0.json").read_text())
+
+@pytest.fixture
+def store_of_0_1_0(tmp_path: Path) -> Iterator[sqlite3.Connection]:
+    """The database that 0.1.0 left behind."""
+    database = tmp_path / "driftd.db"
+    database.write_bytes(unpacked("store.db"))
+    with closing(sqlite3.connect(database)) as c:
+        yield c
 
 
-def test_a_model_that_0_1_0_stored_has_no_number_and_is_read() -> None:
-    assert "schema" not in OF_0_1_0
+@pytest.fixture
+def models(store_of_0_1_0: sqlite3.Connection) -> dict[str, Any]:
+    """The stored state of each model."""
+    return {name: json.loads(body) for name, body in store_of_0_1_0.execute("SELECT model, body FROM model_state")}
 
-    saved = read_model(OF_0_1_0)
 
-    assert saved.schema == SCHEMA
-    assert saved.steering.serving.champion == OF_0_1_0["steering"]["serving"]["champion"]
-    assert saved.versions.keys() == OF_0_1_0["versions"].keys()
+def test_models_that_0_1_0_stored_have_no_number_and_are_read(models: dict[str, Any]) -> None:
+    assert models
+    for state in models.values():
+        assert "schema" not in state
+
+        saved = read_model(state)
+
+        assert saved.schema == SCHEMA
+        assert saved.steering.serving.champion == state["steering"]["serving"]["champion"]
+        assert saved.versions.keys() == state["versions"].keys()
+
+
+def test_so_is_what_models_share(store_of_0_1_0: sqlite3.Connection) -> None:
+    ((state,),) = store_of_0_1_0.execute("SELECT state FROM shard").fetchall()
+
+    saved = read_shard(json.loads(state))
+
+    assert saved.clock.now == json.loads(state)["clock"]["now"]
+    assert saved.counts.joined == json.loads(state)["counts"]["joined"]
 
 
 def test_what_is_stored_has_a_number_and_comes_back_as_it_was() -> None:
@@ -38,11 +67,11 @@ def test_what_is_stored_has_a_number_and_comes_back_as_it_was() -> None:
 
 
 @pytest.mark.parametrize("schema", [SCHEMA + 1, "1", None])
-def test_a_state_of_a_newer_release_is_refused(schema: object) -> None:
+def test_a_state_of_a_newer_release_is_refused(models: dict[str, Any], schema: object) -> None:
     with pytest.raises(SchemaTooNew, match=f"the state of a model has schema {schema}"):
-        read_model({**OF_0_1_0, "schema": schema})
+        read_model({**models["heat"], "schema": schema})
 
 
-def test_a_damaged_state_is_named() -> None:
+def test_a_damaged_state_is_named(models: dict[str, Any]) -> None:
     with pytest.raises(DamagedError, match="SavedModel"):
-        read_model({**OF_0_1_0, "versions": 7})
+        read_model({**models["heat"], "versions": 7})
