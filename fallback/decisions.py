@@ -1,6 +1,6 @@
 """Transitions of the serving state, and the published document of a decision.
 
-Pure: each transition takes the current state and returns the next one, or None where nothing changes. The
+Pure: each transition takes the current state and returns the next one, or None if nothing changes. The
 daemon numbers the results, stores and publishes them; `document` and `serving_of` are each other's inverse.
 """
 
@@ -43,7 +43,10 @@ def initial(spec: ServingSpec) -> Serving:
 def reconfigured(serving: Serving, before: ServingSpec, after: ServingSpec) -> Serving | None:
     """Apply the fields that differ between two configurations, and leave the others as decided since.
 
-    A rollback stays in force where its fields were not touched.
+    A rollback stays in force if its fields were not changed.
+
+    Returns:
+        The next state; None if nothing changes.
 
     Raises:
         ValueError: The shares are impossible.
@@ -66,8 +69,10 @@ def reconfigured(serving: Serving, before: ServingSpec, after: ServingSpec) -> S
 def roll_back(serving: Serving, version: str) -> Serving | None:
     """Take the traffic from a version that fails.
 
-    A challenger's share goes to the champion; the champion is replaced by the previous version. None where the
-    version has no traffic, or where there is no previous version.
+    The share of a challenger goes to the champion; the champion is replaced by the previous version.
+
+    Returns:
+        The next state; None if the version has no traffic, or if there is no previous version.
     """
     if any(route.version == version for route in serving.challengers):
         return replace(serving, challengers=_without(serving.challengers, version))
@@ -77,9 +82,12 @@ def roll_back(serving: Serving, version: str) -> Serving | None:
 
 
 def make_champion(serving: Serving, version: str) -> Serving | None:
-    """Make a version the champion, at the primary tier; None if it is that already.
+    """Make a version the champion, at the primary tier.
 
-    `previous` is emptied where it becomes the champion: the version that it replaces is not one to go back to.
+    If it is the previous version, there is none afterwards: the version that it replaces is not one to go back to.
+
+    Returns:
+        The next state; None if the version already serves as the champion.
     """
     result = replace(
         serving,

@@ -17,7 +17,7 @@ Scalar = str | int | float | bool | None
 
 
 class Tier(StrEnum):
-    """Tiers of the fallback chain, best first. The last tier of a chain should be one that cannot fail."""
+    """Name the tiers, best first; the last tier of a chain should be one that cannot fail."""
 
     PRIMARY = "primary"
     PREVIOUS = "previous"
@@ -31,7 +31,7 @@ VERSIONLESS_TIERS: Final = tuple(tier for tier in FALLBACK_TIERS if tier is not 
 
 
 class Reason(StrEnum):
-    """Reasons of a decision: a metric label, a log field and a field of the published document."""
+    """Name the reasons of a decision: a metric label, a log field and a field of the published document."""
 
     INITIAL = "initial"
     CONFIG = "config"
@@ -49,7 +49,7 @@ class Reason(StrEnum):
 
 
 class Health(StrEnum):
-    """Health of a version, as its rules judge it."""
+    """Name the states of health that the rules of a version lead to, best first."""
 
     HEALTHY = "healthy"
     DEGRADED = "degraded"
@@ -58,7 +58,7 @@ class Health(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """A version's share of the traffic, in basis points."""
+    """Hold the share of a version; `weight` is in basis points of the traffic."""
 
     version: str
     weight: int
@@ -66,7 +66,13 @@ class Route:
 
 @dataclass(frozen=True, slots=True)
 class Condition:
-    """A comparison of one feature: `op` is one of < <= > >= == != in."""
+    """Compare one feature with a value.
+
+    Attributes:
+        feature: Name of the feature.
+        op: One of < <= > >= == != in.
+        value: A tuple for `in`, otherwise a scalar.
+    """
 
     feature: str
     op: str
@@ -75,7 +81,7 @@ class Condition:
 
 @dataclass(frozen=True, slots=True)
 class BusinessRule:
-    """An answer of the level `rules`: `then` where all conditions hold."""
+    """Answer `then` at the tier `rules` if all conditions of `when` hold."""
 
     when: tuple[Condition, ...]
     then: Scalar
@@ -83,7 +89,7 @@ class BusinessRule:
 
 @dataclass(frozen=True, slots=True)
 class ServingParts:
-    """Fields that the configured and the current serving state of a model share.
+    """Hold the fields that the configured and the current serving state of a model share.
 
     Attributes:
         champion: Version that gets all traffic that no route gives to a challenger.
@@ -109,14 +115,18 @@ class ServingParts:
 
 @dataclass(frozen=True, slots=True)
 class ServingSpec(ServingParts):
-    """The serving state of a model as configured. `routes` are the challengers' shares, the champion has the rest."""
+    """Hold the configured serving state of a model.
+
+    Attributes:
+        routes: Shares of the challengers; the champion has the rest.
+    """
 
     routes: tuple[Route, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Serving(ServingParts):
-    """The current serving state of a model: what decisions are made of.
+    """Hold the current serving state of a model, of which decisions are made.
 
     Attributes:
         challengers: Routes with a share of the traffic.
@@ -131,7 +141,17 @@ class Serving(ServingParts):
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """A numbered serving state. `generation` only grows; a client ignores a lower one."""
+    """Hold a numbered serving state.
+
+    Attributes:
+        model: Name of the model.
+        generation: Number of the decision, which only grows; a client ignores a lower one.
+        issued_at: Stream time in milliseconds since the epoch.
+        reason: Why the decision was made.
+        cause: Id of the alert that led to it; None without one.
+        serving: What is decided.
+        salt: Hashed together with the key, so that models are routed independently.
+    """
 
     model: str
     generation: int
