@@ -30,7 +30,7 @@ from monitor.pipeline import schedule
 from monitor.pipeline.columns import ModelBatch
 from monitor.pipeline.commit import ModelCommit, ModelSnapshot
 from monitor.pipeline.model_state import ModelParts, Restored
-from monitor.pipeline.outcome_log import OutcomeLog
+from monitor.pipeline.outcome_log import OutcomeLog, first_outcome_pane, outcome_rows
 from monitor.pipeline.saved_states import read_model
 from monitor.pipeline.schedule import ActionKind, ScheduledAction
 from monitor.pipeline.stage_one import StageOne
@@ -42,7 +42,6 @@ from monitor.serving.controller import ServingController
 from monitor.serving.proposals import Proposal
 from monitor.spec import Limits, ModelSpec, Task
 
-_FLUSHED_AT_ONCE: Final = 64  # rows of outcome windows that one commit writes again
 _FOREVER: Final = 1 << 62
 
 Published = list[AlertRecord | Decision]
@@ -304,8 +303,10 @@ class ModelMonitor:
         commit.fragments += self.stage_one.drain_fragments()
         for variant, state in self.versions.states.items():
             if state.outcomes is not None:
-                self._add_outcome_rows(commit, state, flush=flush)
-                first = self._first_outcome_pane(variant, state)
+                watermark = -1 if self.watermark is None else self.watermark
+                upto = _FOREVER if self._finished else watermark
+                commit.history += outcome_rows(state, watermark, upto, list(self.user_metrics), flush=flush)
+                first = first_outcome_pane(self.spec, state, self.stage_one.open_panes(variant))
                 commit.outcomes += self.outcome_log.rows(variant, state, first, fold=commit.windows_reset)
         changes = self.references.drain_changes()
         commit.references += changes.fresh
@@ -314,30 +315,6 @@ class ModelMonitor:
         commit.learned += changes.learned
         commit.state = self.state()
         return commit
-
-    def _add_outcome_rows(self, commit: ModelCommit, state: VersionState, *, flush: bool) -> None:
-        """Rows of the history of windows whose outcomes have landed or are final."""
-        watermark = -1 if self.watermark is None else self.watermark
-        # Final is what was judged as such: stream time that is past it says so a little later, or earlier.
-        stale = [(w, True) for w in state.windows.finished(watermark) if w.dirty or w.blank]
-        upto, most = _FOREVER if self._finished else watermark, None if flush else _FLUSHED_AT_ONCE
-        stale += [(w, False) for w in state.windows.dirty(upto, most)]
-        for window, final in stale:
-            row = outcome_row(state, window, list(self.user_metrics), final=final)
-            window.blank = window.blank and row is None
-            commit.history += [] if row is None else [row]
-
-    def _first_outcome_pane(self, variant: int, state: VersionState) -> int | None:
-        """The earliest outcome pane that is needed: by a window, or by one that is still to come."""
-        first = state.windows.first_pane
-        outcomes, window = self.spec.outcomes, self.spec.window
-        if first is None or outcomes is None:
-            return None
-        coming = self.stage_one.open_panes(variant)
-        coming += [state.window.first_pane] if len(state.window) else []
-        if not window.counted:
-            coming = [pane * window.pane // outcomes.pane for pane in coming]
-        return min([first, *coming])
 
     def state(self) -> dict[str, Any]:
         """Return the small things, to be stored with every commit."""

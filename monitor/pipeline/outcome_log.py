@@ -1,4 +1,6 @@
-"""The log of outcome panes in the database: changes are appended, and folded into one row when they outweigh it.
+"""What a commit writes of outcomes: rows of the history, and the log of outcome panes.
+
+Changes of panes are appended to the log, and folded into one row when they outweigh it.
 
 Pure.
 """
@@ -10,9 +12,12 @@ from typing import Any, Final
 
 from numpy.typing import NDArray
 
+from monitor.evaluation.history import HistoryRow, outcome_row
 from monitor.evaluation.version_state import VersionState
 from monitor.pipeline.commit import OutcomeRows
+from monitor.spec import ModelSpec
 
+_FLUSHED_AT_ONCE: Final = 64  # rows of outcome windows that one commit writes again
 _LEAST_FOLD: Final = 1 << 20  # bytes of changes below which nothing is folded
 
 
@@ -54,6 +59,41 @@ class OutcomeLog:
     def restore(self, variant: int, rows: Sequence[Mapping[str, NDArray[Any]]]) -> None:
         """Take over the sizes of stored rows, the first of which is the fold."""
         self._size[variant] = (_bytes(rows[0]) if rows else 0, sum(map(_bytes, rows[1:])))
+
+
+def outcome_rows(
+    state: VersionState, watermark: int, upto: int, user_metrics: Sequence[str], *, flush: bool
+) -> list[HistoryRow]:
+    """Return rows of the history of windows whose outcomes have landed or are final.
+
+    Args:
+        state: The version.
+        watermark: Stream time, ms: windows that were judged and are final by then are taken out.
+        upto: Other windows that closed by this time, ms, are written if their outcomes have changed.
+        user_metrics: Names of the user's own metrics.
+        flush: Write all rows that are out of date, not just the latest.
+    """
+    # Final is what was judged as such: stream time that is past it says so a little later, or earlier.
+    stale = [(w, True) for w in state.windows.finished(watermark) if w.dirty or w.blank]
+    stale += [(w, False) for w in state.windows.dirty(upto, None if flush else _FLUSHED_AT_ONCE)]
+    rows: list[HistoryRow] = []
+    for window, final in stale:
+        row = outcome_row(state, window, user_metrics, final=final)
+        window.blank = window.blank and row is None
+        rows += [] if row is None else [row]
+    return rows
+
+
+def first_outcome_pane(spec: ModelSpec, state: VersionState, open_panes: Sequence[int]) -> int | None:
+    """Return the earliest outcome pane that is needed by a window, or by one that is still to come."""
+    first = state.windows.first_pane
+    outcomes, window = spec.outcomes, spec.window
+    if first is None or outcomes is None:
+        return None
+    coming = [*open_panes, *([state.window.first_pane] if len(state.window) else [])]
+    if not window.counted:
+        coming = [pane * window.pane // outcomes.pane for pane in coming]
+    return min([first, *coming])
 
 
 def _bytes(arrays: Mapping[str, NDArray[Any]]) -> int:
