@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import Final
 
 from fallback.types import ServingSpec
 
@@ -96,6 +97,9 @@ class DriftSpec:
     budget: BudgetSpec
     min_effect: Mapping[str, float]
     resolve_after: int
+
+
+BASELINE_N: Final = 1000  # answers of a version's baseline and own reference where a model expects no outcomes
 
 
 @dataclass(frozen=True, slots=True)

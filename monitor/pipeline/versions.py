@@ -6,15 +6,12 @@ Pure.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Final
 
 from monitor.evaluation.version_state import VersionState
 from monitor.events.codes import OTHER, Variants
 from monitor.reference.active import ReferenceSet
 from monitor.serving.controller import ServingController
-from monitor.spec import ModelSpec
-
-BASELINE_N: Final = 1000  # answers of a version's baseline where the model expects no outcomes
+from monitor.spec import BASELINE_N, ModelSpec
 
 
 class Versions:

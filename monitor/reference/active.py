@@ -23,10 +23,9 @@ from monitor.events.features import FeatureTable
 from monitor.events.schema import RESERVED
 from monitor.reference.feature_reader import FeatureColumns, FeatureReader
 from monitor.reference.learning import AnswerLearner, FeatureLearner
-from monitor.spec import ModelSpec, Task
+from monitor.spec import BASELINE_N, ModelSpec, Task
 
 FEATURES = "features"
-_BASELINE_N = 1000  # answers behind a version's own reference where the model expects no outcomes
 
 
 def answers_of(version: str) -> str:
@@ -128,7 +127,7 @@ class ReferenceSet:
             # Kept under the version's own name: another champion may be configured before the next start.
             self._changes.fresh.append(NewReference(answers_of(version), profile))
             return
-        wanted = spec.outcomes.baseline_n if spec.outcomes else _BASELINE_N
+        wanted = spec.outcomes.baseline_n if spec.outcomes else BASELINE_N
         self.answer_learners[version] = AnswerLearner(wanted, spec.reference.points)
 
     def _comparison(
