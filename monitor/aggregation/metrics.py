@@ -226,7 +226,6 @@ VALUES: Final[Centered] = (Sum.ORIGIN, Sum.VALUES, Sum.VALUE, Sum.VALUE_SQUARED)
 PROBABILITIES: Final[Centered] = (
     Sum.PROBABILITY_ORIGIN, Sum.PROBABILITIES, Sum.PROBABILITY, Sum.PROBABILITY_SQUARED,
 )  # fmt: skip
-_SUMS_OF_0_1_0: Final = SUM_AT[Sum.PROBABILITY_ORIGIN]
 SUMS_SIZE: Final = len(SUMS) + 2 * USER_METRICS  # then the sum and the squares of each user metric
 TALLY_SIZE: Final = len(TALLY) + USER_METRICS + len(SERVED_BY)  # then their numbers, then who served
 
@@ -287,9 +286,12 @@ def add_centered(sums: FloatArray, group: Centered, values: FloatArray) -> int:
 
 
 def widened(sums: FloatArray) -> FloatArray:
-    """Sums that were stored, with zeros for those that have been added since 0.1.0."""
+    """Return sums that an earlier release stored, with zeros for those that were added to `Sum` since.
+
+    The user's own metrics come last: what is new stands before them.
+    """
     missing = SUMS_SIZE - len(sums)
-    return np.insert(sums, [_SUMS_OF_0_1_0] * missing, 0.0) if missing else sums
+    return np.insert(sums, [len(sums) - 2 * USER_METRICS] * missing, 0.0) if missing else sums
 
 
 def answer_metrics(window: AnswerSums, user_metrics: Sequence[str]) -> dict[str, Estimate]:

@@ -4,7 +4,7 @@ Rules, operators and the configuration propose; nobody but the reducer decides, 
 of one version's window, one judging of landed outcomes of one version, or one command of an operator. Each
 proposal is worked out against the serving state before the look. Of those that would change something the first
 by `Precedence` is chosen, within one precedence the one with the lowest rank; the others lapse. So the order in
-which they are given does not matter. Who still wants what lapsed proposes it again in the next look.
+which they are given does not matter. A rule proposes once, when it begins to fire; recovery is proposed in every look.
 
 Pure.
 """

@@ -308,9 +308,7 @@ def test_an_alert_about_a_destination_goes_everywhere_but_there(engine: Engine) 
     subscriptions = [Subscription(name, frozenset({MessageKind.ALERT})) for name in ("pager", "chat")]
     writer = a_writer(engine, subscriptions=(STREAM_SUBSCRIPTION, *subscriptions))
     run = Run(a_watched_core())
-    alert = run.pipeline.daemon.fire(trouble_with("pager").name, "it refuses everything", T0)
-    assert alert is not None
-    run.effects.published.append(alert)
+    run.session.fire(trouble_with("pager").name, "it refuses everything")
     run.events(*some_events(0, 50))
     for delta in run.told_so_far:
         writer.commit(delta, identities=IDENTITIES)
