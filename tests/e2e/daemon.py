@@ -28,7 +28,7 @@ from typing import Any, Final, Protocol, Self
 from prometheus_client.parser import text_string_to_metric_families
 
 ROOT: Final = Path(__file__).parents[2]
-WAIT_S: Final = 40.0  # generous: it only costs time where something is wrong
+WAIT_S: Final = 120.0  # without progress; generous: it only costs time where something is wrong
 _STEP_S: Final = 0.03
 _SHOWN: Final = 6_000  # characters of a log, at a failure
 
@@ -341,13 +341,22 @@ class Daemon:
 
     # -- waiting -----------------------------------------------------------------------------------------
 
-    def until(self, check: Callable[[], bool], what: str, timeout_s: float = WAIT_S) -> None:
-        """Wait for something to be so while the process runs."""
+    def until(
+        self,
+        check: Callable[[], bool],
+        what: str,
+        timeout_s: float = WAIT_S,
+        progress: Callable[[], object] = lambda: None,
+    ) -> None:
+        """Wait for something to be so while the process runs; the time begins anew with each change of `progress`."""
         deadline = time.monotonic() + timeout_s
+        come_to = None
         while True:
             try:
                 if check():
                     return
+                if (now := progress()) != come_to:
+                    come_to, deadline = now, time.monotonic() + timeout_s
             except (OSError, TimeoutError):
                 pass  # it does not answer yet, or not any more
             if not self.is_running:
@@ -367,7 +376,7 @@ class Daemon:
 
     def until_read(self, records: int, timeout_s: float = WAIT_S) -> Self:
         """Until so many records are committed."""
-        self.until(lambda: self.read >= records, f"{records} records are read", timeout_s)
+        self.until(lambda: self.read >= records, f"{records} records are read", timeout_s, lambda: self.read)
         return self
 
     def until_published(self, timeout_s: float = WAIT_S) -> Self:

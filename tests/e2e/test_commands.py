@@ -205,7 +205,7 @@ def test_the_configuration_is_checked_without_connecting(file_place: FilePlace) 
 
 @pytest.mark.usefixtures("daemon")
 def test_rollback_makes_a_version_the_champion_and_tells_the_world(place: FilePlace) -> None:
-    order = place.driftd("rollback", "prices", "--to", "v1", "--reason", "because", "--wait", "20", "--json")
+    order = place.driftd("rollback", "prices", "--to", "v1", "--reason", "because", "--wait", "60", "--json")
 
     assert result(order) == "champion v2 → v1"
     assert place.driftd("status", "--json").json()["models"]["prices"]["champion"] == "v1"
@@ -216,7 +216,7 @@ def test_rollback_makes_a_version_the_champion_and_tells_the_world(place: FilePl
 
 
 def test_its_decision_is_published(place: FilePlace, daemon: Daemon) -> None:
-    place.driftd("rollback", "prices", "--to", "v1", "--reason", "because", "--wait", "20")
+    place.driftd("rollback", "prices", "--to", "v1", "--reason", "because", "--wait", "60")
     daemon.until_published()
 
     decision = place.decisions()[-1]
@@ -228,7 +228,7 @@ def test_its_decision_is_published(place: FilePlace, daemon: Daemon) -> None:
 
 @pytest.mark.usefixtures("daemon")
 def test_the_same_key_is_one_order(place: FilePlace) -> None:
-    order = ["rollback", "prices", "--to", "v1", "--reason", "x", "--key", "once", "--wait", "20", "--json"]
+    order = ["rollback", "prices", "--to", "v1", "--reason", "x", "--key", "once", "--wait", "60", "--json"]
 
     first, second = place.driftd(*order).json(), place.driftd(*order).json()
 
@@ -238,7 +238,7 @@ def test_the_same_key_is_one_order(place: FilePlace) -> None:
 
 def test_silenced_alerts_are_recorded_and_not_published(place: FilePlace, daemon: Daemon) -> None:
     """Rollbacks happen all the same, and other models are heard."""
-    order = ["silence", "prices", "--for", "1h", "--reason", "known", "--wait", "20", "--json"]
+    order = ["silence", "prices", "--for", "1h", "--reason", "known", "--wait", "60", "--json"]
     assert result(place.driftd(*order)).startswith("silent until 2026-01-01T01:0")
     place.produce([line for line in LINES if line.at >= workload.T0 + 55_000])
     daemon.until_read(len(LINES)).until_published()
@@ -256,7 +256,7 @@ def test_recover_brings_the_champion_back(place: FilePlace, daemon: Daemon) -> N
     daemon.until_read(len(LINES))
     assert place.driftd("status", "--json").json()["models"]["clicks"]["active_level"] == "previous"
 
-    order = place.driftd("recover", "clicks", "--reason", "fixed", "--wait", "20", "--json")
+    order = place.driftd("recover", "clicks", "--reason", "fixed", "--wait", "60", "--json")
 
     assert "level primary (v2) answers again" in result(order)
     assert place.driftd("status", "--json").json()["models"]["clicks"]["active_level"] == "primary"
@@ -270,7 +270,7 @@ def test_accepting_the_last_window_ends_its_drift(place: FilePlace, daemon: Daem
     before = in_force(place)
     assert "drift" in {a["kind"] for a in place.alerts() if a["status"] == "firing"}
 
-    order = place.driftd("reference", "accept", "prices", "--reason", "a new season", "--wait", "20", "--json")
+    order = place.driftd("reference", "accept", "prices", "--reason", "a new season", "--wait", "60", "--json")
 
     assert result(order) == "the new reference is in force"
     after = in_force(place)
@@ -284,7 +284,7 @@ def test_accepting_the_last_window_ends_its_drift(place: FilePlace, daemon: Daem
 @pytest.mark.usefixtures("daemon")
 def test_a_reference_is_learned_anew(place: FilePlace) -> None:
     order = place.driftd(
-        "reference", "relearn", "prices", "--events", "200", "--reason", "new data", "--wait", "20", "--json"
+        "reference", "relearn", "prices", "--events", "200", "--reason", "new data", "--wait", "60", "--json"
     )
 
     assert result(order) == "the reference is learned from the next 200 answers"
@@ -302,7 +302,7 @@ def test_an_order_waits_for_the_next_start(place: FilePlace) -> None:
     assert (waited.code, waited.json()["result"]) == (AWAY, None)
     with place.daemon() as daemon:
         daemon.until_read(len(HEALTHY))
-        again = place.driftd(*order, "--wait", "20")
+        again = place.driftd(*order, "--wait", "60")
         assert result(again) == "champion v2 → v1"
         assert again.json()["command"] == asked.json()["command"]
         assert daemon.stop() == 0

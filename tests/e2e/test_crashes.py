@@ -13,7 +13,7 @@ import pytest
 
 from tests.e2e import auditor, workload
 from tests.e2e.conftest import Recording
-from tests.e2e.daemon import Daemon
+from tests.e2e.daemon import Daemon, Trouble
 from tests.e2e.place import FilePlace, KafkaPlace, Place
 from tests.servers.topics import Topics
 
@@ -28,19 +28,13 @@ def crashing(place: Place, point: str, n: int) -> Daemon:
 def dies(place: Place, point: str, n: int, records: int) -> bool:
     """Whether it came to the point before it had read and published everything."""
     with crashing(place, point, n) as daemon:
-        deadline = time.monotonic() + 30
-        while daemon.is_running and time.monotonic() < deadline:
-            try:
-                done = daemon.read >= records and daemon.metric("driftd_outbox_depth") == 0
-            except OSError:
-                continue
-            if done:
-                daemon.until_published()
-                daemon.kill()
-                return False
-            time.sleep(0.02)
-        assert daemon.ended() == KILLED, daemon.told()
-        return True
+        try:
+            daemon.until_read(records).until_published()
+        except Trouble:
+            assert daemon.ended() == KILLED, daemon.told()
+            return True
+        daemon.kill()
+        return False
 
 
 def finish(place: Place, records: int) -> auditor.Found:
@@ -211,19 +205,18 @@ class Producer(threading.Thread):
             self.error = error
 
 
-def killed_at_random(place: Place, seed: int, seconds: float) -> int:
-    """Run daemons one after the other, each killed after a moment. -> how many were killed."""
+def kill_at_random(place: Place, seed: int, seconds: float) -> None:
+    """Run daemons one after the other for some time, at least three of them, each killed after a moment."""
     chance = random.Random(seed)
     until = time.monotonic() + seconds
     killed = 0
-    while time.monotonic() < until:
+    while time.monotonic() < until or killed < 3:  # a busy machine takes its time to start them
         with place.daemon(name=f"killed-{killed}") as daemon:
             try:
                 daemon.ended(chance.uniform(0.4, 1.6))
             except AssertionError:
                 daemon.kill()
             killed += 1
-    return killed
 
 
 @pytest.mark.parametrize("seed", [1, 2])
@@ -233,10 +226,9 @@ def test_random_kills_beside_a_producer_lose_nothing_on_files(file_place: FilePl
     file_place.configure(workload.models(drift=False))
     producer = Producer(file_place, lines, 5)
     producer.start()
-    killed = killed_at_random(file_place, seed, 6)
+    kill_at_random(file_place, seed, 6)
     producer.join()
     assert producer.error is None
-    assert killed >= 3
 
     found = finish(file_place, len(lines))
 
@@ -250,10 +242,9 @@ def test_random_kills_beside_a_producer_lose_nothing_on_kafka_and_postgresql(pos
     postgres_place.configure(workload.models(drift=False))
     producer = Producer(postgres_place, lines, 6)
     producer.start()
-    killed = killed_at_random(postgres_place, 3, 8)
+    kill_at_random(postgres_place, 3, 8)
     producer.join()
     assert producer.error is None
-    assert killed >= 3
 
     found = finish(postgres_place, len(lines))
 

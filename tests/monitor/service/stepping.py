@@ -26,7 +26,7 @@ from monitor.store import tables as t
 from monitor.store.engine import connect
 from monitor.store.subscriptions import MessageKind
 from monitor.store.writer import StoreWriter
-from monitor.stream.memory import MemoryStream
+from monitor.stream.memory import MemorySource, MemoryStream
 from monitor.stream.types import Partition, Sink, Start
 from monitor.web.metrics import Telemetry
 from tests.monitor.kit import HOUR, T0, Event, a_core, a_model
@@ -121,6 +121,7 @@ class SteppedDaemon:
         outbox_limit: int = 1_000,
         owner: str = "us",
         busy_step_s: float = 0.0,
+        source: type[MemorySource] = MemorySource,
         open_sink: Callable[[], Sink] | None = None,
         make_writer: Callable[[Engine, str, int], StoreWriter] = StoreWriter,
     ) -> None:
@@ -141,13 +142,17 @@ class SteppedDaemon:
         )
         writer = make_writer(self.engine, owner, 90 * 24 * HOUR)
         self.worker = Worker(
-            spec, self.engine, writer, self._open, self.relay, self.telemetry, self.watchdog, self.clock
+            spec,
+            self.engine,
+            writer,
+            lambda: source(self.stream, ["events"], (), self.clock),
+            self.relay,
+            self.telemetry,
+            self.watchdog,
+            self.clock,
         )
         self._thread: threading.Thread | None = None
         self._result: bool | BaseException | None = None
-
-    def _open(self) -> Any:
-        return self.stream.source("events", clock=self.clock)
 
     # -- running -----------------------------------------------------------------------------------------
 

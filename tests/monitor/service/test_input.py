@@ -7,9 +7,10 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from monitor.errors import ConfigError
+from monitor.errors import ConfigError, StreamError
 from monitor.store import tables as t
-from monitor.stream.types import Partition
+from monitor.stream.memory import MemorySource
+from monitor.stream.types import Batch, Partition
 from tests.monitor.kit import SECOND, T0, prediction
 from tests.monitor.service.conftest import MakeDaemon
 from tests.monitor.service.stepping import SteppedDaemon
@@ -256,11 +257,35 @@ def test_no_partition_is_idle_while_the_stream_is_away(make_daemon: MakeDaemon) 
     daemon.produce(*at(1))
     daemon.advance(5)
     daemon.stream.away = True
-    daemon.advance(60)
+    daemon.advance(20)
     daemon.stream.away = False
 
     daemon.advance(5)
 
+    assert daemon.stream_time == 1 * SECOND
+
+
+class SilentlyAway(MemorySource):
+    """An outage that polls do not tell of, as those of the Kafka client do not: only questions fail."""
+
+    def poll(self, max_records: int, timeout_s: float) -> Batch:
+        try:
+            return super().poll(max_records, timeout_s)
+        except StreamError:
+            assert self._clock is not None
+            self._clock.sleep(timeout_s)
+            return Batch.empty()
+
+
+def test_no_partition_is_idle_while_the_stream_is_away_and_polls_are_merely_empty(make_daemon: MakeDaemon) -> None:
+    daemon = make_daemon(idle_after_s=10.0, source=SilentlyAway).start()
+    daemon.produce(*at(1))
+    daemon.advance(5)
+    daemon.stream.away = True
+
+    daemon.advance(20)
+
+    assert daemon.why_not_ready() == "the stream is away"
     assert daemon.stream_time == 1 * SECOND
 
 

@@ -397,8 +397,8 @@ class BrokenSource(MemorySource):
         raise StreamError("the brokers refuse us", retryable=False)
 
 
-def test_an_error_of_the_stream_that_waiting_does_not_mend_ends_it(daemon: SteppedDaemon) -> None:
-    daemon.worker._open_source = lambda: BrokenSource(daemon.stream, ["events"])
+def test_an_error_of_the_stream_that_waiting_does_not_mend_ends_it(make_daemon: MakeDaemon) -> None:
+    daemon = make_daemon(source=BrokenSource)
 
     with pytest.raises(StreamError, match="the brokers refuse us"):
         daemon.start().advance(5)
