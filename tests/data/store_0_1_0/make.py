@@ -44,7 +44,6 @@ from tests.data.store_0_1_0.told import SECTIONS, TOPICS, Told, told
 HERE: Final = Path(__file__).parent
 WAIT_S: Final = 300.0
 PIECE: Final = 4 * traffic.MINUTE
-REQUESTS: Final = ("w3", "h12", "h800", "h1100", "s905", "s1380", "a950")
 LAST_ORDER: Final = ("recover", "animal", "--reason", "mended", "--key", "waits")
 
 
@@ -116,7 +115,7 @@ class Running:
             except (OSError, LookupError):
                 pass  # it does not listen yet
             if self._process.poll() is not None or time.monotonic() > deadline:
-                raise RuntimeError(self._text())
+                raise RuntimeError(f"exit code {self._process.poll()}: {self._text()}")
             time.sleep(0.05)
 
     def until_read(self, records: int) -> None:
@@ -265,14 +264,14 @@ def opened(driftd: str, directory: Path) -> Told:
         daemon.until_logged("worker.began")
         daemon.until_published()
         daemon.stop()
-    return told(directory, place.ask, REQUESTS)
+    return told(directory, place.ask, traffic.looked_up(traffic.lines()))
 
 
 def continued(driftd: str, directory: Path) -> Told:
     """At once with the rest."""
     place = unpack(driftd, directory, orders=False)
     go_on(place)
-    return told(directory, place.ask, REQUESTS)
+    return told(directory, place.ask, traffic.looked_up(traffic.lines()))
 
 
 def ordered(driftd: str, directory: Path) -> Told:
@@ -283,7 +282,7 @@ def ordered(driftd: str, directory: Path) -> Told:
         daemon.until_published()
         daemon.stop()
     go_on(place)
-    return told(directory, place.ask, REQUESTS) | {"order": results}
+    return told(directory, place.ask, traffic.looked_up(traffic.lines())) | {"order": results}
 
 
 SCENARIOS: Final = (opened, continued, ordered)

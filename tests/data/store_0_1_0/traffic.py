@@ -8,7 +8,7 @@ killed, `REST` is what a newer release goes on with. What happens when, in minut
     13   `load` of `heat` drifts for four minutes
     20   operators give orders; a file of events is cut
     22   `heat` is silent for two minutes
-    24   errors of `heat` rise, until 52
+    26   errors of `heat` rise, until 52
     30   `fuel` of `heat` has a new value, until 48; the champion of `animal` fails, and its chain takes over
     33   memory and cost of `heat` rise, until 52
     36   `words` of `spam` are missing, until 47; its answers are worse, until 50
@@ -20,9 +20,10 @@ killed, `REST` is what a newer release goes on with. What happens when, in minut
 
 from __future__ import annotations
 
+import contextlib
 import json
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final, NamedTuple
 
@@ -61,6 +62,23 @@ def lines() -> list[Line]:
     found = [Line(at, file, _encoded(event)) for at, file, event in made.events()]
     found += [Line(at, file, value) for at, file, value in _rubbish()]
     return sorted((line for line in found if 0 <= line.at < END), key=lambda line: line.at)
+
+
+def looked_up(lines: Sequence[Line]) -> list[str]:
+    """Requests of which some wait at the cut, for one thing or another, some are late by then, and some never read."""
+    asked, told = dict[str, int](), dict[str, int]()
+    for line in lines:
+        with contextlib.suppress(ValueError):
+            event = json.loads(line.value)
+            if isinstance(event, dict) and event.get("model") in ("heat", "spam", "animal"):
+                times = told if event["type"] == "outcome" else asked
+                times.setdefault(event.get("request_id", ""), line.at)
+    late = [r for r in asked if r in told and told[r] > asked[r] + 14 * MINUTE and CUT > told[r] > CUT - 9 * MINUTE]
+    waits = [r for r in asked if CUT > asked[r] > CUT - MINUTE and told.get(r, END) > CUT]
+    newest = [r for r in asked if asked[r] > END - MINUTE and told.get(r, END) >= END]
+    met = [r for r in asked if CUT > told.get(r, 0) > CUT - 20 * SECOND and told[r] > asked[r]]
+    early = [f"w{i}" for i in range(4)]
+    return [*late[:6], *waits[:4], *newest[:3], *met[:3], *early, "h12", "nobody"]
 
 
 def reference_table() -> str:
@@ -191,7 +209,7 @@ class _Traffic:
             features["age"] = chance.choice((None, "old"))
         if chance.random() < 0.1:
             features["note"] = "checked"
-        worse, dear = _within(at, 24, 52), _within(at, 33, 52)
+        worse, dear = _within(at, 26, 52), _within(at, 33, 52)
         actual = round(3 * load + chance.gauss(0, 1), 2)
         canary = chance.random() < 0.25 and at < 11 * MINUTE
         served: Event = {"version": "v3" if canary else "v2", "key": f"u{chance.randrange(90)}"}
