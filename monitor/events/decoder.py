@@ -7,7 +7,7 @@ normal case is a handful of passes over a list. Acceptance depends on the record
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from itertools import compress, repeat
 from operator import attrgetter, ne
 from typing import Any, Protocol
@@ -85,12 +85,13 @@ class EventDecoder:
         index = self._index.get(str(model), _NOBODY)
         return None if index == _NOBODY else self._schemas[index]
 
-    def decode(self, batch: Batch, wall: int) -> tuple[Events, list[Refused]]:
+    def decode(self, batch: Batch, wall: int, keep_raw: Collection[int] = ()) -> tuple[Events, list[Refused]]:
         """Decode a batch. A refused record leaves no trace: no code is given to its texts.
 
         Args:
             batch: Records in the order of processing.
             wall: The time of day in milliseconds.
+            keep_raw: Indexes of the models whose features are wanted undecoded too, for learning a reference.
 
         Returns:
             Columns of what is accepted, and the refused records in order.
@@ -99,7 +100,7 @@ class EventDecoder:
         rows, records, refused = decoded.rows, decoded.records, decoded.refused
         while True:
             found: dict[int, Refusal | None] = {}
-            columns = self._columns(batch, rows, records, wall, found)
+            columns = self._columns(batch, rows, records, wall, keep_raw, found)
             if not found:
                 return columns, [refused[row] for row in sorted(refused)]
             for position, reason in found.items():
@@ -122,7 +123,13 @@ class EventDecoder:
     # -- columns -----------------------------------------------------------------------------------------
 
     def _columns(
-        self, batch: Batch, rows: list[int], records: list[Any], wall: int, found: dict[int, Refusal | None]
+        self,
+        batch: Batch,
+        rows: list[int],
+        records: list[Any],
+        wall: int,
+        keep_raw: Collection[int],
+        found: dict[int, Refusal | None],
     ) -> Events:
         """Return the columns; or, where that leaves something in `found`, columns that are of no use."""
         count = len(records)
@@ -148,7 +155,7 @@ class EventDecoder:
                 if record.prediction is None and record.error is None:
                     found[i] = None
         if not found:
-            self._decode_features(c, predictions, said, found)
+            self._decode_features(c, predictions, said, keep_raw, found)
         if found:
             return c.events(row, kinds)
         # From here on texts are given codes, in the order of events, so that it does not matter how the stream was cut.
@@ -177,12 +184,17 @@ class EventDecoder:
         return times
 
     def _decode_features(
-        self, c: EventColumns, at: IntArray, said: list[Any], found: dict[int, Refusal | None]
+        self,
+        c: EventColumns,
+        at: IntArray,
+        said: list[Any],
+        keep_raw: Collection[int],
+        found: dict[int, Refusal | None],
     ) -> None:
         raws = list(map(attrgetter("features"), said))
         for model, mine in by_model(c.model[at]):
             picked = raws if len(mine) == len(raws) else [raws[i] for i in mine.tolist()]
-            c.features[model], bad = self._features[model].decode(picked)
+            c.features[model], bad = self._features[model].decode(picked, keep_raw=model in keep_raw)
             c.feature_row[at[mine]] = np.arange(len(mine))
             for i in bad:
                 found[int(at[mine[i]])] = None

@@ -81,7 +81,8 @@ class Pipeline:
             idle: Partitions without new records for the idle timeout.
         """
         self._wall = wall
-        events, refused = self.decoder.decode(batch, wall)
+        learning = [i for i, model in enumerate(self.models) if model.references.learner is not None]
+        events, refused = self.decoder.decode(batch, wall, keep_raw=learning)
         before = self.watermark.now  # known where a daemon goes on
         watermark = self.watermark.advance(batch, _times(batch, events), idle, wall)
         published = []

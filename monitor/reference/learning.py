@@ -52,6 +52,8 @@ class FeatureLearner:
 
     def add(self, raws: Sequence[bytes], times: IntArray) -> None:
         """Take undecoded features in; no more than are missing."""
+        if len(raws) != len(times):
+            raise ValueError(f"{len(raws)} features of {len(times)} answers")
         self._raw += map(bytes, raws)
         self._times += times.tolist()
 

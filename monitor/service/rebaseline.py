@@ -69,7 +69,7 @@ def profile_of_last_window(p: Components, name: str) -> tuple[Profile, LastWindo
     rows: dict[tuple[int, int], tuple[int, bytes]] = {}
     source = p.stream.source()
     try:
-        for events in _backwards(source, decoder, window, p.core.allowed_lateness):
+        for events in _backwards(source, decoder, index, window, p.core.allowed_lateness):
             inside = (events.time >= window.start) & (events.time < window.end + spec.window.counted)
             mine = (events.variant == variant) & (events.kind <= EventKind.UNSERVED) & inside
             _collect(events.take(np.flatnonzero(mine)), index, rows)
@@ -96,8 +96,10 @@ def _collect(events: Events, index: int, rows: dict[tuple[int, int], tuple[int, 
             rows.setdefault((lo, hi), (time, bytes(features.raw[at])))
 
 
-def _backwards(source: Source, decoder: EventDecoder, window: LastWindow, lateness: int) -> Iterator[Events]:
-    """Yield chunks of every partition, back to before the window."""
+def _backwards(
+    source: Source, decoder: EventDecoder, model: int, window: LastWindow, lateness: int
+) -> Iterator[Events]:
+    """Yield chunks of every partition, back to before the window, with undecoded features of the model."""
     bounds = source.bounds(source.partitions())
     position = dict(window.positions)
     backs = {q: _Back(first, max(min(position.get(q, end), end), first)) for q, (first, end) in bounds.items()}
@@ -113,7 +115,7 @@ def _backwards(source: Source, decoder: EventDecoder, window: LastWindow, latene
         for q, back in behind.items():
             start, stop = max(back.first, back.start - chunk), back.start
             for batch in _between(source, q, start, stop):
-                events, _ = decoder.decode(batch, wall_ms())
+                events, _ = decoder.decode(batch, wall_ms(), keep_raw=[model])
                 if len(events):
                     low = _low(events.time)
                     back.earliest = low if back.earliest is None else min(back.earliest, low)

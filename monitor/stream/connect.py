@@ -37,6 +37,7 @@ def connect(
     url: str,
     topics: Collection[str],
     *,
+    enveloped: Collection[str] = (),
     group: str = "driftd",
     client_id: str = "driftd",
     silence_ms: int = 10_000,
@@ -47,6 +48,7 @@ def connect(
     Args:
         url: `kafka://` with brokers, or `file:` with a directory.
         topics: The topics that its sources read.
+        enveloped: Those of them whose records are wanted with key and headers.
         group: Consumer group of the advisory commits.
         client_id: Name by which brokers log the client.
         silence_ms: Time without an answer after which a request to a broker fails and is retried, in ms.
@@ -70,7 +72,9 @@ def connect(
                 request_timeout_ms=silence_ms,
                 security=security or KafkaSecurity(),
             )
-            return Stream(partial(KafkaSource, spec, topics), partial(KafkaSink, spec), partial(KafkaAdmin, spec))
+            return Stream(
+                partial(KafkaSource, spec, topics, enveloped), partial(KafkaSink, spec), partial(KafkaAdmin, spec)
+            )
         case "file":
             directory = _directory(url, address)
             return Stream(

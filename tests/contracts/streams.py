@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Protocol
@@ -20,6 +20,7 @@ from tests.servers.topics import Topics
 class Backend(Protocol):
     """Makes topics and fills them without the sink under test."""
 
+    keeps_envelopes: bool  # whether records have keys and headers
     quiet_s: float  # how long nothing must come before we say that nothing comes
 
     def topic(self, partitions: int = 1) -> str:
@@ -38,7 +39,9 @@ class Backend(Protocol):
 
     def read(self, topic: str, partition: int = 0) -> list[bytes | None]: ...
 
-    def source(self, *topics: str) -> Source: ...
+    def source(self, *topics: str, enveloped: Collection[str] = ()) -> Source:
+        """A source; of the `enveloped` topics with keys and headers, where the stream has them."""
+        ...
 
     def sink(self) -> Sink: ...
 
@@ -50,6 +53,7 @@ class Backend(Protocol):
 
 
 class Memory:
+    keeps_envelopes = True
     quiet_s = 0.05
 
     def __init__(self) -> None:
@@ -75,8 +79,8 @@ class Memory:
     def read(self, topic: str, partition: int = 0) -> list[bytes | None]:
         return [record.value for record in self._stream.records(topic, partition)]
 
-    def source(self, *topics: str) -> Source:
-        return self._stream.source(*topics)
+    def source(self, *topics: str, enveloped: Collection[str] = ()) -> Source:
+        return self._stream.source(*topics, enveloped=enveloped)
 
     def sink(self) -> Sink:
         return self._stream.sink()
@@ -92,6 +96,7 @@ class Memory:
 
 
 class Files:
+    keeps_envelopes = False
     quiet_s = 0.1
 
     def __init__(self, directory: Path) -> None:
@@ -119,7 +124,7 @@ class Files:
     def read(self, topic: str, partition: int = 0) -> list[bytes | None]:
         return [*self._path(topic, partition).read_bytes().split(b"\n")[:-1]]
 
-    def source(self, *topics: str) -> Source:
+    def source(self, *topics: str, enveloped: Collection[str] = ()) -> Source:
         return FileSource(self._directory, topics)
 
     def sink(self) -> Sink:
@@ -142,6 +147,7 @@ class Files:
 
 
 class Kafka:
+    keeps_envelopes = True
     quiet_s = 0.4
 
     def __init__(self, cluster: Cluster, topics: Topics) -> None:
@@ -168,8 +174,8 @@ class Kafka:
     def read(self, topic: str, partition: int = 0) -> list[bytes | None]:
         return [record.value for record in self._topics.read(topic, partition)]
 
-    def source(self, *topics: str) -> Source:
-        return KafkaSource(self._spec, topics)
+    def source(self, *topics: str, enveloped: Collection[str] = ()) -> Source:
+        return KafkaSource(self._spec, topics, enveloped)
 
     def sink(self) -> Sink:
         return KafkaSink(self._spec)

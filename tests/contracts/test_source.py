@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from monitor.errors import OffsetGone, TopicsMissing
-from monitor.stream.types import Batch, Partition, Source
+from monitor.stream.types import Batch, Envelope, Message, Partition, Source
 from tests.contracts.streams import Backend
 
 PATIENCE_S = 20.0
@@ -52,6 +52,20 @@ def read(source: Source, count: int, max_records: int = 1_000) -> Seen:
         assert len(batch) <= max_records
         seen.add(batch)
     return seen
+
+
+def envelopes(source: Source, count: int) -> list[Envelope] | None:
+    """Poll until `count` records came; what they carried beside their values."""
+    found: list[Envelope] | None = None
+    came, deadline = 0, time.monotonic() + PATIENCE_S
+    while came < count:
+        assert time.monotonic() < deadline, f"{came} of {count} records came"
+        batch = source.poll(count - came, 1.0)
+        came += len(batch)
+        if batch.envelopes is not None:
+            assert len(batch.envelopes) == len(batch)
+            found = [*(found or []), *batch.envelopes]
+    return found
 
 
 def gone(source: Source, others: Collection[Partition] = ()) -> tuple[OffsetGone, Seen]:
@@ -116,6 +130,30 @@ class TestPartitions:
             stream.write(topic, numbered(1), 1)
             assert source.bounds([Partition(topic, 1)]) == {Partition(topic, 1): (0, 6)}
             assert source.bounds([]) == {}
+
+
+class TestEnvelopes:
+    def test_keys_and_headers_come_where_they_are_asked_for(self, stream: Backend) -> None:
+        """Row by row beside the values; files have none."""
+        topic = stream.topic()
+        with closing(stream.sink()) as sink:
+            sink.send([Message(topic, b"k", b'{"n": 0}', {"ce-type": b"a"}), Message(topic, b"l", b'{"n": 1}')])
+
+        with closing(stream.source(topic, enveloped=[topic])) as source:
+            source.assign({Partition(topic, 0): 0})
+            found = envelopes(source, 2)
+
+        wanted = [Envelope(b"k", {"ce-type": b"a"}), Envelope(b"l", {})]
+        assert found == (wanted if stream.keeps_envelopes else None)
+
+    def test_without_being_asked_for_there_are_none(self, stream: Backend) -> None:
+        """Another topic's are another matter."""
+        topic, other = stream.topic(), stream.topic()
+        stream.write(topic, numbered(2))
+
+        with closing(stream.source(topic, enveloped=[other])) as source:
+            source.assign({Partition(topic, 0): 0})
+            assert envelopes(source, 2) is None
 
 
 class TestReading:

@@ -84,9 +84,20 @@ def test_more_features_than_an_event_may_have_are_no_columns() -> None:
     assert again.number_columns == {"e": 0, "f": 1}
 
 
+@pytest.mark.parametrize("rows", [[{"load": 1}], [{'"': 1}]])
+def test_undecoded_features_are_kept_on_demand(rows: list[dict[str, Any]]) -> None:
+    """Only what learns a reference wants them."""
+    it, raws = FeatureDecoder(IGNORED, LIMIT), written(rows)
+
+    assert [list(it.decode(raws, keep_raw=True)[0].raw) for _ in range(2)] == [raws, raws]
+    assert len(it.decode(raws)[0].raw) == 0
+    assert len(it.decode(raws)[0]) == 1
+
+
 def test_taking_rows_keeps_them_together() -> None:
     """What was sent, and what it was decoded into."""
-    table, _ = FeatureDecoder(IGNORED, LIMIT).decode(written([{"load": x, "kind": "abcd"[x]} for x in range(4)]))
+    rows = written([{"load": x, "kind": "abcd"[x]} for x in range(4)])
+    table, _ = FeatureDecoder(IGNORED, LIMIT).decode(rows, keep_raw=True)
 
     some = table.take(np.array([3, 1]))
 
@@ -106,7 +117,7 @@ def test_a_reference_can_be_learned_from_events_with_anything_in_what_is_ignored
     """Such events are accepted while it is learned, so they must not stop it at the end."""
     kinds = {"note": FeatureKind.IGNORE}
     raws = [b'{"load": 1, "note": 1e999}', b'{"load": 2.5, "note": [1]}', b"null", b'{"load": 4, "score": 1}']
-    accepted, bad = FeatureDecoder(IGNORED, LIMIT).decode(raws)
+    accepted, bad = FeatureDecoder(IGNORED, LIMIT).decode(raws, keep_raw=True)
     learner = FeatureLearner(4, 2048, kinds)
     learner.add(accepted.raw, np.arange(4))
 
