@@ -6,64 +6,18 @@ the batch that an entry belongs to, so that a model can put everything into the 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
 from detectors.types import BoolArray, FloatArray, IntArray
+from monitor.aggregation.pairs import MatchedPairs, ShadowComparisons, UserMetrics
 from monitor.aggregation.predictions import Predictions
 from monitor.events.columns import EventKind, Events
 from monitor.events.features import NO_FEATURES
 from monitor.join.results import ComparedAnswers, Joined, JoinedPairs
 from monitor.spec import ModelSpec, Task
-
-UserMetrics = Mapping[str, float | None]
-
-
-@dataclass(frozen=True, slots=True)
-class MatchedPairs:
-    """Predictions of one model with their outcomes, in the order in which the pairs were completed.
-
-    Attributes:
-        position: Row of the batch that completed the pair.
-        variant: Code of the version that answered.
-        pane: Outcome pane of the prediction.
-        predicted, score, actual: As in `Predictions.value` and `Predictions.score`.
-        time: Event time of the outcome, ms.
-        delay: From prediction to outcome, seconds.
-        metrics: The user's own metrics that came with the outcome.
-    """
-
-    position: IntArray
-    variant: IntArray
-    pane: IntArray
-    predicted: FloatArray
-    score: FloatArray
-    actual: FloatArray
-    time: IntArray
-    delay: FloatArray
-    metrics: Sequence[UserMetrics | None]
-
-    def __len__(self) -> int:
-        return len(self.position)
-
-    def take(self, rows: IntArray) -> MatchedPairs:
-        """Return these rows."""
-        return MatchedPairs(
-            self.position[rows], self.variant[rows], self.pane[rows], self.predicted[rows], self.score[rows],
-            self.actual[rows], self.time[rows], self.delay[rows], [self.metrics[i] for i in rows.tolist()],
-        )  # fmt: skip
-
-
-@dataclass(frozen=True, slots=True)
-class ShadowComparisons:
-    """Answers that were not served, compared with the served one of their request, in order."""
-
-    position: IntArray
-    variant: IntArray  # of the answer that was not served
-    pane: IntArray
-    agreed: BoolArray
 
 
 @dataclass(frozen=True, slots=True)

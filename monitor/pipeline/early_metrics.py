@@ -11,10 +11,10 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from monitor.aggregation.pairs import UserMetrics
 from monitor.events.columns import Events
 from monitor.join.arrays import Keys
 from monitor.join.results import Joined, JoinVerdict
-from monitor.pipeline.columns import UserMetrics
 
 _MOST: Final = 10_000  # outcomes with metrics that wait for their prediction
 StillWaits = Callable[[Keys], NDArray[np.bool_]]

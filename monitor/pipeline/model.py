@@ -34,7 +34,7 @@ from monitor.pipeline.outcome_log import OutcomeLog, first_outcome_pane, outcome
 from monitor.pipeline.saved_states import read_model
 from monitor.pipeline.schedule import ActionKind, ScheduledAction
 from monitor.pipeline.stage_one import StageOne
-from monitor.pipeline.subscribers import ConceptDriftWatch, OutcomeSums, PairSubscriber, PaneSubscriber, Windows
+from monitor.pipeline.subscribers import ConceptDriftErrors, OutcomeSums, PairSubscriber, PaneSubscriber, Windows
 from monitor.pipeline.versions import Versions
 from monitor.reference.active import ReferenceSet
 from monitor.saved import to_plain
@@ -78,7 +78,7 @@ class ModelMonitor:
         )  # fmt: skip
         self._sums = OutcomeSums(self.versions, self.user_metric)
         self.pane_subscribers: tuple[PaneSubscriber, ...] = (Windows(self.versions),)
-        self.pair_subscribers: tuple[PairSubscriber, ...] = (self._sums, ConceptDriftWatch(self.versions))
+        self.pair_subscribers: tuple[PairSubscriber, ...] = (self._sums, ConceptDriftErrors(self.versions))
         self.configured_reference: str | None = None  # hash of the file that was last put in force
         self.watermark: int | None = None  # stream time at the end of the last batch
         self._dirty = ModelCommit()

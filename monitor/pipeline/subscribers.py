@@ -14,12 +14,10 @@ import numpy as np
 from detectors.types import IntArray
 from monitor.aggregation.outcome_columns import DROPPED_PANE
 from monitor.aggregation.outcomes import ScoredPairs
+from monitor.aggregation.pairs import MatchedPairs, ShadowComparisons
 from monitor.aggregation.panes import ClosedPane
 from monitor.alerting.records import AlertRecord
-from monitor.pipeline.columns import MatchedPairs, ShadowComparisons
 from monitor.pipeline.versions import Versions
-
-Said = tuple[int, AlertRecord]
 
 
 class PaneSubscriber(Protocol):
@@ -80,7 +78,7 @@ class OutcomeSums:
             self._versions[variant].add_agreement(comparisons.pane[mine], comparisons.agreed[mine])
 
 
-class ConceptDriftWatch:
+class ConceptDriftErrors:
     """Hands the errors of a version to its concept-drift detector, in the order in which pairs met."""
 
     def __init__(self, versions: Versions) -> None:
