@@ -79,11 +79,11 @@ def store_of(path: Path, *, read_only: bool = True) -> Iterator[Components]:
 
 
 def has_tables(engine: Engine) -> bool:
-    """Return whether a daemon or a replay has ever used this store."""
+    """Return whether a daemon or a replay has ever used this store, also one of an earlier release."""
     url = engine.url
     if url.get_backend_name() == "sqlite" and not Path(url.database or "").exists():
         return False
-    return schema.is_current(engine)
+    return schema.is_made(engine)
 
 
 # -- queries ---------------------------------------------------------------------------------------------

@@ -30,7 +30,7 @@ class Configuration(Section):
     limits: LimitsSection = Field(LimitsSection(), description="upper bounds that keep memory and messages finite")
     models: dict[Name, ModelSection] = Field(min_length=1, description="the watched models, by name")
     webhooks: list[WebhookSection] = Field(
-        [], description="HTTP endpoints that receive alerts or decisions in addition to the topics"
+        [], max_length=8, description="HTTP endpoints that receive alerts or decisions in addition to the topics"
     )
 
     @model_validator(mode="after")

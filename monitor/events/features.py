@@ -9,9 +9,8 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from enum import Enum
-from itertools import chain
+from itertools import chain, repeat
 from operator import attrgetter
 from typing import Any, Final
 
@@ -44,42 +43,6 @@ _TYPES: Final[Mapping[ValueKind, Any]] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class FeatureTable:
-    """Features of some predictions of one model, as columns of what the model sends.
-
-    Attributes:
-        number_columns: Features whose values are all numbers, and their column in `numbers`.
-        numbers: Shape (predictions, number columns); NaN where a prediction does not have the feature.
-        scalars: Features with text or booleans among their values, and these values; None where missing.
-        mappings: The features of each prediction where they could not be made columns; then there are no columns.
-        raw: The undecoded JSON of each prediction, maybe empty or null; () unless it was asked for.
-    """
-
-    number_columns: Mapping[str, int]
-    numbers: FloatArray
-    scalars: Mapping[str, Sequence[Scalar]]
-    mappings: Sequence[Mapping[str, Scalar]] | None = None
-    raw: Sequence[bytes] = ()
-
-    def __len__(self) -> int:
-        return len(self.numbers)
-
-    def take(self, rows: IntArray) -> FeatureTable:
-        """Select predictions."""
-        at = rows.tolist()
-        return FeatureTable(
-            self.number_columns,
-            self.numbers[rows],
-            {name: [values[i] for i in at] for name, values in self.scalars.items()},
-            None if self.mappings is None else [self.mappings[i] for i in at],
-            [self.raw[i] for i in at] if self.raw else (),
-        )
-
-
-NO_FEATURES: Final = FeatureTable({}, np.zeros((0, 0)), {})
-
-
 class _Layout:
     """A struct with a field for each feature, and how to make columns of its instances.
 
@@ -97,41 +60,90 @@ class _Layout:
         rename = {field: name for name, field in self._fields.items()}
         self._struct = msgspec.defstruct("FeatureRow", definition, rename=rename, forbid_unknown_fields=True, gc=False)
         self.decode: Callable[[bytes], msgspec.Struct] = msgspec.json.Decoder(self._struct).decode
-        self._numbers = self._named(ValueKind.NUMBER)
-        self._number_columns = {name: i for i, name in enumerate(self._numbers)}
-        self._scalars = self._named(ValueKind.SCALAR)
-        self._number_of = attrgetter(*self._numbers.values()) if self._numbers else None
-        self._scalar_of = attrgetter(*self._scalars.values()) if self._scalars else None
-
-    def _named(self, wanted: ValueKind) -> dict[str, str]:
-        return {name: self._fields[name] for name, kind in self.kinds.items() if kind is wanted}
+        self._getters: dict[tuple[str, ...], Callable[[msgspec.Struct], Any]] = {}
 
     def row(self, values: Mapping[str, Scalar]) -> msgspec.Struct:
         """Make a struct of values that were decoded otherwise; they must fit the layout."""
         return self._struct(**{self._fields[name]: value for name, value in values.items()})
 
-    def table(self, rows: Sequence[msgspec.Struct], raw: Sequence[bytes]) -> FeatureTable:
-        """Make columns of structs."""
-        return FeatureTable(self._number_columns, self._matrix(rows), self._objects(rows), raw=raw)
+    def getter(self, names: tuple[str, ...]) -> Callable[[msgspec.Struct], Any]:
+        """Return a function from a struct to the values of these features, a tuple where there are several."""
+        found = self._getters.get(names)
+        if found is None:
+            found = self._getters[names] = attrgetter(*(self._fields[name] for name in names))
+        return found
 
-    def _matrix(self, rows: Sequence[msgspec.Struct]) -> FloatArray:
-        width = len(self._numbers)
-        if self._number_of is None or not rows:
+    def matrix(self, rows: Sequence[msgspec.Struct], names: tuple[str, ...]) -> FloatArray:
+        """Make columns of these features, which are numbers, NaN for None."""
+        width = len(names)
+        if not width or not rows:
             return np.zeros((len(rows), width))
+        values = self.getter(names)
         if width == 1:
-            return np.array(list(map(self._number_of, rows)), np.float64).reshape(-1, 1)
-        picked = map(self._number_of, rows)
+            return np.array(list(map(values, rows)), np.float64).reshape(-1, 1)
         try:
-            return np.fromiter(chain.from_iterable(picked), np.float64, len(rows) * width).reshape(-1, width)
+            flat = chain.from_iterable(map(values, rows))
+            return np.fromiter(flat, np.float64, len(rows) * width).reshape(-1, width)
         except TypeError:  # None somewhere, which `np.array` reads as NaN, at twice the price
-            return np.array(list(map(self._number_of, rows)), np.float64).reshape(-1, width)
+            return np.array(list(map(values, rows)), np.float64).reshape(-1, width)
 
-    def _objects(self, rows: Sequence[msgspec.Struct]) -> dict[str, Sequence[Scalar]]:
-        if self._scalar_of is None or not rows:
-            return dict.fromkeys(self._scalars, ())
-        picked = list(map(self._scalar_of, rows))
-        columns = [picked] if len(self._scalars) == 1 else zip(*picked, strict=True)
-        return dict(zip(self._scalars, columns, strict=True))
+
+class FeatureTable:
+    """Features of some predictions of one model. A column is made when it is asked for: most events have more.
+
+    Args:
+        rows: A struct of the layout for each prediction.
+        layout: Of these structs.
+        mappings: The features of each prediction where they do not fit one layout; then there are no structs.
+        raw: The undecoded JSON of each prediction, maybe empty or null; () unless it was asked for.
+    """
+
+    def __init__(
+        self,
+        rows: Sequence[msgspec.Struct],
+        layout: _Layout,
+        mappings: Sequence[Mapping[str, Scalar]] | None = None,
+        raw: Sequence[bytes] = (),
+    ) -> None:
+        self._rows, self._layout = rows, layout
+        self.mappings, self.raw = mappings, raw
+
+    def __len__(self) -> int:
+        return len(self._rows) if self.mappings is None else len(self.mappings)
+
+    def take(self, rows: IntArray) -> FeatureTable:
+        """Select predictions."""
+        at = rows.tolist()
+        return FeatureTable(
+            [self._rows[i] for i in at] if self.mappings is None else (),
+            self._layout,
+            None if self.mappings is None else [self.mappings[i] for i in at],
+            [self.raw[i] for i in at] if self.raw else (),
+        )
+
+    def are_numbers(self, names: Iterable[str]) -> bool:
+        """Tell whether all values of these features are numbers, and there is a column of each."""
+        kinds = self._layout.kinds
+        return self.mappings is None and all(kinds.get(name) is ValueKind.NUMBER for name in names)
+
+    def matrix(self, names: tuple[str, ...]) -> FloatArray:
+        """Make columns of features that `are_numbers`.
+
+        Returns:
+            Shape (predictions, names); NaN where a prediction does not have the feature.
+        """
+        return self._layout.matrix(self._rows, names)
+
+    def values(self, name: str) -> Iterable[Scalar]:
+        """Return the values of a feature; None where a prediction does not have it."""
+        if self.mappings is not None:
+            return (values.get(name) for values in self.mappings)
+        if self._layout.kinds.get(name) in (ValueKind.NUMBER, ValueKind.SCALAR):
+            return map(self._layout.getter((name,)), self._rows)
+        return repeat(None, len(self._rows))
+
+
+NO_FEATURES: Final = FeatureTable((), _Layout({}))
 
 
 class FeatureDecoder:
@@ -165,7 +177,7 @@ class FeatureDecoder:
         """
         layout, raw = self._layout, raws if keep_raw else ()
         try:
-            return layout.table(list(map(layout.decode, raws)), raw), []
+            return FeatureTable(list(map(layout.decode, raws)), layout, raw=raw), []
         except _FAULTS:
             pass
         odd, bad = self._apart(raws)
@@ -173,10 +185,10 @@ class FeatureDecoder:
             return NO_FEATURES, bad
         if not self._widen(odd.values()):
             mappings = self._without_layout(raws, odd)
-            return FeatureTable({}, np.zeros((len(raws), 0)), {}, mappings, raw), []
+            return FeatureTable((), self._layout, mappings, raw), []
         layout = self._layout
         rows = [layout.row(odd[i]) if i in odd else layout.decode(text) for i, text in enumerate(raws)]
-        return layout.table(rows, raw), []
+        return FeatureTable(rows, layout, raw=raw), []
 
     def _apart(self, raws: Sequence[bytes]) -> tuple[dict[int, dict[str, Scalar]], list[int]]:
         """Find the events that do not fit the layout: their values by position, and positions of unusable ones."""

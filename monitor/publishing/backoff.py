@@ -55,6 +55,10 @@ class Backoff:
         self._until = self._clocks.monotonic() + self._pause_s(after_s)
         self.failures += 1
 
+    def pause(self, seconds: float) -> None:
+        """Begin a pause that is no failure of the destination."""
+        self._until = self._clocks.monotonic() + seconds
+
     def reset(self) -> None:
         """End the pause: the destination takes messages."""
         self._until, self.failures = 0.0, 0
@@ -76,7 +80,7 @@ class Backoff:
     def _pause_s(self, after_s: float | None) -> float:
         if self._hurries:
             return self._policy.backoff_s[0]
-        if after_s is not None:
+        if after_s:
             return after_s
         # Where messages fail one by one, others are tried before the one that has failed.
         return self._of(self.failures) / (1 if self._policy.in_order else 2)

@@ -33,6 +33,7 @@ log = structlog.get_logger(__name__)
 _LOOKED_AT: Final = 100  # rows of a destination that takes one message at a time
 _AT_A_TIME: Final = 10  # messages for it in one step
 IDLE_S: Final = 0.5  # until the next look at what waits
+_STORE_S: Final = 1.0  # until the next look at a database that has failed
 _TIDY_S: Final = 5.0  # between two looks at what is too old
 
 
@@ -143,6 +144,8 @@ class DeliveryLoop:
                 self._repeat_firing(epoch)
             if not self._has_failed and not self._found:
                 self._recovered()
+        except StoreError as error:
+            self._store_failed(str(error))
         except DriftdError as error:
             self._failed(str(error))
         except Exception as error:  # noqa: BLE001 - logged as what it is; the thread lives on
@@ -176,7 +179,9 @@ class DeliveryLoop:
         all_seen = self._policy.in_order and first < self._policy.batch
         self._found = first if all_seen else self._outbox.depth()
         self._looked = committed
-        for batch in batches:
+        for i, batch in enumerate(batches):
+            if i and epoch is not None and not self._outbox.is_owned(epoch):
+                return False  # another daemon owns the store now: it goes on with them
             if not self._settled(batch, self._attempt(batch), epoch):
                 return False
         return bool(batches)
@@ -205,7 +210,9 @@ class DeliveryLoop:
             case Retry():
                 self._delivered(batch[: result.done], epoch)
                 self._failed(result.why, result.after_s)
-                self._postpone(batch[result.done :], result, epoch)
+                # In order, the first one holds the others: theirs need no note.
+                failed = batch[result.done :]
+                self._postpone(failed[:1] if self._policy.in_order else failed, result, epoch)
                 return False
             case Rejected():
                 self._delivered(batch[: result.done], epoch)
@@ -262,6 +269,15 @@ class DeliveryLoop:
         self.destination.close()
         self._count()
 
+    def _store_failed(self, why: str) -> None:
+        """Try again soon: that the database is away says nothing of a webhook."""
+        if self._policy.essential:
+            self._failed(why)
+            return
+        self._has_failed = True
+        if not self._backoff.left_s:
+            self._backoff.pause(_STORE_S)
+
     def _recovered(self) -> None:
         if self._backoff.failures:
             log.info("relay.recovered", destination=self.destination.name, waiting=self.depth)
@@ -281,6 +297,8 @@ class DeliveryLoop:
         """Give up what waits for too long, or is too much. What is given up is reported."""
         if epoch != self._epoch:  # as after a restart: alerts begin anew as well
             self._epoch, self._closed, self._troubled = epoch, False, False
+            # What has waited while no daemon ran is tried before it is given up.
+            self._tidy_at = self._clocks.monotonic() + _TIDY_S
         now = self._clocks.monotonic()
         if now < self._tidy_at:
             return

@@ -125,6 +125,7 @@ class Relay:
         """
         for thread in self._threads:
             thread.set_epoch(epoch)
+        self._reports.clear()  # what an earlier ownership had to say is over with it
         if epoch is not None:
             self._remove_unconfigured(epoch)
 
@@ -142,9 +143,13 @@ class Relay:
         deadline = self._clocks.monotonic() + drain_s
         for thread in self._threads:
             thread.stop(deadline)
-        for thread in sorted(self._threads, key=lambda thread: not thread.essential):
-            left = deadline - self._clocks.monotonic() if thread.essential else 0.0
-            thread.ended(max(left, 0.0) + _LAST_SEND_S)
+        for thread in self._threads:
+            if thread.essential:
+                thread.ended(max(deadline - self._clocks.monotonic(), 0.0) + _LAST_SEND_S)
+        deadline = self._clocks.monotonic() + _LAST_SEND_S  # of all others together
+        for thread in self._threads:
+            if not thread.essential:
+                thread.ended(max(deadline - self._clocks.monotonic(), 0.0))
 
     def drain(self) -> None:
         """Deliver everything to essential destinations, in the caller's thread; for a replay.

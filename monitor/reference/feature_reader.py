@@ -6,9 +6,8 @@ same. Pure. Owned by `ReferenceSet`.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from itertools import repeat
 
 import numpy as np
 
@@ -16,7 +15,7 @@ from detectors.categorical import CategoryCells
 from detectors.reference import CategoricalReference, NumericReference, Profile
 from detectors.types import FloatArray, IntArray
 from monitor.events.features import FeatureTable
-from monitor.events.schema import Scalar, ignored_names
+from monitor.events.schema import ignored_names
 from monitor.spec import FeatureKind
 
 
@@ -52,6 +51,7 @@ class FeatureReader:
         compared = [f for f in profile.features if f.name not in ignored]
         self.numeric = [f for f in compared if isinstance(f, NumericReference)]
         self.categorical = [f for f in compared if isinstance(f, CategoricalReference)]
+        self._names = tuple(f.name for f in self.numeric)
         self._cells = CategoryCells(self.categorical)
 
     @property
@@ -63,35 +63,22 @@ class FeatureReader:
         """Read the compared features of some predictions."""
         numbers, mistyped = self._matrix(table)
         codes = tuple(
-            np.fromiter(map(cells.__getitem__, _values(table, feature.name)), np.int64, len(table))
+            np.fromiter(map(cells.__getitem__, table.values(feature.name)), np.int64, len(table))
             for feature, cells in zip(self.categorical, self._cells.codes, strict=True)
         )
         return FeatureColumns(numbers, codes, mistyped)
 
     def _matrix(self, table: FeatureTable) -> tuple[FloatArray, int]:
         """Return the matrix of numeric features, and how many values are of another type."""
-        names = [feature.name for feature in self.numeric]
-        plain = [table.number_columns[name] for name in names if name in table.number_columns]
-        if len(plain) == len(names):
-            return np.take(table.numbers, plain, axis=1), 0
-        matrix = np.full((len(table), len(names)), np.nan)
+        if table.are_numbers(self._names):
+            return table.matrix(self._names), 0
+        matrix = np.full((len(table), len(self._names)), np.nan)
         mistyped = 0
-        for i, name in enumerate(names):
-            if name in table.number_columns:
-                matrix[:, i] = table.numbers[:, table.number_columns[name]]
+        for i, name in enumerate(self._names):
+            if table.are_numbers((name,)):
+                matrix[:, i] = table.matrix((name,))[:, 0]
                 continue
-            values = list(_values(table, name))
+            values = list(table.values(name))
             mistyped += sum(isinstance(value, bool | str) for value in values)
             matrix[:, i] = [np.nan if value is None or isinstance(value, bool | str) else value for value in values]
         return matrix, mistyped
-
-
-def _values(table: FeatureTable, name: str) -> Iterable[Scalar]:
-    """Return the values of a feature; None where a prediction does not have it."""
-    if table.mappings is not None:
-        return (values.get(name) for values in table.mappings)
-    if name in table.scalars:
-        return table.scalars[name]
-    if name in table.number_columns:
-        return (None if value != value else value for value in table.numbers[:, table.number_columns[name]].tolist())
-    return repeat(None, len(table))

@@ -30,6 +30,7 @@ from monitor.service.input import InputSpec
 from monitor.service.systemd import Systemd
 from monitor.service.worker import Worker, WorkerSpec
 from monitor.spec import CoreSpec
+from monitor.store.engine import LEASE_S
 from monitor.store.engine import connect as connect_store
 from monitor.store.owner import owner_name
 from monitor.store.subscriptions import MessageKind, Subscription
@@ -74,7 +75,9 @@ def parts(config: Configuration, *, store_url: str | None = None, read_only: boo
         core=build.core(config),
         stream=open_stream(config, config.stream.events),
         engine=connect_store(
-            store_url or build.store_url(config), read_only=read_only, lease_s=config.store.lease / 1000
+            store_url or build.store_url(config),
+            read_only=read_only,
+            lease_s=LEASE_S if read_only else config.store.lease / 1000,
         ),
         references=reference_files(build.core(config)),
         webhooks=build.webhooks(config),

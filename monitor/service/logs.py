@@ -67,7 +67,7 @@ def set_up(level: str, form: Format) -> None:
     renderers: Sequence[Any] = (
         (structlog.processors.format_exc_info, structlog.processors.JSONRenderer(ensure_ascii=True))
         if as_json
-        else (structlog.dev.ConsoleRenderer(),)
+        else (structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback),)
     )
     structlog.configure(
         processors=[

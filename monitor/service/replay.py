@@ -21,7 +21,7 @@ from monitor.clock import SYSTEM_CLOCK, Clock
 from monitor.errors import ConfigError, StreamError
 from monitor.publishing.relay import Relay
 from monitor.service.app import Components, open_stream, stream_destination
-from monitor.service.session import BATCH, Session, activate
+from monitor.service.session import BATCH, Session
 from monitor.store import reader, schema
 from monitor.store.owner import owner_name
 from monitor.store.subscriptions import STREAM_SUBSCRIPTION
@@ -99,7 +99,7 @@ def replay(
         relay = Relay(p.engine, ends, heartbeat_s=math.inf)
         stack.callback(relay.close)
         session.identify(source.identities())
-        activate(session.pipeline, p.references, 0)
+        session.activate(p.references, 0)
         source.assign(session.assign(recording.starts))
 
         def commit(*, last: bool = False) -> None:

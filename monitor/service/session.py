@@ -206,6 +206,10 @@ class Session:
         """Close everything that is open at the end of a replay; what followed is kept and returned."""
         return self._keep(self.pipeline.finish(wall))
 
+    def activate(self, files: Mapping[str, ReferenceFile], now: int) -> Effects:
+        """Use references from files (`activate`); what followed is kept and returned."""
+        return self._keep(activate(self.pipeline, files, now))
+
     def _keep(self, effects: Effects) -> Effects:
         self.effects.extend(effects)
         return effects
@@ -286,7 +290,7 @@ def activate(
     files: Mapping[str, ReferenceFile],
     now: int,
     progress: Callable[[str], ProgressCallback | None] = lambda model: None,
-) -> None:
+) -> Effects:
     """Use references from files: at a model's first start, and where a file has other content than before.
 
     Args:
@@ -295,9 +299,13 @@ def activate(
         now: Stream time, or the time of day where it is unknown, in ms since the epoch.
         progress: Returns for a model what is told the number of rows read so far.
 
+    Returns:
+        Alerts that end, since what they compared with is not in force any more.
+
     Raises:
         InputFileError: A file cannot be read, and its model has no earlier reference.
     """
+    effects = Effects()
     for model in pipeline.models:
         name = model.spec.name
         file = files.get(name)
@@ -318,8 +326,9 @@ def activate(
         if before is None and model.references.profile is None:
             model.references.replace(profile)
         else:
-            model.replace_reference(profile, now)
+            effects.published += model.replace_reference(profile, now)
             log.warning("reference.replaced", model=name, path=str(file.path), rows=profile.rows)
+    return effects
 
 
 def profile_changed(

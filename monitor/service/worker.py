@@ -21,7 +21,7 @@ from monitor.publishing.relay import Relay
 from monitor.reference.file import ReferenceFile
 from monitor.service.input import POLL_S, InputSpec, StreamInput
 from monitor.service.readiness import Readiness, Watchdog
-from monitor.service.session import Session, activate, profile_changed
+from monitor.service.session import Session, profile_changed
 from monitor.service.snapshot import Counters, metrics_snapshot
 from monitor.spec import CoreSpec
 from monitor.store import reader, schema
@@ -199,7 +199,7 @@ class Worker:
         """Put in force what is configured, and let publishing begin."""
         wall, now = self._clock.wall_ms(), session.pipeline.watermark.now
         session.resolve_all("the daemon began anew; what lasts is told again", wall)
-        activate(session.pipeline, self._spec.references, now if now >= 0 else wall)
+        session.activate(self._spec.references, now if now >= 0 else wall)
         self._committed_at = self._telemetry.committed_at = self._clock.monotonic()
         if session.restored:  # else time begins with the first event, if there is one
             session.process(Batch.empty(), self._clock.wall_ms())

@@ -27,7 +27,7 @@ _BUSY_S: Final = 10.0
 _BUSY_STEP_S: Final = 0.2
 _BUSY_PAUSE_S: Final = 0.01
 _HUNG_S: Final = 40.0  # without an answer from a server, whose own timeouts are shorter
-_LEASE_S: Final = 30.0  # where no daemon's lease is known
+LEASE_S: Final = 30.0  # where no daemon's lease is known
 _LEAST_IDLE_S: Final = 5.0  # between two statements of one transaction: decoding a large state takes seconds
 _POSTGRES: Final = {
     "connect_timeout": 5,
@@ -98,7 +98,7 @@ def connect(
     url: str,
     *,
     read_only: bool = False,
-    lease_s: float = _LEASE_S,
+    lease_s: float = LEASE_S,
     clock: Clock = SYSTEM_CLOCK,
     busy_step_s: float = _BUSY_STEP_S,
 ) -> Engine:

@@ -26,6 +26,7 @@ from monitor.pipeline.commit import ModelSnapshot, Snapshot
 from monitor.pipeline.status import Totals, document
 from monitor.store import tables as t
 from monitor.store.engine import translated
+from monitor.store.subscriptions import STREAM
 from monitor.store.writer import OUTCOMES_MAGIC, SHARD
 from monitor.stream.types import Partition
 
@@ -144,6 +145,10 @@ def status(engine: Engine) -> dict[str, Any] | None:
 def _destinations(c: Connection) -> dict[str, dict[str, Any]]:
     """The destinations that messages wait for, with how many, and what was wrong at the latest attempt."""
     o = t.outbox
+    if "destination" not in {column["name"] for column in sa.inspect(c).get_columns(o.name)}:
+        # 0.1.0 left it, and no daemon of this release has run yet: everything is for the stream.
+        waiting = c.execute(sa.select(sa.func.count()).select_from(o)).scalar_one()
+        return {STREAM: {"waiting": waiting, "last_error": None}} if waiting else {}
     latest = sa.func.max(sa.case((o.c.last_error.is_not(None), o.c.id))).label("latest")
     found = sa.select(o.c.destination, sa.func.count().label("waiting"), latest).group_by(o.c.destination).subquery()
     rows = sa.select(found.c.destination, found.c.waiting, o.c.last_error)

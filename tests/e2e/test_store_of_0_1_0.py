@@ -146,6 +146,20 @@ def test_an_order_that_waited_is_carried_out_once(found: Callable[[str], Told]) 
 # -- the tables --------------------------------------------------------------------------------------------
 
 
+def test_questions_are_answered_before_a_daemon_has_run(tmp_path: Path) -> None:
+    """A database of the first release is not taken for an empty one."""
+    place = Inherited(tmp_path, orders=True)
+
+    status = json.loads(place.ask("status", "--json"))
+
+    assert status["events"]["read"] == place.records
+    assert status["outbox"] > 0
+    assert len(place.ask("history", "heat", "--json").splitlines()) > 1_000
+    assert '"state": "unknown"' not in place.ask(
+        "inspect", json.loads(EXPECTED["opened"]["requests"][0])["request_id"], "--json"
+    )
+
+
 def test_the_database_is_brought_up_to_date_and_questions_are_answered_from_it(tmp_path: Path) -> None:
     old, new = Inherited(tmp_path / "old", orders=True), FilePlace(tmp_path / "new")
     new.configure()

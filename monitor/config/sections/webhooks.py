@@ -35,7 +35,9 @@ class WebhookSection(Section):
     kinds: list[Literal["alert", "decision"]] = Field(
         ["alert"], min_length=1, description="messages to send: alert, decision or both"
     )
-    timeout: Duration = Field(15_000, description="longest time to connect, and longest time to wait for the answer")
+    timeout: Duration = Field(
+        15_000, le=60_000, description="longest time to connect, and longest time to wait for the answer"
+    )
     max_age: Duration = Field(24 * HOUR, description="a message not accepted for this long is dropped, with an alert")
 
     @field_validator("url")
@@ -73,6 +75,10 @@ def _why_no_webhook(url: str) -> str | None:
     except ValueError:
         return wanted
     if parsed.scheme not in ("http", "https") or not parsed.hostname or port == 0 or not _URL.fullmatch(url):
+        return wanted
+    try:
+        parsed.hostname.encode("idna")
+    except UnicodeError:
         return wanted
     if "@" in parsed.netloc:
         return "no user and password here: requests are signed with the secret"

@@ -34,7 +34,6 @@ SECRET_PREFIX: Final = "whsec_"
 LEAST_KEY, MOST_KEY = 24, 64  # bytes of a key, by the specification
 BACKOFF_S: Final = (1.0, 5.0, 15.0, 60.0, 300.0)
 _LONGEST_WAIT_S: Final = 3_600.0  # however much longer an answer asks for
-_READ: Final = 1 << 16  # bytes of an answer's body, which nobody looks at
 # What is wrong with the endpoint or its set-up, and not with the message, somebody may mend: until then it is tried
 # again. Any other 4xx says that the message itself is refused.
 _OF_THE_ENDPOINT: Final = frozenset({401, 403, 404, 405, 407, 408, 421, 423, 425, 429})
@@ -78,7 +77,7 @@ class Webhook:
         for done, message in enumerate(messages):
             try:
                 result = self._post(message, now)
-            except (OSError, http.client.HTTPException) as error:
+            except (OSError, ValueError, http.client.HTTPException) as error:
                 return Retry(_in_words(error), done=done)
             match result:
                 case Retry():
@@ -96,7 +95,7 @@ class Webhook:
         try:
             connection.request("POST", self._target(), body, self._headers(message, body, now))
             answer = connection.getresponse()
-            answer.read(_READ)
+            # The body is of no interest, and waiting for its end could make an accepted message come twice.
             return judged(answer.status, answer.getheader("Retry-After"), now)
         finally:
             connection.close()
@@ -229,7 +228,7 @@ def _wait_s(retry_after: str | None, now: int) -> float | None:
     return min(max(wait, 0.0), _LONGEST_WAIT_S)
 
 
-def _in_words(error: OSError | http.client.HTTPException) -> str:
+def _in_words(error: OSError | ValueError | http.client.HTTPException) -> str:
     """What went wrong below HTTP; errors of the library may hold the host's name, never the path."""
     match error:
         case ssl.SSLError():
@@ -238,5 +237,7 @@ def _in_words(error: OSError | http.client.HTTPException) -> str:
             return "does not answer in time"
         case http.client.HTTPException():
             return f"does not speak HTTP: {type(error).__name__}"
-        case _:
+        case OSError():
             return f"cannot connect: {error.strerror or type(error).__name__}"
+        case _:
+            return f"cannot be asked: {type(error).__name__}"

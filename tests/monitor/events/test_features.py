@@ -50,9 +50,11 @@ def test_there_is_a_column_for_each_feature_that_was_sent() -> None:
 
     table, _ = it.decode(written([{"load": 3, "kind": 7, "z": 4.5}, {}]))
 
-    assert table.number_columns == {"load": 0, "z": 1}
-    np.testing.assert_array_equal(table.numbers, [[3, 4.5], [np.nan, np.nan]])
-    assert {name: list(values) for name, values in table.scalars.items()} == {"kind": [7, None]}
+    assert table.are_numbers(("load", "z"))
+    assert not any(table.are_numbers((name,)) for name in ("kind", "note", "unheard of"))
+    np.testing.assert_array_equal(table.matrix(("load", "z")), [[3, 4.5], [np.nan, np.nan]])
+    assert list(table.values("kind")) == [7, None]
+    assert list(table.values("note")) == list(table.values("unheard of")) == [None, None]
     assert table.mappings is None
 
 
@@ -64,8 +66,8 @@ def test_the_layout_stays_when_nothing_new_comes() -> None:
     second, bad = it.decode([b'{"load": "x", "load": 2}', b"null", b'{"load": 3}'])
 
     assert not bad
-    assert second.number_columns is first.number_columns
-    np.testing.assert_array_equal(second.numbers, [[2], [np.nan], [3]])
+    assert second._layout is first._layout
+    np.testing.assert_array_equal(second.matrix(("load",)), [[2], [np.nan], [3]])
 
 
 def test_more_features_than_an_event_may_have_are_no_columns() -> None:
@@ -76,12 +78,13 @@ def test_more_features_than_an_event_may_have_are_no_columns() -> None:
     without, bad = it.decode(written([{"c": 3}, {"a": 4, "d": "x"}]))
     assert not bad
     assert without.mappings == [{"c": 3}, {"a": 4, "d": "x"}]
-    assert not without.number_columns
+    assert not without.are_numbers(("c",))
+    assert list(without.values("d")) == [None, "x"]
 
     it.decode(written([{"e": 1}, {"f": 1}]))
     again, _ = it.decode(written([{"e": 5, "f": 6}]))
     assert again.mappings is None
-    assert again.number_columns == {"e": 0, "f": 1}
+    assert again.are_numbers(("e", "f"))
 
 
 @pytest.mark.parametrize("rows", [[{"load": 1}], [{'"': 1}]])
@@ -102,8 +105,8 @@ def test_taking_rows_keeps_them_together() -> None:
     some = table.take(np.array([3, 1]))
 
     assert [json.loads(raw) for raw in some.raw] == [{"load": 3, "kind": "d"}, {"load": 1, "kind": "b"}]
-    assert some.numbers.tolist() == [[3], [1]]
-    assert some.scalars == {"kind": ["d", "b"]}
+    assert some.matrix(("load",)).tolist() == [[3], [1]]
+    assert list(some.values("kind")) == ["d", "b"]
 
 
 def test_members_are_those_that_are_looked_at() -> None:

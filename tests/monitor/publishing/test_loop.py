@@ -81,6 +81,43 @@ def test_an_owner_that_is_fenced_while_it_sends_deletes_nothing(engine: Engine) 
     assert bench.left() == ids
 
 
+def test_who_is_fenced_between_two_messages_sends_no_more_of_them(engine: Engine) -> None:
+    class Slow(Scripted):
+        def deliver(self, messages: Sequence[OutboxMessage], now: int) -> DeliveryResult:
+            claimed(engine, "other")
+            return super().deliver(messages, now)
+
+    bench = Bench(engine, Slow())
+    ids = bench.waiting("a", "b", "c")
+    bench.step()
+
+    assert bench.destination.taken == ids[:1]
+    assert bench.left() == ids
+    assert bench.reports == []
+
+
+def test_what_has_waited_while_no_daemon_ran_is_tried_before_it_is_given_up(engine: Engine) -> None:
+    bench = one_by_one(engine)
+    ids = bench.waiting("a", "b", "c", created_at=T0 - round(10_000 * MAX_AGE_S))
+    bench.run(30)
+
+    assert bench.destination.taken == ids
+    assert bench.reports == []
+
+
+def test_a_database_that_is_away_is_no_fault_of_a_webhook(engine: Engine) -> None:
+    bench = one_by_one(engine)
+    bench.waiting("a")
+    with engine.begin() as c:
+        c.execute(sa.text("ALTER TABLE outbox RENAME TO away"))
+    bench.run(60)
+    with engine.begin() as c:
+        c.execute(sa.text("ALTER TABLE away RENAME TO outbox"))
+    bench.run(2)
+
+    assert (bench.loop.state.failing, bench.loop.state.failures, bench.loop.state.delivered) == (False, 0, 1)
+
+
 # -- failing -----------------------------------------------------------------------------------------------
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import socket
+import threading
 from dataclasses import replace
 
 import pytest
@@ -168,6 +169,28 @@ def test_who_does_not_answer_is_tried_again() -> None:
 
     result = Webhook(a_webhook(f"http://127.0.0.1:{port}/token")).deliver([alert(1)], NOW)
     assert result == Retry("cannot connect: Connection refused")
+
+
+def test_what_was_accepted_is_delivered_though_the_body_never_ends() -> None:
+    """Else an accepted message would come again and again."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def answer() -> None:
+            connection, _ = server.accept()
+            connection.recv(1 << 16)
+            connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\nslow")
+            ended.wait(10)
+            connection.close()
+
+        ended = threading.Event()
+        thread = threading.Thread(target=answer)
+        thread.start()
+        url = f"http://127.0.0.1:{server.getsockname()[1]}/"
+        result = Webhook(a_webhook(url, timeout_s=0.5)).deliver([alert(1)], NOW)
+        ended.set()
+        thread.join()
+
+    assert result == Delivered()
 
 
 def test_who_does_not_speak_http_is_tried_again(receiver: Receiver) -> None:

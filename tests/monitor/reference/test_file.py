@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from detectors.reference import Profile
+from monitor.alerting.records import AlertRecord
 from monitor.errors import InputFileError
 from monitor.pipeline.pipeline import Pipeline
 from monitor.reference.build import load
@@ -18,6 +19,7 @@ from monitor.reference.subprocess import load_apart
 from monitor.reference.tables import TableSpec
 from monitor.service.session import activate
 from monitor.spec import CoreSpec, FeatureKind, ReferenceSpec
+from monitor.stream.types import Partition
 from tests.monitor import kit
 
 
@@ -65,6 +67,27 @@ def test_a_file_with_another_content_replaces_the_reference(table: Path) -> None
     assert before is not None
     assert after is not None
     assert after.content_hash != before.content_hash
+
+
+def test_what_drifted_from_the_old_reference_is_resolved_when_the_file_changes(table: Path) -> None:
+    pipeline = pipeline_of(table)
+    files = reference_files(CoreSpec(tuple(m.spec for m in pipeline.models), 0, 0, kit.SMALL))
+    assert activate(pipeline, files, kit.T0).published == []
+    pipeline.positions[Partition("events", 0)] = 0
+    pipeline.watermark.assign(pipeline.positions)
+    drifted = (
+        kit.prediction(f"r{i}", kit.T0 + i, 1.0, features={"load": 90.0 + i % 7, "fuel": "gas"}) for i in range(400)
+    )
+    fired = pipeline.process(kit.batch_of(kit.records_of(drifted)), kit.WALL)
+    assert [what.status.value for what in fired.published if isinstance(what, AlertRecord)] == ["firing"]
+    write(table, 90.0)
+    files = reference_files(CoreSpec(tuple(m.spec for m in pipeline.models), 0, 0, kit.SMALL))
+
+    ended = activate(pipeline, files, kit.T0)
+
+    (record,) = ended.published
+    assert isinstance(record, AlertRecord)
+    assert (record.status.value, record.seq) == ("resolved", 2)
 
 
 def test_the_reference_in_force_is_kept_when_its_file_is_gone(table: Path) -> None:

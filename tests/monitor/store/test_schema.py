@@ -114,6 +114,7 @@ def test_what_the_first_release_left_in_the_outbox_is_for_the_stream(empty_datab
                 {"key": key.encode(), "value": b"{}"},
             )
 
+    assert schema.is_made(empty_database)
     assert not schema.is_current(empty_database)
     schema.upgrade(empty_database)
 
