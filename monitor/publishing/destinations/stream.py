@@ -22,6 +22,8 @@ log = structlog.get_logger(__name__)
 
 _POLICY: Final = DeliveryPolicy(batch=500, backoff_s=(0.2, 0.5, 1.0, 2.0), essential=True)
 
+_SMALL: Final = 512  # bytes: a topic that refuses so little refuses everything, and nothing is gained by shrinking
+
 
 class StreamDestination:
     """Delivers to the topics of the stream.
@@ -72,7 +74,7 @@ class StreamDestination:
         try:
             self._send([self._message(m, now)])
         except MessageTooLarge as error:
-            shorter = shrink(m)
+            shorter = shrink(m) if len(m.value) > _SMALL else None
             if shorter is None:
                 raise
             log.warning("relay.cut", kind=m.kind.value, key=m.key.decode(), bytes=len(m.value), error=str(error))
