@@ -103,6 +103,7 @@ def test_a_restored_table_goes_on_exactly_as_before(seed: int) -> None:
     assert seq > 3
 
 
+@pytest.mark.slow
 def test_segments_and_records_of_closed_keys_stay_few() -> None:
     """A thousand commits leave tens of rows, whatever opened and closed in them."""
     r = random.Random(7)

@@ -184,6 +184,7 @@ def test_near_its_bound_the_table_samples_requests_instead_of_losing_the_slow_on
     assert (verdict[sampled] == JoinVerdict.JOINED).all()
 
 
+@pytest.mark.slow
 def test_closed_requests_beyond_the_bound_are_forgotten_oldest_first() -> None:
     table = JoinTable(pending=1_000, seen=640)
     closed = table.entries.closed

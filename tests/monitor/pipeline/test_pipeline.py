@@ -126,6 +126,7 @@ def sizes_of(r: random.Random, choices: Sequence[int]) -> Iterator[int]:
 # -- batches ---------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @settings(max_examples=10)
 @given(
     st.integers(0, 10**6),
@@ -189,6 +190,7 @@ def test_metrics_of_an_outcome_count_for_every_answer_of_its_request(
 # -- restarts --------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @settings(max_examples=5, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.integers(0, 10**6), st.sampled_from((1, 2)), st.booleans())
 @example(4, 2, True)

@@ -49,6 +49,7 @@ def an_auditor(core: CoreSpec, records: list[Record]) -> Auditor:
     return audited(auditor, [(r.partition.number, r.value) for r in records])
 
 
+@pytest.mark.slow
 @settings(max_examples=12)
 @given(
     st.integers(0, 10**6),

@@ -443,6 +443,7 @@ def test_scores_are_calibrated_as_they_were_sent() -> None:
     assert [row[2] for row in run.finish().values("ece")] == [pytest.approx(0.025, abs=1e-12)]
 
 
+@pytest.mark.slow
 def test_a_metric_of_ones_own_that_is_far_from_zero_is_not_certain_to_the_last_digit() -> None:
     """The squares of a time in seconds have lost the digits in which it varies: nothing may be read from those."""
     r = random.Random(4)
