@@ -60,26 +60,9 @@ def is_made(engine: Engine) -> bool:
         SchemaTooNew: A newer release has changed them.
         StoreError: The database failed.
     """
-    return _present(engine)[0] is not None
-
-
-def is_current(engine: Engine) -> bool:
-    """Return whether the tables have the schema of this release.
-
-    Raises:
-        SchemaTooNew: A newer release has changed them.
-        StoreError: The database failed.
-    """
-    present, head = _present(engine)
-    return present == head
-
-
-def _present(engine: Engine) -> tuple[str | None, str]:
-    """(revision of the tables, revision of this release)."""
     script = ScriptDirectory.from_config(alembic_config())
-    head = script.get_current_head() or ""
     with translated(), engine.begin() as connection:
         present = MigrationContext.configure(connection).get_current_revision()
     if present is not None and present not in {s.revision for s in script.walk_revisions()}:
-        raise SchemaTooNew("the database", present, head)
-    return present, head
+        raise SchemaTooNew("the database", present, script.get_current_head() or "")
+    return present is not None
