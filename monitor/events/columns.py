@@ -35,6 +35,8 @@ class Events:
         model: Index of the model in the configuration.
         variant: `VariantCode`; of an outcome that of its model.
         time: The event's own time in milliseconds since the epoch.
+        effective_time: The later of that and its partition's time less the allowed lateness, ms: an event counts as
+            no older than what its partition may still bring in time. Filled by the pipeline.
         lo, hi: 128-bit hash of (model, request id).
         value: The predicted or actual number, or its `LabelCode`; NaN without one.
         score: Probability of the positive (binary) or of the predicted class (multiclass).
@@ -56,6 +58,7 @@ class Events:
     model: IntArray
     variant: NDArray[np.uint16]
     time: IntArray
+    effective_time: IntArray
     lo: NDArray[np.uint64]
     hi: NDArray[np.uint64]
     value: FloatArray
@@ -90,6 +93,7 @@ class EventColumns:
 
     def __init__(self, count: int) -> None:
         self.time = np.zeros(count, np.int64)
+        self.effective_time = np.zeros(count, np.int64)
         self.model = np.zeros(count, np.int64)
         self.variant = np.zeros(count, np.uint16)
         self.lo = np.zeros(count, np.uint64)

@@ -8,6 +8,7 @@ records. One session owns it, and nothing in it locks. `docs/architecture.md` fo
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -85,6 +86,7 @@ class Pipeline:
         events, refused = self.decoder.decode(batch, wall, keep_raw=learning)
         before = self.watermark.now  # known where a daemon goes on
         watermark = self.watermark.advance(batch, _times(batch, events), idle, wall)
+        events = replace(events, effective_time=np.maximum(events.time, watermark[events.row]))
         published = []
         if not self._started and (len(events) or not (self._replaying or len(batch))):
             published += self._start(before if before >= 0 else int(events.time[0]) if len(events) else wall)
