@@ -99,6 +99,7 @@ class DriftSpec:
     resolve_after: int
 
 
+LEARNING: Final = 200_000  # default of `limits.learning`
 BASELINE_N: Final = 1000  # answers of a version's baseline and own reference where a model expects no outcomes
 
 
@@ -190,6 +191,7 @@ class Limits:
     user_metrics: int = 16
     pending: int = 1_500_000
     seen: int = 3_500_000
+    learning: int = LEARNING
 
 
 @dataclass(frozen=True, slots=True)

@@ -35,7 +35,7 @@ from monitor.aggregation.metrics import (
     latency_cells,
     widened,
 )
-from monitor.aggregation.predictions import Predictions
+from monitor.aggregation.predictions import Predictions, groups_of
 from monitor.events.columns import EventKind
 from monitor.events.schema import SERVED_BY
 
@@ -111,18 +111,6 @@ class Panes:
 
     # -- adding ------------------------------------------------------------------------------------------
 
-    def groups(self, variant: IntArray, pane: IntArray) -> list[tuple[int, int, IntArray]]:
-        """(variant, pane, rows in order) of every pane that these rows belong to, by pane and variant."""
-        if not len(variant):
-            return []
-        if (variant == variant[0]).all() and (pane == pane[0]).all():
-            return [(int(variant[0]), int(pane[0]), np.arange(len(variant)))]
-        order = np.lexsort((variant, pane))
-        v, p = variant[order], pane[order]
-        starts = np.flatnonzero(np.concatenate([[True], (v[1:] != v[:-1]) | (p[1:] != p[:-1])]))
-        parts = np.split(order, starts[1:])
-        return [(int(v[s]), int(p[s]), rows) for s, rows in zip(starts.tolist(), parts, strict=True)]
-
     def add(
         self, predictions: Predictions, panes: IntArray, compared: Callable[[int, IntArray], Mapping[str, Counts]]
     ) -> None:
@@ -133,7 +121,7 @@ class Panes:
             panes: The pane of each.
             compared: Gives the counts of what is compared with a reference, for a version and rows of `predictions`.
         """
-        for variant, pane, rows in self.groups(predictions.variant, panes):
+        for variant, pane, rows in groups_of(predictions.variant, panes):
             held = self._pane(variant, pane, predictions.time[rows])
             self._count(held, predictions, rows)
             for name, counts in compared(variant, rows).items():
@@ -202,7 +190,7 @@ class Panes:
 
     def add_resources(self, variant: IntArray, pane: IntArray, time: IntArray, amounts: FloatArray) -> None:
         """Reports of memory, CPU and GPU; NaN is what a report left out."""
-        for v, p, rows in self.groups(variant, pane):
+        for v, p, rows in groups_of(variant, pane):
             held = self._pane(v, p, time[rows])
             tally = np.zeros(TALLY_SIZE, np.int64)
             for column, (count, total, squares) in enumerate(_RESOURCES):
@@ -211,6 +199,13 @@ class Panes:
                 if len(values):
                     self._sum(held, tally, count, total, squares, values)
             held.add("tally", Counts(TALLY_SIZE, None, tally))
+
+    def add_counts(self, variant: int, pane: int, counts: Mapping[str, Counts]) -> None:
+        """Count more of what an open pane holds already; nothing where it is not open any more."""
+        held = self._open.get((variant, pane))
+        if held is not None:
+            for name, its in counts.items():
+                held.add(name, its)
 
     # -- closing -----------------------------------------------------------------------------------------
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
+
 from detectors.types import BoolArray, FloatArray, IntArray
 from monitor.events.columns import Events
 from monitor.events.features import FeatureTable
@@ -37,3 +39,16 @@ class Predictions:
     def time(self) -> IntArray:
         """Event times, ms."""
         return self.events.time
+
+
+def groups_of(variant: IntArray, pane: IntArray) -> list[tuple[int, int, IntArray]]:
+    """Return (variant, pane, rows in order) of every pane that rows belong to, by pane and variant."""
+    if not len(variant):
+        return []
+    if (variant == variant[0]).all() and (pane == pane[0]).all():
+        return [(int(variant[0]), int(pane[0]), np.arange(len(variant)))]
+    order = np.lexsort((variant, pane))
+    v, p = variant[order], pane[order]
+    starts = np.flatnonzero(np.concatenate([[True], (v[1:] != v[:-1]) | (p[1:] != p[:-1])]))
+    parts = np.split(order, starts[1:])
+    return [(int(v[s]), int(p[s]), rows) for s, rows in zip(starts.tolist(), parts, strict=True)]

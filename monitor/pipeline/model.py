@@ -65,7 +65,7 @@ class ModelMonitor:
         self.labels = labels
         self.user_metrics = Codes(spec.name, "metric", limits.user_metrics)
         self.alerts = AlertNumbering()
-        self.references = ReferenceSet(spec, labels)
+        self.references = ReferenceSet(spec, labels, limits.learning)
         self.controller = ServingController(spec.name, spec.serving, f"{spec.name}/0")
         self.versions = Versions(spec, variants, self.references, self.controller)
         self.stage_one = StageOne(spec, self.versions, self.references, self.user_metric)
@@ -173,6 +173,8 @@ class ModelMonitor:
         for pane, variants in self.stage_one.ended(now):
             for variant in self.versions.ordered(variants):
                 published += self._on_pane_complete(variant, pane, wall)
+            self.stage_one.seal(pane)
+        self.references.advance(now)
         width = self.spec.window.pane
         for variant in self.versions.ordered():
             state = self.versions[variant]

@@ -92,6 +92,8 @@ class ModelParts:
         """Take over what was stored, as far as it fits the configuration."""
         found = _Found()
         self.references.restore(snapshot.references, snapshot.learned, saved.relearning)
+        if saved.clock is not None and not self.spec.window.counted:
+            self.references.advance(saved.clock)
         self.evaluator.budget.rate = saved.rate
         self.references.seen = set(saved.seen)
         self.no_data.last_event = saved.last_event

@@ -87,6 +87,11 @@ class StageOne:
         self._closed.append(fragment)
         return ClosedPane(variant, content)
 
+    def seal(self, pane: int) -> None:
+        """Take note that a time pane has closed for all versions: references may be in force from the next one on."""
+        for late in self._references.seal(pane):
+            self.panes.add_counts(late.variant, late.pane, late.counts)
+
     def open_panes(self, variant: int) -> list[int]:
         """Numbers of the open panes of a version, in order."""
         return [pane for pane, v in self.panes.open() if v == variant]

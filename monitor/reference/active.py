@@ -1,7 +1,7 @@
 """What normal is for one model: the reference of its features, and of each version's own answers.
 
-Either from a profile, or learned from the first answers and then frozen. Pure. `model` asks it to count
-answers, `evaluate` asks it to compare windows.
+Either from a profile, or learned and then frozen: by whole panes, or from the first answers where windows are counted.
+Pure. `model` asks it to count answers, `evaluate` asks it to compare windows.
 """
 
 from __future__ import annotations
@@ -16,14 +16,23 @@ import numpy as np
 from detectors.comparison import Comparison
 from detectors.pane import Counts
 from detectors.reference import CategoricalReference, NumericReference, Profile
-from detectors.types import BoolArray, FloatArray, IntArray
+from detectors.types import BoolArray, IntArray
 from monitor.aggregation.predictions import Predictions
 from monitor.events.codes import OTHER, VERSIONLESS_TIERS, LabelCode, Labels
 from monitor.events.features import FeatureTable
 from monitor.events.schema import RESERVED
 from monitor.reference.feature_reader import FeatureColumns, FeatureReader
+from monitor.reference.late_counts import LateCounts, answer_columns, late_answers, late_features
 from monitor.reference.learning import AnswerLearner, FeatureLearner
-from monitor.spec import BASELINE_N, ModelSpec, Task
+from monitor.reference.pane_learning import (
+    PaneAnswerLearner,
+    PaneFeatureLearner,
+    answer_learner,
+    by_panes,
+    feature_learner,
+)
+from monitor.reference.pane_rows import Hashes, hash_rows
+from monitor.spec import LEARNING, ModelSpec, Task
 
 FEATURES = "features"
 
@@ -52,15 +61,21 @@ class ReferenceChanges:
 
 
 class ReferenceSet:
-    """The references of one model, and those that are being learned."""
+    """The references of one model, and those that are being learned.
 
-    def __init__(self, spec: ModelSpec, labels: Labels) -> None:
-        self._spec, self._labels = spec, labels
+    Args:
+        spec: The model.
+        labels: Its labels.
+        most: Limit of predictions that a reference is learned from.
+    """
+
+    def __init__(self, spec: ModelSpec, labels: Labels, most: int = LEARNING) -> None:
+        self._spec, self._labels, self._most = spec, labels, most
         self.profile: Profile | None = None
         self.features: Comparison | None = None
-        self.learner: FeatureLearner | None = None
+        self.learner: FeatureLearner | PaneFeatureLearner | None = None
         self.answers: dict[str, Comparison] = {}  # by version
-        self.answer_learners: dict[str, AnswerLearner] = {}
+        self.answer_learners: dict[str, AnswerLearner | PaneAnswerLearner] = {}
         self.relearning = 0  # answers that an operator wants learned; 0: as configured
         self.seen: set[str] = set()  # features that events had: other columns of a reference are not judged
         self.mistyped = 0  # values of another type than the reference's in counted predictions, cumulative
@@ -81,7 +96,7 @@ class ReferenceSet:
         self._reader = None if profile is None else FeatureReader(profile, spec.feature_kinds)
         if profile is None:
             if self._learn and spec.drift is not None:
-                self.learner = FeatureLearner(self._learn, spec.reference.points, spec.feature_kinds)
+                self.learner = feature_learner(spec, self._learn, self._most, in_order=spec.window.counted)
             return
         self.learner = None
         if spec.drift is not None and self._reader is not None and self._reader.reads:
@@ -127,8 +142,7 @@ class ReferenceSet:
             # Kept under the version's own name: another champion may be configured before the next start.
             self._changes.fresh.append(NewReference(answers_of(version), profile))
             return
-        wanted = spec.outcomes.baseline_n if spec.outcomes else BASELINE_N
-        self.answer_learners[version] = AnswerLearner(wanted, spec.reference.points)
+        self.answer_learners[version] = answer_learner(spec, self._most, in_order=spec.window.counted)
 
     def _comparison(
         self, prefix: str, numeric: Sequence[NumericReference], categorical: Sequence[CategoricalReference]
@@ -152,7 +166,7 @@ class ReferenceSet:
     ) -> Callable[[int, IntArray], Mapping[str, Counts]]:
         """Learn from predictions as far as that is wanted, and return how the rest is counted.
 
-        Learning follows the order of the stream, before predictions are grouped into panes.
+        With counted windows learning follows the order of the stream, before predictions are grouped into panes.
 
         Args:
             versions: Name by variant code, of all versions among the predictions.
@@ -161,9 +175,10 @@ class ReferenceSet:
         Returns:
             A function of a variant code and rows of `predictions`: counts of what is compared with a reference.
         """
-        variant, value, score = predictions.variant, predictions.events.value, predictions.events.score
-        first, rest = self._learn_features(predictions.time, predictions.features)
-        compared = self._learn_answers(versions, variant, value, score)
+        value, score = predictions.events.value, predictions.events.score
+        hashes = self._hashes(versions, predictions)
+        first, rest = self._learn_features(predictions, hashes)
+        compared = self._learn_answers(versions, predictions, hashes)
         reading = self.features
 
         def counts(code: int, rows: IntArray) -> Mapping[str, Counts]:
@@ -174,20 +189,31 @@ class ReferenceSet:
             own = self.answers.get(versions[code])
             given = rows[compared[rows]]
             if own is not None and len(given):
-                found |= own.bin_counts(*self._answer_columns(own, value[given], score[given]))
+                found |= own.bin_counts(*answer_columns(self._labels, own, value[given], score[given]))
             return found
 
         return counts
 
-    def _learn_features(self, time: IntArray, features: FeatureTable) -> tuple[int, FeatureColumns | None]:
+    def _hashes(self, versions: Mapping[int, str], predictions: Predictions) -> Hashes:
+        """Return the hash of each prediction where something is learned by whole panes, else nothing."""
+        learners = [self.learner, *map(self.answer_learners.get, versions.values())]
+        if any(isinstance(learner, PaneFeatureLearner | PaneAnswerLearner) for learner in learners):
+            return hash_rows(predictions.events.lo, predictions.variant, versions)
+        return np.zeros(0, np.uint64)
+
+    def _learn_features(self, predictions: Predictions, hashes: Hashes) -> tuple[int, FeatureColumns | None]:
         """Return the row from which features are compared, and their columns from there on."""
-        if self.learner is None:
+        time, features, learner = predictions.time, predictions.features, self.learner
+        if learner is None:
             return 0, self._read(features)
-        taken = min(self.learner.missing, len(time))
-        self.learner.add(features.raw[:taken], time[:taken])
-        if self.learner.missing or not len(time):
+        if isinstance(learner, PaneFeatureLearner):
+            learner.add(features.raw, time, hashes, predictions.variant)
             return len(time), None
-        self.replace(self.learner.profile())
+        taken = min(learner.missing, len(time))
+        learner.add(features.raw[:taken], time[:taken])
+        if learner.missing or not len(time):
+            return len(time), None
+        self.replace(learner.profile())
         return taken, self._read(features.take(np.arange(taken, len(time))))
 
     def _read(self, features: FeatureTable) -> FeatureColumns | None:
@@ -198,48 +224,67 @@ class ReferenceSet:
         self.mistyped += columns.mistyped
         return columns
 
-    def _learn_answers(
-        self, versions: Mapping[int, str], variant: IntArray, value: FloatArray, score: FloatArray
-    ) -> BoolArray:
+    def _learn_answers(self, versions: Mapping[int, str], predictions: Predictions, hashes: Hashes) -> BoolArray:
         """Which answers are compared with their version's reference, and not used to learn it."""
+        variant, value, score = predictions.variant, predictions.events.value, predictions.events.score
         compared: BoolArray = ~np.isnan(value)
         for code, version in versions.items():
             learner = self.answer_learners.get(version)
             if learner is None:
                 continue
-            mine = np.flatnonzero((variant == code) & compared)
-            taken = mine[: learner.missing]
-            learner.add(value[taken], score[taken])
+            taken = np.flatnonzero((variant == code) & compared)
+            if isinstance(learner, PaneAnswerLearner):
+                learner.add(value[taken], score[taken], predictions.time[taken], hashes[taken], variant[taken])
+            else:
+                taken = taken[: learner.missing]
+                learner.add(value[taken], score[taken])
             compared[taken] = False
-            if not learner.missing:
-                texts = None
-                if self._spec.task is not Task.REGRESSION:
-                    texts = {label: self._labels.text(LabelCode(label)) for label in learner.codes}
-                profile = learner.profile(texts)
-                self.activate_answers(version, profile)
-                self._changes.fresh.append(NewReference(answers_of(version), profile))
-                self._changes.forgotten.append(answers_of(version))
+            if isinstance(learner, AnswerLearner) and not learner.missing:
+                self._learned_answers(version, learner.profile(self._texts(learner.codes)))
         return compared
 
-    def _answer_columns(
-        self, own: Comparison, value: FloatArray, score: FloatArray
-    ) -> tuple[FloatArray, list[IntArray]]:
-        """Predictions and scores as the features of a comparison."""
-        columns = {"prediction": value, "score": score}
-        numbers = [columns[r.name] for r in own.numeric_cells.references]
-        matrix = np.column_stack(numbers) if numbers else np.zeros((len(value), 0))
-        return matrix, [self._label_cells(own, f, value) for f in range(len(own.category_cells))]
+    def _texts(self, codes: set[int]) -> Mapping[int, str] | None:
+        """Return the texts of label codes; None where predictions are numbers."""
+        numbers = self._spec.task is Task.REGRESSION
+        return None if numbers else {code: self._labels.text(LabelCode(code)) for code in codes}
 
-    def _label_cells(self, own: Comparison, feature: int, labels: FloatArray) -> IntArray:
-        """Cells of label codes. A table may call a label by another of its names than the stream does."""
-        codes = own.category_cells.codes[feature]
-        categories = own.category_cells.references[feature].categories
-        of_label = {self._labels.code(text): i for i, text in enumerate(categories)}
-        distinct, where = np.unique(labels, return_inverse=True)
-        seen = [LabelCode(int(c)) for c in distinct.tolist()]
-        cells = [of_label.get(c, codes[self._labels.text(c)]) for c in seen]
-        result: IntArray = np.array(cells, np.int64)[where]
-        return result
+    def _learned_answers(self, version: str, profile: Profile) -> None:
+        self.activate_answers(version, profile)
+        self._changes.fresh.append(NewReference(answers_of(version), profile))
+        self._changes.forgotten.append(answers_of(version))
+
+    # -- panes -------------------------------------------------------------------------------------------
+
+    def seal(self, pane: int) -> list[LateCounts]:
+        """Take note that a time pane has ended, for all versions; panes are sealed in order.
+
+        A reference that has enough whole panes with this one is in force from the next pane on.
+
+        Returns:
+            What predictions of later panes that were kept count against references that are in force now.
+        """
+        end = (pane + 1) * self._spec.window.pane
+        found: list[LateCounts] = []
+        if isinstance(self.learner, PaneFeatureLearner) and self.learner.rows.enough(end):
+            profile, raws, later = self.learner.finish(end)
+            self.replace(profile)
+            if self.features is not None:
+                found += late_features(self._spec, self.features, self._read, raws, later)
+        for version in sorted(self.answer_learners):
+            learner = self.answer_learners[version]
+            if isinstance(learner, PaneAnswerLearner) and learner.rows.enough(end):
+                profile, value, score, later = learner.finish(end, self._texts)
+                self._learned_answers(version, profile)
+                if version in self.answers:
+                    found += late_answers(self._spec, self._labels, self.answers[version], value, score, later)
+        return found
+
+    def advance(self, watermark: int) -> None:
+        """Take note of stream time, ms: all panes that it has passed are sealed."""
+        width = self._spec.window.pane
+        for learner in (self.learner, *self.answer_learners.values()):
+            if isinstance(learner, PaneFeatureLearner | PaneAnswerLearner):
+                learner.rows.advance((watermark // width + 1) * width)
 
     # -- keeping -----------------------------------------------------------------------------------------
 
@@ -261,7 +306,10 @@ class ReferenceSet:
         if FEATURES in references:
             self.activate(references[FEATURES])
         elif self.learner is not None:
-            self.learner.restore(learned.get(FEATURES, ()))
+            bodies = learned.get(FEATURES, ())
+            if not by_panes(bodies):
+                self.learner = feature_learner(self._spec, self._learn, self._most, in_order=True)
+            self.learner.restore(bodies)
         for subject, profile in references.items():
             if subject != FEATURES:
                 self.activate_answers(subject.removeprefix(answers_of("")), profile)
@@ -270,6 +318,8 @@ class ReferenceSet:
                 version = subject.removeprefix(answers_of(""))
                 self.begin(version)
                 if version in self.answer_learners:
+                    if not by_panes(bodies):
+                        self.answer_learners[version] = answer_learner(self._spec, self._most, in_order=True)
                     self.answer_learners[version].restore(bodies)
 
     def forget_answers(self) -> None:

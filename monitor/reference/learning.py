@@ -1,8 +1,8 @@
-"""References learned from live traffic.
+"""References learned from the first answers, in the order in which they came: models with counted windows.
 
 The first answers of a model, or of a version, are kept as they came until there are enough; then they
 become a profile that is frozen for good. What was gathered is stored with each commit, so learning goes on
-after a restart where it stopped. Pure.
+after a restart where it stopped. Models with time windows learn by whole panes (`pane_learning`). Pure.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from monitor.events.features import members
 from monitor.events.schema import RESERVED, Scalar, ignored_names
 from monitor.spec import FeatureKind
 
-_MAGIC = b"DRIFTLRN"
+MAGIC = b"DRIFTLRN"
 _ID_LIKE = 0.9  # share of distinct texts from which a column of texts is taken for an identifier
 _ID_ROWS = 100
 _compress = zstandard.ZstdCompressor(level=1).compress
@@ -59,17 +59,7 @@ class FeatureLearner:
 
     def profile(self) -> Profile:
         """The frozen profile of what was gathered."""
-        ignored = ignored_names(self._kinds)
-        rows = [members(raw, ignored) or {} for raw in self._raw]
-        kinds, columns, notices = columns_of(rows, self._kinds)
-        return Profile(
-            features=build_features(kinds, columns, len(rows), self._points),
-            rows=len(rows),
-            ordered=True,
-            first_ms=min(self._times),
-            last_ms=max(self._times),
-            notices=tuple(notices),
-        )
+        return feature_profile(self._raw, np.array(self._times), self._kinds, self._points)
 
     def drain_fresh(self) -> bytes | None:
         """What was gathered since this was last called, for the database."""
@@ -83,17 +73,39 @@ class FeatureLearner:
             "length": np.array([len(raw) for raw in raws]),
             "time": np.array(times),
         }
-        return pack(_MAGIC, {"raw": len(text)}, arrays)
+        return pack(MAGIC, {"raw": len(text)}, arrays)
 
     def restore(self, bodies: Sequence[bytes]) -> None:
         """Take back what `drain_fresh` gave, in order."""
         for body in bodies:
-            header, arrays = unpack(_MAGIC, body)
+            header, arrays = unpack(MAGIC, body)
             text = _decompress(arrays["text"].tobytes(), max_output_size=max(header["raw"], 1))
             ends = np.cumsum(arrays["length"])
             self._raw += [text[end - n : end] for end, n in zip(ends.tolist(), arrays["length"].tolist(), strict=True)]
             self._times += arrays["time"].tolist()
         self._stored = len(self._raw)
+
+
+def feature_profile(raws: Sequence[bytes], times: IntArray, kinds: Mapping[str, FeatureKind], points: int) -> Profile:
+    """Make the frozen profile of undecoded features.
+
+    Args:
+        raws: JSON of the features of each prediction, in order.
+        times: Time of each prediction, ms; at least one.
+        kinds: Configured kinds of features.
+        points: Points that summarise a numeric feature.
+    """
+    ignored = ignored_names(kinds)
+    rows = [members(raw, ignored) or {} for raw in raws]
+    numeric, columns, notices = columns_of(rows, kinds)
+    return Profile(
+        features=build_features(numeric, columns, len(rows), points),
+        rows=len(rows),
+        ordered=True,
+        first_ms=int(times.min()),
+        last_ms=int(times.max()),
+        notices=tuple(notices),
+    )
 
 
 def columns_of(
@@ -160,14 +172,7 @@ class AnswerLearner:
 
     def profile(self, labels: Mapping[int, str] | None) -> Profile:
         """The frozen profile: the prediction as number, or as text by `labels`; the score where there is one."""
-        rows = len(self._value)
-        kinds: dict[str, bool] = {"prediction": labels is None}
-        columns: dict[str, Column] = {"prediction": np.array(self._value)}
-        if labels is not None:
-            columns["prediction"] = [labels[int(code)] for code in self._value]
-        if not np.isnan(self._score).all():
-            kinds["score"], columns["score"] = True, np.array(self._score)
-        return Profile(build_features(kinds, columns, rows, self._points), rows, ordered=True)
+        return answer_profile(np.array(self._value), np.array(self._score), labels, self._points)
 
     @property
     def codes(self) -> set[int]:
@@ -180,11 +185,29 @@ class AnswerLearner:
         if start == self._stored:
             return None
         arrays: dict[str, Any] = {"value": np.array(self._value[start:]), "score": np.array(self._score[start:])}
-        return pack(_MAGIC, {}, arrays)
+        return pack(MAGIC, {}, arrays)
 
     def restore(self, bodies: Sequence[bytes]) -> None:
         """Take back what `drain_fresh` gave, in order."""
         for body in bodies:
-            _, arrays = unpack(_MAGIC, body)
+            _, arrays = unpack(MAGIC, body)
             self.add(arrays["value"], arrays["score"])
         self._stored = len(self._value)
+
+
+def answer_profile(values: FloatArray, scores: FloatArray, labels: Mapping[int, str] | None, points: int) -> Profile:
+    """Make the frozen profile of predictions, and of their scores where there are any.
+
+    Args:
+        values: Predictions in order: numbers, or label codes.
+        scores: Score of each, NaN without one.
+        labels: Text of each label code; None where predictions are numbers.
+        points: Points that summarise a numeric column.
+    """
+    kinds: dict[str, bool] = {"prediction": labels is None}
+    columns: dict[str, Column] = {"prediction": values}
+    if labels is not None:
+        columns["prediction"] = [labels[int(code)] for code in values.tolist()]
+    if not np.isnan(scores).all():
+        kinds["score"], columns["score"] = True, scores
+    return Profile(build_features(kinds, columns, len(values), points), len(values), ordered=True)

@@ -1,0 +1,103 @@
+"""Counts of predictions that came before the reference that they are compared with.
+
+They were kept as they came, in panes that are still open; once the reference is in force they are counted. Pure.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+
+from detectors.comparison import Comparison
+from detectors.pane import Counts
+from detectors.types import FloatArray, IntArray
+from monitor.aggregation.predictions import groups_of
+from monitor.events.codes import LabelCode, Labels
+from monitor.events.features import FeatureDecoder, FeatureTable
+from monitor.events.schema import ignored_names
+from monitor.reference.feature_reader import FeatureColumns
+from monitor.reference.pane_rows import TIME, VARIANT, Rows
+from monitor.spec import ModelSpec
+
+_AT_ONCE: Final = 10_000  # features that are decoded together: bounds memory
+
+
+@dataclass(frozen=True, slots=True)
+class LateCounts:
+    """What predictions of an open pane count against a reference that was not in force when they came."""
+
+    variant: int
+    pane: int
+    counts: Mapping[str, Counts]
+
+
+def late_features(
+    spec: ModelSpec,
+    reference: Comparison,
+    read: Callable[[FeatureTable], FeatureColumns | None],
+    raws: Sequence[bytes],
+    rows: Rows,
+) -> list[LateCounts]:
+    """Count kept features against the reference that is in force now.
+
+    Args:
+        spec: The model.
+        reference: Of its features.
+        read: Reads what the reference compares.
+        raws: JSON of the features of each prediction.
+        rows: Time and version of each prediction.
+    """
+    found: list[LateCounts] = []
+    decoder = FeatureDecoder(ignored_names(spec.feature_kinds), sys.maxsize)
+    for start in range(0, len(raws), _AT_ONCE):
+        part = slice(start, start + _AT_ONCE)
+        columns = read(_decoded(decoder, raws[part]))
+        if columns is not None:
+            for variant, pane, at in groups_of(rows[VARIANT][part], rows[TIME][part] // spec.window.pane):
+                counts = reference.bin_counts(columns.numbers[at], [codes[at] for codes in columns.codes])
+                found.append(LateCounts(variant, pane, counts))
+    return found
+
+
+def _decoded(decoder: FeatureDecoder, raws: Sequence[bytes]) -> FeatureTable:
+    table, bad = decoder.decode(raws)
+    if bad:  # accepted under another configuration of what is ignored
+        unusable = set(bad)
+        table, _ = decoder.decode([b"" if i in unusable else raw for i, raw in enumerate(raws)])
+    return table
+
+
+def late_answers(
+    spec: ModelSpec, labels: Labels, reference: Comparison, value: FloatArray, score: FloatArray, rows: Rows
+) -> list[LateCounts]:
+    """Count kept predictions and scores of a version against its reference, which is in force now."""
+    return [
+        LateCounts(variant, pane, reference.bin_counts(*answer_columns(labels, reference, value[at], score[at])))
+        for variant, pane, at in groups_of(rows[VARIANT], rows[TIME] // spec.window.pane)
+    ]
+
+
+def answer_columns(
+    labels: Labels, reference: Comparison, value: FloatArray, score: FloatArray
+) -> tuple[FloatArray, list[IntArray]]:
+    """Make predictions and scores the features of a comparison: (numbers, cells of labels)."""
+    columns = {"prediction": value, "score": score}
+    numbers = [columns[r.name] for r in reference.numeric_cells.references]
+    matrix = np.column_stack(numbers) if numbers else np.zeros((len(value), 0))
+    return matrix, [_label_cells(labels, reference, f, value) for f in range(len(reference.category_cells))]
+
+
+def _label_cells(labels: Labels, reference: Comparison, feature: int, values: FloatArray) -> IntArray:
+    """Cells of label codes. A table may call a label by another of its names than the stream does."""
+    codes = reference.category_cells.codes[feature]
+    categories = reference.category_cells.references[feature].categories
+    of_label = {labels.code(text): i for i, text in enumerate(categories)}
+    distinct, where = np.unique(values, return_inverse=True)
+    seen = [LabelCode(int(c)) for c in distinct.tolist()]
+    cells = [of_label.get(c, codes[labels.text(c)]) for c in seen]
+    result: IntArray = np.array(cells, np.int64)[where]
+    return result

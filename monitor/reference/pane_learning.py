@@ -1,0 +1,145 @@
+"""References learned by whole panes, for models with time windows.
+
+What is learned, and what is compared in each pane, depends on the predictions alone (`pane_rows`). A reference is in
+force from the first pane after the one that completed it; predictions of such panes that came before it was known are
+kept, and counted then. Pure.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+import zstandard
+
+from detectors.reference import Profile
+from detectors.saved import pack, unpack
+from detectors.types import FloatArray, IntArray
+from monitor.reference.learning import MAGIC, AnswerLearner, FeatureLearner, answer_profile, feature_profile
+from monitor.reference.pane_rows import HASH, TIME, VARIANT, Hashes, PaneRows, Rows, most_rows
+from monitor.spec import BASELINE_N, FeatureKind, ModelSpec
+
+_compress = zstandard.ZstdCompressor(level=1).compress
+_decompress = zstandard.ZstdDecompressor().decompress
+_RAW, _VALUE, _SCORE = "raw", "value", "score"
+
+LabelsOf = Callable[[set[int]], Mapping[int, str] | None]  # texts of label codes; None where there are none
+
+
+def by_panes(bodies: Sequence[bytes]) -> bool:
+    """Tell whether stored rows were all gathered to be learned by whole panes.
+
+    0.1.0 learned from the first rows, in the order in which they came; what it began is finished like that.
+    """
+    return all(HASH in unpack(MAGIC, body)[1] for body in bodies)
+
+
+class PaneFeatureLearner:
+    """Gathers the features of a model's predictions until whole panes hold `wanted` of them."""
+
+    def __init__(self, wanted: int, most: int, points: int, kinds: Mapping[str, FeatureKind]) -> None:
+        self.rows = PaneRows(wanted, most)
+        self._points, self._kinds = points, kinds
+
+    def add(self, raws: Sequence[bytes], time: IntArray, hashes: Hashes, variant: IntArray) -> None:
+        """Take undecoded features in, with time in ms, hash and version of their predictions."""
+        useful = np.flatnonzero(self.rows.useful(time, hashes))
+        raw = np.empty(len(useful), np.object_)
+        raw[:] = [bytes(raws[i]) for i in useful.tolist()]
+        self.rows.add({TIME: time[useful], HASH: hashes[useful], VARIANT: variant[useful], _RAW: raw})
+
+    def finish(self, end: int) -> tuple[Profile, Sequence[bytes], Rows]:
+        """Return the profile of panes up to `end` ms, then the features and the rows of later panes."""
+        learned, later = self.rows.split(end)
+        profile = feature_profile(learned[_RAW].tolist(), learned[TIME], self._kinds, self._points)
+        return profile, later[_RAW].tolist(), later
+
+    def drain_fresh(self) -> bytes | None:
+        """Return what was gathered since this was last called, for the database."""
+        rows = self.rows.drain_fresh()
+        if rows is None:
+            return None
+        raws = rows[_RAW].tolist()
+        text = b"".join(raws)
+        arrays = {
+            "text": np.frombuffer(_compress(text), np.uint8),
+            "length": np.array([len(raw) for raw in raws]),
+            TIME: rows[TIME], HASH: rows[HASH], VARIANT: rows[VARIANT],
+        }  # fmt: skip
+        return pack(MAGIC, {"raw": len(text)}, arrays)
+
+    def restore(self, bodies: Sequence[bytes]) -> None:
+        """Take back what `drain_fresh` gave."""
+        self.rows.restore([_features_of(body) for body in bodies])
+
+
+def _features_of(body: bytes) -> Rows:
+    header, arrays = unpack(MAGIC, body)
+    text = _decompress(arrays["text"].tobytes(), max_output_size=max(header["raw"], 1))
+    ends = np.cumsum(arrays["length"])
+    raw = np.empty(len(ends), np.object_)
+    raw[:] = [text[end - n : end] for end, n in zip(ends.tolist(), arrays["length"].tolist(), strict=True)]
+    return {TIME: arrays[TIME], HASH: arrays[HASH], VARIANT: arrays[VARIANT], _RAW: raw}
+
+
+class PaneAnswerLearner:
+    """Gathers predictions and scores of one version until whole panes hold `wanted` of them."""
+
+    def __init__(self, wanted: int, most: int, points: int) -> None:
+        self.rows = PaneRows(wanted, most)
+        self._points = points
+
+    @property
+    def missing(self) -> int:
+        """Predictions still needed."""
+        return self.rows.missing
+
+    def add(self, values: FloatArray, scores: FloatArray, time: IntArray, hashes: Hashes, variant: IntArray) -> None:
+        """Take numbers or label codes in, and scores, with time in ms, hash and version."""
+        useful = np.flatnonzero(self.rows.useful(time, hashes))
+        columns = {TIME: time, HASH: hashes, VARIANT: variant, _VALUE: values, _SCORE: scores}
+        self.rows.add({name: column[useful] for name, column in columns.items()})
+
+    def finish(self, end: int, labels: LabelsOf) -> tuple[Profile, FloatArray, FloatArray, Rows]:
+        """Return the profile of panes up to `end` ms, then values, scores and rows of later panes.
+
+        Args:
+            end: End of the last pane to learn from, ms.
+            labels: Returns the texts of label codes, None where predictions are numbers.
+        """
+        learned, later = self.rows.split(end)
+        texts = labels({int(code) for code in learned[_VALUE].tolist()})
+        profile = answer_profile(learned[_VALUE], learned[_SCORE], texts, self._points)
+        return profile, later[_VALUE], later[_SCORE], later
+
+    def drain_fresh(self) -> bytes | None:
+        """Return what was gathered since this was last called, for the database."""
+        rows = self.rows.drain_fresh()
+        return None if rows is None else pack(MAGIC, {}, rows)
+
+    def restore(self, bodies: Sequence[bytes]) -> None:
+        """Take back what `drain_fresh` gave."""
+        self.rows.restore([unpack(MAGIC, body)[1] for body in bodies])
+
+
+def feature_learner(spec: ModelSpec, wanted: int, limit: int, *, in_order: bool) -> FeatureLearner | PaneFeatureLearner:
+    """Make what learns the reference of a model's features.
+
+    Args:
+        spec: The model.
+        wanted: Predictions to learn from at least.
+        limit: Predictions to learn from at most, where that is more than `wanted`.
+        in_order: Learn from the first predictions in the order of the stream, not by whole panes.
+    """
+    points, kinds = spec.reference.points, spec.feature_kinds
+    if in_order:
+        return FeatureLearner(wanted, points, kinds)
+    return PaneFeatureLearner(wanted, most_rows(wanted, limit), points, kinds)
+
+
+def answer_learner(spec: ModelSpec, limit: int, *, in_order: bool) -> AnswerLearner | PaneAnswerLearner:
+    """Make what learns the reference of one version's own answers; as `feature_learner`."""
+    wanted = spec.outcomes.baseline_n if spec.outcomes else BASELINE_N
+    if in_order:
+        return AnswerLearner(wanted, spec.reference.points)
+    return PaneAnswerLearner(wanted, most_rows(wanted, limit), spec.reference.points)

@@ -1,0 +1,153 @@
+"""Rows that wait until whole panes hold enough of them to learn a reference from.
+
+A reference is learned from all rows of whole panes up to the first pane in which their number reaches what is wanted;
+of too many the ones with the smallest hashes. So it is a function of the rows, whatever their order was and whenever
+panes closed. Pure.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+import numpy as np
+import xxhash
+from numpy.typing import NDArray
+
+from detectors.types import BoolArray, IntArray
+
+TIME: Final = "time"
+HASH: Final = "hash"
+VARIANT: Final = "variant"
+
+Rows = Mapping[str, NDArray[Any]]  # columns of equal length; TIME, HASH and VARIANT are among them
+Hashes = NDArray[np.uint64]
+
+_HIGHEST: Final = np.uint64((1 << 64) - 1)
+_MIX: Final = ((np.uint64(30), np.uint64(0xBF58476D1CE4E5B9)), (np.uint64(27), np.uint64(0x94D049BB133111EB)))
+
+
+def hash_rows(request: Hashes, variant: IntArray, versions: Mapping[int, str]) -> Hashes:
+    """Hash requests together with the names of the versions that answered them.
+
+    Args:
+        request: Hash of the request of each row.
+        variant: Variant code of each row. Codes follow the order of processing, so they are not hashed.
+        versions: Name by variant code.
+    """
+    codes = np.array(sorted(versions), np.int64)
+    salts = np.array([xxhash.xxh3_64_intdigest(versions[code].encode()) for code in codes.tolist()], np.uint64)
+    mixed = request ^ salts[np.searchsorted(codes, variant)] if len(codes) else request
+    for shift, factor in _MIX:  # the finalizer of SplitMix64 (Steele, Lea & Flood, 2014)
+        mixed = (mixed ^ (mixed >> shift)) * factor
+    found: Hashes = mixed ^ (mixed >> np.uint64(31))
+    return found
+
+
+def most_rows(wanted: int, limit: int) -> int:
+    """Return how many rows are learned from at most: twice what is wanted or `limit`, but not less than is wanted."""
+    return max(wanted, min(2 * wanted, limit))
+
+
+class PaneRows:
+    """Rows of one subject, those stored by a commit and those gathered since.
+
+    Args:
+        wanted: Rows from which on a pane is the last one to learn from.
+        most: Rows to learn from at most; no less than `wanted`.
+    """
+
+    def __init__(self, wanted: int, most: int) -> None:
+        self._wanted, self._most = wanted, most
+        self._stored: list[Rows] = []
+        self._fresh: list[Rows] = []
+        self._certain = 0  # rows before this time, ms, are of panes that will be learned
+        self._bound = _HIGHEST  # of those none with a larger hash can be among the smallest
+        self._trim_at = 2 * most
+        self.held = 0
+
+    @property
+    def missing(self) -> int:
+        """Rows still needed."""
+        return max(self._wanted - self.held, 0)
+
+    def useful(self, time: IntArray, hashes: Hashes) -> BoolArray:
+        """Tell which rows may be learned from, or counted later; the others need not be added."""
+        found: BoolArray = (time >= self._certain) | (hashes <= self._bound)
+        return found
+
+    def add(self, rows: Rows) -> None:
+        """Take rows in."""
+        if not len(rows[TIME]):
+            return
+        self._fresh.append(rows)
+        self.held += len(rows[TIME])
+        if self.held > self._trim_at:
+            self._trim()
+            self._trim_at = self.held + self._most
+
+    def advance(self, end: int) -> None:
+        """Take note that panes have ended, and that the next one, which will be learned from, ends at `end` ms.
+
+        All panes before it were offered to `enough`, which did not find enough.
+        """
+        self._certain = max(self._certain, end)
+
+    def enough(self, end: int) -> bool:
+        """Tell whether panes that end at `end` ms or before hold what is wanted."""
+        return sum(int(np.count_nonzero(rows[TIME] < end)) for rows in self._all()) >= self._wanted
+
+    def split(self, end: int) -> tuple[Rows, Rows]:
+        """Split at the end of a pane, in ms.
+
+        Returns:
+            The rows to learn from, in the order of (time, hash), and all rows of later panes, in the same order.
+        """
+        rows = _joined(self._all())
+        order = np.lexsort((rows[HASH], rows[TIME]))
+        first = int(np.searchsorted(rows[TIME][order], end))
+        learned = order[:first]
+        if first > self._most:
+            smallest = np.argpartition(rows[HASH][learned], self._most - 1)[: self._most]
+            learned = learned[np.sort(smallest)]
+        return _taken(rows, learned), _taken(rows, order[first:])
+
+    def drain_fresh(self) -> Rows | None:
+        """Return the rows gathered since this was last called, as far as they are of use."""
+        if not self._fresh:
+            return None
+        fresh, self._fresh = _joined(self._fresh), []
+        fresh = _taken(fresh, np.flatnonzero(self.useful(fresh[TIME], fresh[HASH])))
+        self._stored.append(fresh)
+        self.held = sum(len(rows[TIME]) for rows in self._stored)
+        return fresh if len(fresh[TIME]) else None
+
+    def restore(self, bodies: Sequence[Rows]) -> None:
+        """Take back what `drain_fresh` returned."""
+        self._stored = list(bodies)
+        self.held = sum(len(rows[TIME]) for rows in self._stored)
+
+    def _all(self) -> list[Rows]:
+        return self._stored + self._fresh
+
+    def _trim(self) -> None:
+        """Drop rows of panes that will be learned from which cannot be among those with the smallest hashes."""
+        hashes = np.concatenate([rows[HASH][rows[TIME] < self._certain] for rows in self._all()])
+        if len(hashes) <= self._most:
+            return
+        self._bound = np.partition(hashes, self._most - 1)[self._most - 1]
+        for chunks in (self._stored, self._fresh):
+            if chunks:
+                joined = _joined(chunks)
+                chunks[:] = [_taken(joined, np.flatnonzero(self.useful(joined[TIME], joined[HASH])))]
+        self.held = sum(len(rows[TIME]) for rows in self._all())
+
+
+def _joined(chunks: Sequence[Rows]) -> Rows:
+    if len(chunks) == 1:
+        return chunks[0]
+    return {name: np.concatenate([chunk[name] for chunk in chunks]) for name in chunks[0]}
+
+
+def _taken(rows: Rows, at: IntArray) -> Rows:
+    return {name: column[at] for name, column in rows.items()}
