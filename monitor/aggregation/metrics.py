@@ -251,22 +251,36 @@ class AnswerSums:
 
 
 def joined_sums(pieces: Sequence[FloatArray]) -> FloatArray:
-    """The sums of several panes as those of one whose origin is the mean (Chan, Golub & LeVeque, 1983).
+    """Join the sums of several panes to those of one whose origin is the mean (Chan, Golub & LeVeque, 1983).
 
-    Added from the earliest on, so that equal panes give equal sums.
+    The order of the panes does not matter. What the origin loses by rounding stays in the sum, so that joined sums can
+    be joined again.
     """
     stacked = np.array(pieces, np.float64).reshape(-1, SUMS_SIZE)
     with np.errstate(over="ignore", invalid="ignore"):
-        total: FloatArray = stacked.cumsum(axis=0)[-1]
+        total: FloatArray = np.sort(stacked, axis=0).cumsum(axis=0)[-1]
         for group in (VALUES, PROBABILITIES):
             columns = [SUM_AT[name] for name in group]
-            origin, n, value, squares = (stacked[stacked[:, columns[1]] > 0][:, at] for at in columns)
-            if len(n):
-                away = origin - origin[0] + value / n
-                mean = float(n @ away) / float(n.sum())
-                within = np.maximum(squares - value * value / n, 0.0)
-                total[columns] = origin[0] + mean, n.sum(), 0.0, within.sum() + n @ (away - mean) ** 2
+            parts = stacked[:, columns][stacked[:, columns[1]] > 0]
+            if len(parts):
+                total[columns] = _joined(*parts[np.lexsort(parts.T[::-1])].T)
     return total
+
+
+def _joined(
+    origin: FloatArray, n: FloatArray, value: FloatArray, squares: FloatArray
+) -> tuple[float, float, float, float]:
+    """Join centered sums, given in an order made of their values: (origin, how many, sum, sum of squares)."""
+    base = float(origin[len(origin) // 2])  # not the least or the largest: one outlier would take the others' digits
+    away = origin - base + value / n
+    count = float(n.sum())
+    mean = float(n @ away) / count
+    between = float(n @ (away - mean) ** 2)
+    within = float(np.maximum(squares - value * value / n, 0.0).sum())
+    joined = base + mean
+    kept = joined - base
+    lost = (base - (joined - kept)) + (mean - kept)  # exactly what rounding took (Knuth, 1969)
+    return joined, count, count * lost, within + between + count * lost * lost
 
 
 def add_centered(sums: FloatArray, group: Centered, values: FloatArray) -> int:
