@@ -100,6 +100,7 @@ class DriftSpec:
 
 
 LEARNING: Final = 200_000  # default of `limits.learning`
+BASELINE_MAX: Final = 20  # default of `outcomes.baseline_max`
 BASELINE_N: Final = 1000  # answers of a version's baseline and own reference where a model expects no outcomes
 
 
@@ -112,9 +113,10 @@ class OutcomesSpec:
         outcome_ttl: How long an outcome waits for its prediction, in ms.
         min_coverage: Share of outcomes at which a window is judged before its outcomes are final.
         pane: Width of the panes of quality in ms; 0 where windows are counted.
-        baseline_n: First matched pairs of a version that form its baseline.
+        baseline_n: Matched pairs, and answers, of a version from which on its baselines are used.
         concept_drift: Name of the detector of concept drift; None: off.
         metrics: Quality metrics to keep; None: all of the task.
+        baseline_max: Windows by time that a growing baseline spans at most.
     """
 
     prediction_ttl: int
@@ -124,6 +126,7 @@ class OutcomesSpec:
     baseline_n: int
     concept_drift: str | None
     metrics: tuple[str, ...] | None
+    baseline_max: int = BASELINE_MAX
 
 
 class Bound(StrEnum):

@@ -163,6 +163,7 @@ def _limits(section: LimitsSection) -> Limits:
         labels=section.labels,
         pending=section.pending,
         seen=section.seen,
+        learning=section.learning,
     )
 
 
@@ -222,6 +223,7 @@ def _outcomes(model: str, section: OutcomesSection, window: WindowSpec) -> Outco
         min_coverage=section.min_coverage,
         pane=0 if window.counted else _outcome_pane(model, section, window),
         baseline_n=section.baseline_n,
+        baseline_max=section.baseline_max,
         concept_drift=section.concept_drift,
         metrics=None if section.metrics is None else tuple(section.metrics),
     )

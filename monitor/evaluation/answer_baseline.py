@@ -1,4 +1,4 @@
-"""The baseline of a version's answers: latency, errors and resources of its first ones. Pure."""
+"""The baseline of a version's answers: latency, errors and resources while it was healthy. Pure."""
 
 from __future__ import annotations
 
@@ -22,25 +22,41 @@ from monitor.aggregation.metrics import (
 
 
 class AnswerBaseline:
-    """Sums of the first `wanted` answers of a version, in whole panes; then it is frozen."""
+    """Sums of a version's answers, in whole panes, from its first one on.
 
-    def __init__(self, wanted: int) -> None:
-        self._wanted = wanted
+    It is used from `wanted` answers on, and grows with panes in which the version is healthy until they span `longest`
+    ms together; then it is frozen.
+
+    Args:
+        wanted: Answers from which on it is used.
+        longest: Extent from which on it is frozen, ms; 0 to freeze it with the pane that completes it.
+    """
+
+    def __init__(self, wanted: int, longest: int = 0) -> None:
+        self._wanted, self._longest = wanted, longest
         self._tally = np.zeros(TALLY_SIZE, np.int64)
         self._latency = np.zeros(LATENCY_CELLS, np.int64)
         self._sums = np.zeros(SUMS_SIZE)
-        self._events = 0
+        self.events = 0  # answers that were taken
+        self._extent: int | None = 0  # of the panes that were taken, ms; None: 0.1.0 froze it
 
     @property
     def complete(self) -> bool:
-        """Whether it is frozen."""
-        return self._events >= self._wanted
+        """Whether it holds enough answers to be compared with."""
+        return self.events >= self._wanted
 
-    def add(self, piece: Slice) -> None:
-        """Add a closed pane, unless it is frozen."""
-        if self.complete:
+    @property
+    def frozen(self) -> bool:
+        """Whether it takes no further panes."""
+        return self.complete and (self._extent is None or self._extent >= self._longest)
+
+    def add(self, piece: Slice, *, healthy: bool = True) -> None:
+        """Add a closed pane, unless it is frozen, or complete and the version is not healthy."""
+        if self.frozen or (self.complete and not healthy):
             return
-        self._events += piece.events
+        self.events += piece.events
+        if self._extent is not None:
+            self._extent += piece.end - piece.start
         self._sums = joined_sums([self._sums, piece.sums])
         for name, total in (("tally", self._tally), ("latency", self._latency)):
             if name in piece.counts:
@@ -54,11 +70,12 @@ class AnswerBaseline:
     def saved(self) -> str:
         """Return what is stored of it, in base64."""
         counts = {"tally": Counts.of(self._tally), "latency": Counts.of(self._latency)}
-        body = pack_counts({"events": self._events}, counts, {"sums": self._sums})
+        body = pack_counts({"events": self.events, "extent": self._extent}, counts, {"sums": self._sums})
         return base64.b64encode(body).decode()
 
     def restore(self, saved: str) -> None:
         """Go on with what `saved` returned."""
         header, counts, plain = unpack_counts(base64.b64decode(saved))
-        self._events, self._sums = header["events"], widened(plain["sums"])
+        self.events, self._sums = header["events"], widened(plain["sums"])
+        self._extent = header.get("extent", None if self.complete else 0)
         self._tally, self._latency = counts["tally"].dense().copy(), counts["latency"].dense().copy()

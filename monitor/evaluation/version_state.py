@@ -15,6 +15,7 @@ from detectors.findings import Family
 from detectors.types import BoolArray, IntArray
 from detectors.window import Slice, Window, WindowRule
 from fallback.health import HealthState
+from fallback.types import Health
 from monitor.aggregation.metrics import (
     LATENCY_CELLS,
     TALLY_SIZE,
@@ -32,7 +33,7 @@ from monitor.evaluation.answer_baseline import AnswerBaseline
 from monitor.evaluation.concept_drift import ConceptDrift, SavedConceptDrift
 from monitor.evaluation.rules import RuleState, RuleVerdict
 from monitor.events.codes import OTHER, VERSIONLESS_TIERS
-from monitor.spec import ModelSpec, RuleSpec, WindowSpec
+from monitor.spec import BASELINE_MAX, ModelSpec, RuleSpec, WindowSpec
 
 _RESOLVE_AFTER = 3  # checks, where drift is not monitored
 
@@ -121,7 +122,9 @@ class VersionState:
         self.window = Window(window_rule(spec.window))
         self.counted = self.predictions = self.joined = self.landed = 0
         self._model, self._baseline_n = spec.name, baseline_n
-        self.baseline = AnswerBaseline(baseline_n)
+        windows = spec.outcomes.baseline_max if spec.outcomes else BASELINE_MAX
+        self._baseline_extent = windows * spec.window.span
+        self.baseline = AnswerBaseline(baseline_n, self._baseline_extent)
         self.drift = DriftEpisode(spec.name, version, Family.DRIFT, resolve_after(spec))
         self.quality = DriftEpisode(spec.name, version, Family.DATA_QUALITY, resolve_after(spec))
         self.rules = [RuleInstance(rule, SimpleEpisode(self._subject_of(rule.name))) for rule in spec.rules]
@@ -142,7 +145,7 @@ class VersionState:
 
     def forget_answers(self) -> None:
         """Reset the baselines of answers and of quality: answers are of another kind from now on."""
-        self.baseline = AnswerBaseline(self._baseline_n)
+        self.baseline = AnswerBaseline(self._baseline_n, self._baseline_extent)
         if self.outcomes is not None:
             self.outcomes = OutcomeTable(self.outcomes.task, self._baseline_n, self.outcomes.listed)
 
@@ -161,9 +164,9 @@ class VersionState:
             self.outcomes.expect(scorable)
 
     def push(self, closed: Slice) -> None:
-        """Move the window on by a closed pane; the first ones are the baseline too."""
+        """Move the window on by a closed pane; the baseline takes it too while the version is healthy."""
         self.window.push(closed)
-        self.baseline.add(closed)
+        self.baseline.add(closed, healthy=self.health.health is Health.HEALTHY)
 
     def count_pairs(self, joined: int, landed: int) -> None:
         """Count pairs: all of them, and those that fall into a pane."""

@@ -40,7 +40,10 @@ class ReferenceSection(Section):
         description="a built profile, or a table (CSV, CSV.gz, JSON lines, Parquet), relative to the working directory",
     )
     learn: Count = Field(
-        0, ge=0, description="instead of a path: learn it from this many first predictions, at least 100"
+        0,
+        ge=0,
+        description="instead of a path: learn it from this many first predictions or more, at least 100; with windows "
+        "by time from all of whole panes, up to twice as many",
     )
     points: Count = Field(
         2_048, ge=16, le=100_000, description="points that summarise the distribution of a numeric feature"
@@ -159,7 +162,17 @@ class OutcomesSection(Section):
         None, description="built-in quality metrics to keep; by default all of the task. Your own are always kept"
     )
     baseline_n: Count = Field(
-        1_000, ge=10, description="first predictions with an outcome of each version that form its baseline"
+        1_000,
+        ge=10,
+        description="predictions of each version from which on its baselines and its own reference are used, with an "
+        "outcome where quality is measured",
+    )
+    baseline_max: Count = Field(
+        20,
+        ge=1,
+        le=1_000,
+        description="windows that the baseline of a version spans at most: it grows while the version is healthy; in "
+        "counted windows it is the first `baseline_n`",
     )
     concept_drift: Literal["adwin"] | None = Field(
         None, description=f"detector of changes in the errors: {', '.join(CONCEPT)}; off by default"

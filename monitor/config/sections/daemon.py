@@ -66,6 +66,12 @@ class LimitsSection(Section):
         1_500_000, ge=1_000, description="predictions waiting for their outcome; beyond, only a sample of them waits"
     )
     seen: Count = Field(3_500_000, ge=1_000, description="requests remembered to recognise duplicates")
+    learning: Count = Field(
+        200_000,
+        ge=1_000,
+        description="predictions that a reference is learned from at most, where that is more than `learn`; a sample "
+        "of them is taken",
+    )
     outbox: Count = Field(
         50_000,
         ge=1_000,
