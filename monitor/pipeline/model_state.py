@@ -86,6 +86,8 @@ class ModelParts:
             records=self.alerts.state,
             steering=self.controller.state,
             versions={str(variant): state.saved() for variant, state in self.versions.states.items()},
+            reference_rows=self.references.rows,
+            baseline_rows={state.version: state.baseline.events for state in self.versions.states.values()},
         )
 
     def restore(self, saved: SavedModel, snapshot: ModelSnapshot) -> Restored:

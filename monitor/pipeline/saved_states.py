@@ -43,6 +43,8 @@ class SavedModel(msgspec.Struct, kw_only=True):
         records: Numbers of alert records, and silences.
         steering: Who serves.
         versions: By variant code, as text.
+        reference_rows: Rows behind each reference in force, by subject; shown, not read.
+        baseline_rows: Answers in the baseline of each version; shown, not read.
     """
 
     schema: int = SCHEMA
@@ -58,6 +60,8 @@ class SavedModel(msgspec.Struct, kw_only=True):
     records: NumberingState
     steering: ServingState
     versions: dict[str, SavedVersion]
+    reference_rows: dict[str, int] = {}
+    baseline_rows: dict[str, int] = {}
 
 
 class SavedShard(msgspec.Struct, kw_only=True):

@@ -18,6 +18,7 @@ from fallback.types import Decision
 from monitor.alerting.records import AlertRecord, AlertStatus
 from monitor.events.columns import EventKind, Events
 from monitor.events.refusals import Refused
+from monitor.reference.active import FEATURES, answers_of
 from monitor.saved import from_plain
 from monitor.serving.role import Role, role
 from monitor.serving.state import ServingState
@@ -96,8 +97,15 @@ def _model(state: Mapping[str, Any]) -> dict[str, Any]:
     decided = from_plain(state["steering"], ServingState)
     serving = decided.serving
     named = {v["version"]: v for v in state["versions"].values()}
+    references, baselines = state.get("reference_rows", {}), state.get("baseline_rows", {})
+
+    def shown(version: str, its: Mapping[str, Any]) -> dict[str, Any]:
+        taken = {"reference_rows": references.get(answers_of(version), 0), "baseline_rows": baselines.get(version, 0)}
+        return {**_version(its, role(serving, version)), **taken}
+
     return {
-        "versions": {version: _version(v, role(serving, version)) for version, v in sorted(named.items())},
+        "versions": {version: shown(version, its) for version, its in sorted(named.items())},
+        "reference_rows": references.get(FEATURES, 0),
         "active_level": serving.active.value,
         "answering": answering(serving, serving.active),
         "champion": serving.champion,

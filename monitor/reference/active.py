@@ -76,6 +76,7 @@ class ReferenceSet:
         self.learner: FeatureLearner | PaneFeatureLearner | None = None
         self.answers: dict[str, Comparison] = {}  # by version
         self.answer_learners: dict[str, AnswerLearner | PaneAnswerLearner] = {}
+        self.rows: dict[str, int] = {}  # behind each reference in force, by subject
         self.relearning = 0  # answers that an operator wants learned; 0: as configured
         self.seen: set[str] = set()  # features that events had: other columns of a reference are not judged
         self.mistyped = 0  # values of another type than the reference's in counted predictions, cumulative
@@ -93,12 +94,13 @@ class ReferenceSet:
         """Compare features with this profile from now on; without one, learn it where that is configured."""
         spec = self._spec
         self.profile, self.features = profile, None
+        self.rows.pop(FEATURES, None)
         self._reader = None if profile is None else FeatureReader(profile, spec.feature_kinds)
         if profile is None:
             if self._learn and spec.drift is not None:
                 self.learner = feature_learner(spec, self._learn, self._most, in_order=spec.window.counted)
             return
-        self.learner = None
+        self.learner, self.rows[FEATURES] = None, profile.rows
         if spec.drift is not None and self._reader is not None and self._reader.reads:
             self.features = self._comparison(FEATURES, self._reader.numeric, self._reader.categorical)
 
@@ -123,6 +125,7 @@ class ReferenceSet:
         if self._spec.task is not Task.REGRESSION:
             numeric = [f for f in numeric if f.name != "prediction"]
         self.answers[version] = self._comparison("answers", numeric, categorical)
+        self.rows[answers_of(version)] = profile.rows
 
     def begin(self, version: str) -> None:
         """A version was seen for the first time: its reference is the table's, or its own first answers.
@@ -327,6 +330,7 @@ class ReferenceSet:
         for subject in map(answers_of, (*self.answers, *self.answer_learners)):
             self._changes.retired.append(subject)
             self._changes.forgotten.append(subject)
+            self.rows.pop(subject, None)
         self.answers.clear()
         self.answer_learners.clear()
 

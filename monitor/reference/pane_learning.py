@@ -56,7 +56,7 @@ class PaneFeatureLearner:
 
     def drain_fresh(self) -> bytes | None:
         """Return what was gathered since this was last called, for the database."""
-        rows = self.rows.drain_fresh()
+        rows = self.rows.settle()
         if rows is None:
             return None
         raws = rows[_RAW].tolist()
@@ -114,7 +114,7 @@ class PaneAnswerLearner:
 
     def drain_fresh(self) -> bytes | None:
         """Return what was gathered since this was last called, for the database."""
-        rows = self.rows.drain_fresh()
+        rows = self.rows.settle()
         return None if rows is None else pack(MAGIC, {}, rows)
 
     def restore(self, bodies: Sequence[bytes]) -> None:

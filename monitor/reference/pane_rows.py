@@ -112,8 +112,8 @@ class PaneRows:
             learned = learned[np.sort(smallest)]
         return _taken(rows, learned), _taken(rows, order[first:])
 
-    def drain_fresh(self) -> Rows | None:
-        """Return the rows gathered since this was last called, as far as they are of use."""
+    def settle(self) -> Rows | None:
+        """Return the rows gathered since this was last called, as far as they are of use: they will be stored."""
         if not self._fresh:
             return None
         fresh, self._fresh = _joined(self._fresh), []
@@ -123,7 +123,7 @@ class PaneRows:
         return fresh if len(fresh[TIME]) else None
 
     def restore(self, bodies: Sequence[Rows]) -> None:
-        """Take back what `drain_fresh` returned."""
+        """Take back what `settle` returned."""
         self._stored = list(bodies)
         self.held = sum(len(rows[TIME]) for rows in self._stored)
 
