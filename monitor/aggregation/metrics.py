@@ -253,25 +253,25 @@ class AnswerSums:
 def joined_sums(pieces: Sequence[FloatArray]) -> FloatArray:
     """Join the sums of several panes to those of one whose origin is the mean (Chan, Golub & LeVeque, 1983).
 
-    The order of the panes does not matter. What the origin loses by rounding stays in the sum, so that joined sums can
-    be joined again.
+    They are given in the order of their panes, so that equal panes give equal sums to the last bit; in another order
+    only roundings differ. What the origin loses by rounding stays in the sum: joined sums can be joined again.
     """
     stacked = np.array(pieces, np.float64).reshape(-1, SUMS_SIZE)
     with np.errstate(over="ignore", invalid="ignore"):
-        total: FloatArray = np.sort(stacked, axis=0).cumsum(axis=0)[-1]
+        total: FloatArray = stacked.cumsum(axis=0)[-1]
         for group in (VALUES, PROBABILITIES):
             columns = [SUM_AT[name] for name in group]
             parts = stacked[:, columns][stacked[:, columns[1]] > 0]
             if len(parts):
-                total[columns] = _joined(*parts[np.lexsort(parts.T[::-1])].T)
+                total[columns] = _joined(*parts.T)
     return total
 
 
 def _joined(
     origin: FloatArray, n: FloatArray, value: FloatArray, squares: FloatArray
 ) -> tuple[float, float, float, float]:
-    """Join centered sums, given in an order made of their values: (origin, how many, sum, sum of squares)."""
-    base = float(origin[len(origin) // 2])  # not the least or the largest: one outlier would take the others' digits
+    """Join centered sums: (origin, how many, sum, sum of squares)."""
+    base = float(origin[0])
     away = origin - base + value / n
     count = float(n.sum())
     mean = float(n @ away) / count

@@ -47,7 +47,10 @@ def _as_then(status: dict[str, Any]) -> dict[str, Any]:
     """Leave out what 0.1.0 did not have."""
     status.pop("destinations", None)
     for model in status["models"].values():
+        model.pop("reference_rows", None)
         for version in model["versions"].values():
+            version.pop("reference_rows", None)
+            version.pop("baseline_rows", None)
             version["metrics"] = {k: v for k, v in version["metrics"].items() if k not in NEW_METRICS}
     return status
 
