@@ -172,7 +172,7 @@ class ReferenceSpec:
 
     Attributes:
         path: File of a table or of a built profile.
-        learn: Number of first predictions to learn the reference from; 0: not learned.
+        learn: Least number of first predictions to learn the reference from; 0: not learned.
         points: Number of points that summarise the distribution of a numeric feature.
     """
 
