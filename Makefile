@@ -6,9 +6,11 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 DATA ?= ../shared/data
 MINUTES ?= 10
 SEED ?= 1
+RECORDS ?= 200000
+KILLS ?= 10
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test quick check lint format bench acceptance soak simulation constraints clean
+.PHONY: help install demo test quick check lint format bench acceptance soak same simulation constraints clean
 
 help: ## what can be made
 	@sed -n 's/^\([a-z]*\):[^#]*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -58,6 +60,9 @@ acceptance: $(VENV)/.dev ## the data sets with known answers: make acceptance DA
 
 soak: $(VENV)/.dev ## crashes and outages at random, audited: make soak MINUTES=10 SEED=1
 	$(BIN)/python -m tests.e2e.soak --minutes $(MINUTES) --seed $(SEED)
+
+same: $(VENV)/.dev ## one stream read live, behind, under kills and in a replay: make same RECORDS=200000 SEED=1 KILLS=10
+	$(BIN)/python -m tests.e2e.same --records $(RECORDS) --seed $(SEED) --kills $(KILLS)
 
 simulation: $(VENV)/.dev ## false alarms under continuous looking, against the stated budget
 	$(BIN)/python -m tests.bench.false_alarms

@@ -113,7 +113,7 @@ class OutcomesSpec:
         outcome_ttl: How long an outcome waits for its prediction, in ms.
         min_coverage: Share of outcomes at which a window is judged before its outcomes are final.
         pane: Width of the panes of quality in ms; 0 where windows are counted.
-        baseline_n: Matched pairs, and answers, of a version from which on its baselines are used.
+        baseline_n: Matched pairs, and answers, of a version from which on its baselines are used; by time, whole panes.
         concept_drift: Name of the detector of concept drift; None: off.
         metrics: Quality metrics to keep; None: all of the task.
         baseline_max: Windows by time that a growing baseline spans at most.
@@ -219,9 +219,18 @@ class ModelSpec:
 
 @dataclass(frozen=True, slots=True)
 class CoreSpec:
-    """The specification of the pipeline."""
+    """The specification of the pipeline.
+
+    Attributes:
+        models: In the order of the configuration.
+        allowed_lateness: How far an event may lag behind the latest one of its partition, in ms.
+        max_future: How far an event may be ahead of its record's timestamp, in ms.
+        limits: Upper bounds.
+        max_past: How much older than its record's timestamp an event may be, in ms; None: any age.
+    """
 
     models: tuple[ModelSpec, ...]
     allowed_lateness: int
     max_future: int
     limits: Limits = field(default_factory=Limits)
+    max_past: int | None = None

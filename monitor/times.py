@@ -1,10 +1,11 @@
 """Parsing and formatting of event times, in milliseconds since the epoch.
 
-Pure. Called by `events` for every event, by `stream.merge` to order the lines of files, and wherever a time is printed.
+Pure. Called by `events` for every event, and wherever a time is printed.
 
 Accepted are RFC 3339 (`2026-11-21T09:30:00.123Z`: up to 9 fraction digits, any offset, but an offset is required) and
 milliseconds since the epoch, both from 1970 to 9999. Fractions of a millisecond are truncated, so that a time never
-moves into the next pane. Leap seconds (`:60`) are refused: no common clock shows them.
+moves into the next pane. Leap seconds (`:60`) are refused: no common clock shows them. An event must moreover be of
+1970-03-01 or later (`EARLIEST_EVENT`): a number below is no producer's time, but most likely in seconds.
 """
 
 from __future__ import annotations
@@ -22,8 +23,12 @@ from numpy.typing import NDArray
 UNREADABLE: Final = -1
 """What `parse_times` returns for a value that `parse_time` refuses; no time is negative."""
 
+EARLIEST_EVENT: Final = 59 * 86_400_000
+"""1970-03-01T00:00:00Z, the earliest time of an event. Epoch seconds up to the year 2131, read as ms, lie before it."""
+
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _END_MS: Final = (date.max.toordinal() + 1 - _EPOCH.toordinal()) * 86_400_000
+_FINER_UNITS: Final = (("microseconds", 1000), ("nanoseconds", 1_000_000))
 
 # Stricter than datetime.fromisoformat, which also takes week dates, commas and times without a zone.
 _RFC3339: Final = re.compile(
@@ -51,6 +56,38 @@ def parse_time(value: str | int | float) -> int:
     if isinstance(value, float) and not math.isfinite(value):
         raise ValueError(f"{value!r} is not a finite number")
     return _bounded(math.floor(value), value)
+
+
+def parse_event_time(value: str | int | float) -> int:
+    """Parse the time of an event, which must not lie before `EARLIEST_EVENT`.
+
+    Args:
+        value: As for `parse_time`.
+
+    Returns:
+        Milliseconds since the epoch.
+
+    Raises:
+        ValueError: `value` is not the time of an event; the message says why, and which unit it may be in.
+    """
+    try:
+        time = parse_time(value)
+    except ValueError as error:
+        raise ValueError(f"{error}{unit_hint(value)}") from None
+    if time < EARLIEST_EVENT:
+        raise ValueError(f"{value!r:.60} is before 1970-03-01T00:00:00Z{unit_hint(value)}")
+    return time
+
+
+def unit_hint(value: object) -> str:
+    """Return ": seconds?" or what else a value that is no time was most likely meant to be, "" where nothing is."""
+    if isinstance(value, str) and value.isdigit():
+        return ": milliseconds are a number without quotes"
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return ""
+    if value < _END_MS:
+        return ": seconds?" if EARLIEST_EVENT <= value * 1000 < EARLIEST_EVENT * 1000 else ""
+    return next((f": {unit}?" for unit, per_ms in _FINER_UNITS if value < _END_MS * per_ms), "")
 
 
 def parse_times(values: Sequence[str | int | float | None]) -> NDArray[np.int64]:
@@ -83,6 +120,11 @@ def format_time(ms: int) -> str:
     """
     when = _EPOCH + timedelta(milliseconds=_bounded(ms, ms))
     return when.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def format_stamp(ms: int) -> str | None:
+    """Format the timestamp of a record as `format_time` does, None where it is no time: a producer may write any."""
+    return format_time(ms) if 0 <= ms < _END_MS else None
 
 
 def _parse_text(text: str) -> int:

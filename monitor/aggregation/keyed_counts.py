@@ -80,6 +80,11 @@ class SparseCounts:
         keys[mine] = keys[mine] & ~_LOWER | lower((keys[mine] & _LOWER).astype(np.uint32))
         self._replace(keys, self._count)
 
+    def absorb(self, keys: Keys, counts: IntArray) -> None:
+        """Add keys with their counts, as `of_panes` gives them."""
+        self._settle()
+        self._replace(np.concatenate([self._key, keys]), np.concatenate([self._count, counts]))
+
     def of_panes(self, panes: IntArray) -> tuple[Keys, IntArray]:
         """All keys and counts of these panes."""
         self._settle()

@@ -6,8 +6,9 @@ of its own uncertainty for a rule to tell a breach from chance.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from types import MappingProxyType
 from typing import Final
@@ -133,10 +134,19 @@ class Estimate:
         spread = max(squares - total * mean, _EPSILON * squares) / (n - 1) if n > 1 else float("nan")
         return Estimate(mean + origin, n, spread / n)
 
+    def settled(self) -> Estimate:
+        """Round to eleven digits of what the values are like: the last ones follow the order of addition."""
+        scale = max(abs(self.value), math.sqrt(self.variance * self.n) if self.variance > 0 else 0.0)
+        if not 0 < scale < math.inf:
+            return self
+        value = round(self.value, _DIGITS - 1 - math.floor(math.log10(scale)))
+        return replace(self, value=value, variance=float(f"{self.variance:.{_DIGITS}g}"))
+
 
 # -- latency: a histogram with cells of equal ratio -----------------------------------------------------
 
 LATENCY_ERROR: Final = 0.01
+_DIGITS: Final = 11  # of sums whose values were added in the order of processing
 _EPSILON: Final = 4 * float(np.finfo(np.float64).eps)
 _RATIO: Final = (1 + LATENCY_ERROR) / (1 - LATENCY_ERROR)
 _SHORTEST_MS, _LONGEST_MS = 1e-3, 1e8
@@ -310,6 +320,12 @@ def widened(sums: FloatArray) -> FloatArray:
 
 def answer_metrics(window: AnswerSums, user_metrics: Sequence[str]) -> dict[str, Estimate]:
     """All metrics of a window that need no outcome; those without data are left out."""
+    added = _added_metrics(window, user_metrics)
+    return _counted_metrics(window) | {name: estimate.settled() for name, estimate in added.items()}
+
+
+def _counted_metrics(window: AnswerSums) -> dict[str, Estimate]:
+    """Metrics that are made of counts."""
     found: dict[str, Estimate] = {}
     n = window.count(PaneCounter.PREDICTIONS)
     found["predictions"] = Estimate(float(n), n, 0.0)
@@ -319,6 +335,12 @@ def answer_metrics(window: AnswerSums, user_metrics: Sequence[str]) -> dict[str,
     if timed:
         for name, q in QUANTILES.items():
             found[name] = Estimate(latency_quantile(window.latency, q), timed)
+    return found
+
+
+def _added_metrics(window: AnswerSums, user_metrics: Sequence[str]) -> dict[str, Estimate]:
+    """Metrics that are made of sums of floating-point numbers."""
+    found: dict[str, Estimate] = {}
     if count := window.count(PaneCounter.BATCHES):
         found["batch_ms"] = window._mean(count, Sum.BATCH_MS, Sum.BATCH_MS_SQUARED)
     for name, tally, total, squares in _REPORTED:

@@ -63,7 +63,11 @@ class ScoredPairs:
 
 
 class OutcomeTable:
-    """The sums of one version. `listed` are the built-in metrics that are made of them; None: all of the task."""
+    """The sums of one version.
+
+    The first `baseline_n` pairs are its baseline too. `listed` are the built-in metrics that are made of the sums;
+    None: all of the task.
+    """
 
     def __init__(self, task: Task, baseline_n: int, listed: Collection[str] | None = None) -> None:
         self.task = task
@@ -92,7 +96,11 @@ class OutcomeTable:
         self._add(pairs, user_metric)
         missing = self._baseline_n - self.baseline_pairs
         if missing > 0:
-            self._add(pairs.first(min(missing, len(pairs))), user_metric)
+            self.add_to_baseline(pairs.first(min(missing, len(pairs))), user_metric)
+
+    def add_to_baseline(self, pairs: ScoredPairs, user_metric: Callable[[str], int | None]) -> None:
+        """Count pairs of any pane in the baseline."""
+        self._add(pairs.first(len(pairs)), user_metric)
 
     def _add(self, pairs: ScoredPairs, user_metric: Callable[[str], int | None]) -> None:
         table = self._table
@@ -109,6 +117,27 @@ class OutcomeTable:
         else:
             self._add_labels(at, pairs.pane[scored], predicted, actual, pairs.score[scored])
         self._add_user_metrics(rows, pairs.metrics, user_metric)
+
+    def absorb(self, other: OutcomeTable) -> list[int]:
+        """Add the panes of another version, which is this one from now on, and return them; its baseline is left out.
+
+        Pairs that were summed up less another origin are moved to the one of this table.
+        """
+        panes, counts, totals = other._table.everything(BASELINE_PANE)
+        rows = self._table.rows(panes)
+        if self.task is Task.REGRESSION:
+            fresh = self._table.counts_at(rows, Count.SCORED) == 0
+            self._table.put(rows[fresh], Total.ORIGIN, totals[fresh, Total.ORIGIN])
+            shift = totals[:, Total.ORIGIN] - self._table.totals_at(rows, Total.ORIGIN)
+            level, scored = totals[:, Total.ACTUAL].copy(), counts[:, Count.SCORED]
+            totals[:, Total.ACTUAL] += scored * shift
+            totals[:, Total.ACTUAL_SQUARE] += 2 * shift * level + scored * shift**2
+        totals[:, Total.ORIGIN] = 0.0
+        self._table.add_rows(rows, counts, totals)
+        for mine, its in zip(self._sparse(), other._sparse(), strict=True):
+            mine.absorb(*its.of_panes(panes))
+        changed: list[int] = panes.tolist()
+        return changed
 
     def _add_errors(self, rows: IntArray, predicted: FloatArray, actual: FloatArray) -> None:
         table = self._table

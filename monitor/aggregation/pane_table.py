@@ -85,6 +85,15 @@ class PaneTable:
         self._count[[self._row[pane] for pane in sorted(chosen)], column] = 1
         self._dirty |= chosen
 
+    def add_rows(self, rows: IntArray, counts: IntArray, totals: FloatArray) -> None:
+        """Add whole rows; each row stands once in `rows`."""
+        self._count[rows] += counts
+        self._total[rows] += totals
+
+    def put(self, rows: IntArray, column: int, values: FloatArray) -> None:
+        """Set a sum of each row."""
+        self._total[rows, column] = values
+
     # -- reading -----------------------------------------------------------------------------------------
 
     def count_of(self, pane: int, column: int) -> int:
@@ -115,6 +124,13 @@ class PaneTable:
         order = np.argsort(self._pane[:used])
         order = order[self._pane[order] != without]
         return self._pane[order], self._count[np.ix_(order, columns)]
+
+    def everything(self, without: int) -> tuple[IntArray, IntArray, FloatArray]:
+        """Return copies of (panes ascending, counts, sums) of all panes but one."""
+        used = len(self._row)
+        order = np.argsort(self._pane[:used])
+        order = order[self._pane[order] != without]
+        return self._pane[order], self._count[order], self._total[order]
 
     def summed(self, first: int, last: int, columns: list[int]) -> list[int]:
         """Return the sums of these counts over the panes from `first` to `last`."""

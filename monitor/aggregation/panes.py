@@ -32,6 +32,7 @@ from monitor.aggregation.metrics import (
     Sum,
     add_centered,
     add_in_order,
+    joined_sums,
     latency_cells,
     widened,
 )
@@ -68,6 +69,14 @@ class OpenPane:
                 held = self.fresh[name] = Counts(held.size, None, held.dense())
             counts.add_to(held.value)
         self.changed = True
+
+    def absorb(self, other: OpenPane) -> None:
+        """Take in all that another open pane of the same time holds, as something new."""
+        self.first_time, self.last_time = min(self.first_time, other.first_time), max(self.last_time, other.last_time)
+        self.events += other.events
+        self.sums = joined_sums([self.sums, other.sums])
+        for name, counts in other.counts().items():
+            self.add(name, Counts(counts.size, None, counts.dense().copy()))
 
     def counts(self) -> dict[str, Counts]:
         """All counts of the pane."""
@@ -206,6 +215,24 @@ class Panes:
         if held is not None:
             for name, its in counts.items():
                 held.add(name, its)
+
+    def merge(self, variant: int, into: int, void: Sequence[str] = ()) -> None:
+        """Add all open panes of a variant to those of another one, and forget them.
+
+        Args:
+            variant: The one that is no more.
+            into: The other one.
+            void: Names of vectors that are dropped.
+        """
+        for pane, _ in [key for key in self.open() if key[1] == variant]:
+            held = self._open.pop((variant, pane))
+            for name in void:
+                held.fresh.pop(name, None)
+                held.committed.pop(name, None)
+            mine = self._open.get((into, pane))
+            if mine is None:
+                mine = self._open[into, pane] = OpenPane(held.first_time, held.last_time)
+            mine.absorb(held)
 
     # -- closing -----------------------------------------------------------------------------------------
 

@@ -19,9 +19,11 @@ _COLOUR: Final = {"healthy": "green", "degraded": "yellow", "failed": "red"}
 def show_status(console: Console, status: Mapping[str, Any]) -> None:
     """Print a status document; the summary of a replay is one as well."""
     events, join, alerts = status["events"], status["join"], status["alerts"]
+    after_idle = f", {events['late_after_idle']} late after idle" if events.get("late_after_idle") else ""
     console.print(
         f"read {events['read']}: {events['predictions']} predictions, {events['outcomes']} outcomes, "
         f"{events['resources']} resources, {events['dead_letters']} refused, {events['late_predictions']} late"
+        f"{after_idle}"
     )
     console.print(
         f"joined {join['joined']}, waiting {join['pending']}, expired {join['expired']}, late {join['late']}, "

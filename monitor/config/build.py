@@ -60,6 +60,7 @@ def core(config: Configuration) -> CoreSpec:
         allowed_lateness=config.stream.lateness,
         max_future=config.stream.max_future,
         limits=_limits(config.limits),
+        max_past=config.stream.max_past,
     )
 
 

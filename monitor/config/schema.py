@@ -7,8 +7,6 @@ together.
 
 from __future__ import annotations
 
-from typing import Final
-
 from pydantic import Field, model_validator
 
 from monitor.config.sections.base import ConfigIssue, Misfits, Name, Section, raise_if_any
@@ -16,9 +14,7 @@ from monitor.config.sections.daemon import HttpSection, LimitsSection, StoreSect
 from monitor.config.sections.model import ModelSection
 from monitor.config.sections.stream import StreamSection
 from monitor.config.sections.webhooks import WebhookSection
-
-_MOST_VARIANTS: Final = 1 << 16  # versions of all models: their codes are 16 bits wide
-_OF_ITS_OWN: Final = 8  # codes of a model beside its versions: itself, the tiers, __other__
+from monitor.events.codes import CODES_OF_A_MODEL, VARIANT_CODES
 
 
 class Configuration(Section):
@@ -45,8 +41,8 @@ class Configuration(Section):
 
     @model_validator(mode="after")
     def _codes_suffice(self) -> Configuration:
-        if len(self.models) * (self.limits.versions + _OF_ITS_OWN) >= _MOST_VARIANTS:
-            most = _MOST_VARIANTS // len(self.models) - _OF_ITS_OWN - 1
+        if len(self.models) * (self.limits.versions + CODES_OF_A_MODEL) >= VARIANT_CODES:
+            most = VARIANT_CODES // len(self.models) - CODES_OF_A_MODEL - 1
             hint = f"with {len(self.models)} models at most {most} versions of each"
             raise Misfits([ConfigIssue("limits.versions", self.limits.versions, hint)])
         return self

@@ -31,6 +31,7 @@ from monitor.alerting.episodes import DriftEpisode, DriftEpisodeState, EpisodeSt
 from monitor.alerting.records import AlertKind, Subject
 from monitor.evaluation.answer_baseline import AnswerBaseline
 from monitor.evaluation.concept_drift import ConceptDrift, SavedConceptDrift
+from monitor.evaluation.quality_baseline import QualityBaseline, QualityBaselineState
 from monitor.evaluation.rules import RuleState, RuleVerdict
 from monitor.events.codes import OTHER, VERSIONLESS_TIERS
 from monitor.spec import BASELINE_MAX, ModelSpec, RuleSpec, WindowSpec
@@ -79,6 +80,7 @@ class SavedParts(msgspec.Struct, kw_only=True):
     rules: dict[str, SavedRule]
     concept: SavedConceptDrift | None = None
     judged: int = -1
+    quality_baseline: QualityBaselineState | None = None
 
 
 class SavedVersion(SavedParts, kw_only=True):
@@ -109,7 +111,7 @@ class VersionState:
         counted: Accepted answers: where the next one falls in counted panes.
         predictions: Answers in closed or open panes.
         joined: Matched pairs.
-        landed: Matched pairs since outcomes were last judged.
+        landed: Matched pairs that landed in a pane since outcomes were last judged.
         metrics: Estimates of the latest window of answers.
         outcome_metrics: Estimates of the newest window of outcomes that was judged.
         served_by: Answers of the latest window by the tier that served them.
@@ -129,7 +131,10 @@ class VersionState:
         self.quality = DriftEpisode(spec.name, version, Family.DATA_QUALITY, resolve_after(spec))
         self.rules = [RuleInstance(rule, SimpleEpisode(self._subject_of(rule.name))) for rule in spec.rules]
         self.health = HealthState()
-        self.outcomes = OutcomeTable(spec.task, baseline_n, spec.outcomes.metrics) if spec.outcomes else None
+        self.outcomes: OutcomeTable | None = None
+        self.quality_baseline: QualityBaseline | None = None
+        self._spec = spec
+        self._begin_outcomes()
         self.concept: ConceptDrift | None = None
         if spec.outcomes and spec.outcomes.concept_drift and version not in (*VERSIONLESS_TIERS, OTHER):
             self.concept = ConceptDrift(spec.name, version, spec.task, baseline_n)
@@ -143,11 +148,17 @@ class VersionState:
     def _subject_of(self, rule: str) -> Subject:
         return Subject(self._model, self.version, AlertKind.METRIC, rule)
 
+    def _begin_outcomes(self) -> None:
+        spec = self._spec
+        if spec.outcomes is not None:
+            first = self._baseline_n if spec.window.counted else 0
+            self.outcomes = OutcomeTable(spec.task, first, spec.outcomes.metrics)
+            self.quality_baseline = None if spec.window.counted else QualityBaseline(spec.window, spec.outcomes)
+
     def forget_answers(self) -> None:
         """Reset the baselines of answers and of quality: answers are of another kind from now on."""
         self.baseline = AnswerBaseline(self._baseline_n, self._baseline_extent)
-        if self.outcomes is not None:
-            self.outcomes = OutcomeTable(self.outcomes.task, self._baseline_n, self.outcomes.listed)
+        self._begin_outcomes()
 
     # -- what comes in -----------------------------------------------------------------------------------
 
@@ -163,21 +174,28 @@ class VersionState:
         if self.outcomes is not None:
             self.outcomes.expect(scorable)
 
+    def absorb(self, other: VersionState) -> None:
+        """Take over what was counted of a version whose panes are still open: it is this one from now on."""
+        for name in ("counted", "predictions", "joined", "landed"):
+            setattr(self, name, getattr(self, name) + getattr(other, name))
+        if self.outcomes is not None and other.outcomes is not None:
+            self.windows.touch(self.outcomes.absorb(other.outcomes))
+
     def push(self, closed: Slice) -> None:
         """Move the window on by a closed pane; the baseline takes it too while the version is healthy."""
         self.window.push(closed)
         self.baseline.add(closed, healthy=self.health.health is Health.HEALTHY)
 
-    def count_pairs(self, joined: int, landed: int) -> None:
-        """Count pairs: all of them, and those that fall into a pane."""
-        self.joined += joined
-        self.landed += landed
-
-    def add_outcomes(self, pairs: ScoredPairs, user_metric: Callable[[str], int | None]) -> None:
-        """Add pairs to the sums of their outcome panes."""
-        if self.outcomes is not None:
-            self.outcomes.add(pairs, user_metric)
-            self.windows.touch(np.unique(pairs.pane).tolist())
+    def add_outcomes(self, pairs: ScoredPairs, user_metric: Callable[[str], int | None], time: int) -> None:
+        """Add pairs to the sums of their outcome panes, and to the baseline; `time` (ms) is the latest pair time."""
+        if self.outcomes is None:
+            return
+        self.outcomes.add(pairs, user_metric)
+        self.windows.touch(np.unique(pairs.pane).tolist())
+        if self.quality_baseline is not None:
+            held = self.outcomes.baseline_pairs
+            if self.quality_baseline.takes(held, time, healthy=not self.firing):
+                self.outcomes.add_to_baseline(pairs, user_metric)
 
     def add_agreement(self, panes: IntArray, agreed: BoolArray) -> None:
         """Add comparisons with the served answers to their outcome panes."""
@@ -228,6 +246,7 @@ class VersionState:
             rules={r.rule.name: SavedRule(r.state, r.alert.state, r.verdict) for r in self.rules},
             concept=None if self.concept is None else self.concept.saved(),
             judged=self.windows.judged,
+            quality_baseline=None if self.quality_baseline is None else self.quality_baseline.state,
             **attributes,
         )
 
@@ -240,6 +259,8 @@ class VersionState:
         for name in _ATTRIBUTES:
             setattr(self, name, getattr(saved, name))
         self.baseline.restore(saved.baseline)
+        if self.quality_baseline is not None and saved.quality_baseline is not None:
+            self.quality_baseline.state = saved.quality_baseline
         self.drift.state, self.quality.state = saved.drift, saved.quality
         removed = dict(saved.rules)
         for rule in self.rules:

@@ -29,7 +29,10 @@ class AnswerDecoder:
     def __init__(self, models: Sequence[ModelSpec], limits: Limits) -> None:
         self._tasks = [model.task for model in models]
         self._thresholds = [model.threshold for model in models]
-        self.labels = [Labels(m.name, limits.labels, binary=m.task is Task.BINARY, positive=m.positive) for m in models]
+        self.labels = [
+            Labels(m.name, limits.labels, binary=m.task is Task.BINARY, positive=m.positive, pane=m.window.pane)
+            for m in models
+        ]
 
     def numbers(
         self, c: EventColumns, at: IntArray, records: list[Any], field: str, found: dict[int, Refusal | None]

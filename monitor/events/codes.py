@@ -2,20 +2,23 @@
 
 In memory, on panes and in waiting predictions a label or version is its code. The texts are kept once, here, and in
 the database from the commit on that first uses them. Every list is bounded, since a stream may invent any number of
-texts: texts beyond the limit share the code of OTHER. New entries are taken for the database in a commit only. Pure.
+texts: texts beyond the limit share the code of OTHER (`admission`). New entries are taken for the database in a commit
+only. Pure.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final, NewType
+from typing import Final, NewType, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from detectors.categorical import text_of
+from detectors.types import FloatArray, IntArray
 from fallback.types import VERSIONLESS_TIERS as _VERSIONLESS
+from monitor.events.admission import Admission, SavedAdmission
 
 VariantCode = NewType("VariantCode", int)  # a version of a model, or the model itself
 LabelCode = NewType("LabelCode", int)  # a label of one model
@@ -23,6 +26,11 @@ LabelCode = NewType("LabelCode", int)  # a label of one model
 OTHER: Final = "__other__"
 VERSIONLESS_TIERS: Final = tuple(tier.value for tier in _VERSIONLESS)  # names that answer where no version did
 UNKNOWN: Final = VariantCode(0)  # of a model that is not configured
+
+VARIANT_CODES: Final = 1 << 16  # versions of all models: their codes are 16 bits wide
+CODES_OF_A_MODEL: Final = 8  # codes of a model beside its versions: itself, the tiers, OTHER
+SEGMENT_CODES: Final = 1 << 16
+_MANY_CODES: Final = 1 << 32
 
 NEGATIVE, POSITIVE = LabelCode(0), LabelCode(1)  # label codes of a binary task, whatever the labels are called
 _POSITIVE_TEXTS = frozenset({"1", "true", "yes"})
@@ -48,32 +56,75 @@ class Entry:
 
 
 class Codes(dict[str, int]):
-    """Text → code. A new text gets the next free code until `limit` texts have one, then the code of OTHER.
+    """Text → code. `limit` texts have a code of their own, the others share that of OTHER.
 
     Args:
         model: Whose codes they are, "" for all models.
         kind: As in `Entry`.
         limit: Texts that get a code of their own.
         first: The first code.
+        pane: Width of the panes by which texts are admitted, ms; 0: at once, in the order in which they come.
+        codes: Codes that there can be.
 
     Attributes:
-        texts: Code → text.
+        texts: Code → text that is shown: OTHER for one that was not admitted.
     """
 
-    def __init__(self, model: str, kind: str, limit: int, first: int = 0) -> None:
+    def __init__(
+        self, model: str, kind: str, limit: int, first: int = 0, pane: int = 0, codes: int = _MANY_CODES
+    ) -> None:
         super().__init__()
         self.texts: dict[int, str] = {}
         self._model, self._kind = model, kind
-        self._limit, self._next = limit, first
+        self._next = first
+        self._admission = Admission(limit, pane, codes)
         self._fresh: list[Entry] = []
 
     def __missing__(self, text: str) -> int:
-        if len(self.texts) >= self._limit and text != OTHER:
+        if text != OTHER and not self._admission.has_room(self._admitted):
             return self[OTHER]
         code = self._next
         self._set(text, code)
         self._fresh.append(Entry(self._model, self._kind, code, text))
+        if text != OTHER:
+            self._admission.begin(code)
         return code
+
+    @property
+    def _admitted(self) -> int:
+        return len(self.texts) - (OTHER in self) - self._admission.held
+
+    @property
+    def waits(self) -> bool:
+        """Whether any text waits for admission."""
+        return bool(self._admission.pending)
+
+    def admit(self, text: str) -> int:
+        """Return the code of a text that is admitted at once."""
+        code = self[text]
+        self._admission.admit(code)
+        return code
+
+    def place(self, codes: NDArray[np.generic], times: IntArray) -> None:
+        """Note at which effective times (ms) codes were seen, for those that wait for admission."""
+        self._admission.place(codes, times)
+
+    def settle(self, now: int) -> None:
+        """Admit texts of all panes that end by stream time `now`, ms, until the limit is reached."""
+        if self._admission.pending:
+            for code in self._admission.settle(now, self._admitted, self.texts.__getitem__):
+                self.texts[code] = OTHER
+
+    def settled(self, codes: IntArray) -> IntArray:
+        """Return codes with those of texts that were not admitted replaced by the code of OTHER."""
+        return self._admission.settled(codes, self._other)
+
+    def settled_values(self, values: FloatArray) -> FloatArray:
+        """Return `settled` of codes that are held as floating-point numbers; NaN stays."""
+        return self._admission.settled(values, self._other)
+
+    def _other(self) -> int:
+        return self[OTHER]
 
     def _set(self, text: str, code: int) -> None:
         self[text] = code
@@ -91,6 +142,16 @@ class Codes(dict[str, int]):
             self._set(entry.text, entry.code)
             self._fresh = [fresh for fresh in self._fresh if fresh.text != entry.text]
 
+    def admission(self) -> SavedAdmission:
+        """Return what is stored beside the entries."""
+        return self._admission.state()
+
+    def restore_admission(self, saved: SavedAdmission) -> None:
+        """Go on with what `admission` returned, once the entries are restored."""
+        self._admission.restore(saved, list(self.texts))
+        for code in self._admission.aliases:
+            self.texts[code] = OTHER
+
 
 class Labels:
     """Codes of the labels of one classifier. In a binary task every spelling of yes is POSITIVE.
@@ -104,15 +165,16 @@ class Labels:
         limit: Labels that get a code of their own.
         binary: The task is binary.
         positive: The configured positive class.
+        pane: As of `Codes`.
 
     Attributes:
         codes: Codes of labels that are neither POSITIVE nor NEGATIVE.
     """
 
-    def __init__(self, model: str, limit: int, *, binary: bool, positive: str | None) -> None:
+    def __init__(self, model: str, limit: int, *, binary: bool, positive: str | None, pane: int = 0) -> None:
         self._binary = binary
         self._positive = None if positive is None else text_of(positive)
-        self.codes = Codes(model, "label", limit, first=2 if binary else 0)
+        self.codes = Codes(model, "label", limit, first=2 if binary else 0, pane=pane)
         self._limit = limit
         self._known: dict[str, LabelCode] = {}  # bounded, as the codes are
 
@@ -126,7 +188,18 @@ class Labels:
                 self._known[text] = known
         return known
 
+    def find(self, label: object) -> LabelCode | None:
+        """Return the code of a label without giving it one, None where it has none."""
+        text = text_of(label)
+        found = self._meaning(text)
+        return found if found is not None else cast("LabelCode | None", self.codes.get(text))
+
     def _code(self, text: str) -> LabelCode:
+        found = self._meaning(text)
+        return found if found is not None else LabelCode(self.codes[text])
+
+    def _meaning(self, text: str) -> LabelCode | None:
+        """POSITIVE or NEGATIVE where a label of a binary task means that."""
         if self._binary:
             if self._positive is not None:
                 return POSITIVE if text == self._positive else NEGATIVE
@@ -134,7 +207,7 @@ class Labels:
                 return POSITIVE
             if text.lower() in _NEGATIVE_TEXTS:
                 return NEGATIVE
-        return LabelCode(self.codes[text])
+        return None
 
     def text(self, code: LabelCode) -> str:
         """Return the text that is shown for a code."""
@@ -170,20 +243,30 @@ class Variants(dict[tuple[str, str], VariantCode]):
         models: Names of the configured models; their index is their place here.
         configured: Versions by model that have a code from the start.
         limit: Versions of a model that get a code of their own.
+        panes: Width of the panes by which the versions of each model are admitted, ms; 0, or none given: at once.
 
     Attributes:
         table: Variant by code.
     """
 
-    def __init__(self, models: Sequence[str], configured: Mapping[str, Iterable[str]], limit: int) -> None:
+    def __init__(
+        self,
+        models: Sequence[str],
+        configured: Mapping[str, Iterable[str]],
+        limit: int,
+        panes: Sequence[int] = (),
+    ) -> None:
         super().__init__()
+        # As many provisional codes as 16 bits leave.
+        spare = VARIANT_CODES // max(len(models), 1) - CODES_OF_A_MODEL
+        self._admissions = [Admission(limit, pane, spare) for pane in panes or [0] * len(models)]
         self._models = {name: i for i, name in enumerate(models)}
         self._names = tuple(models)
-        self._limit = limit
         self.table: list[Variant] = [Variant(UNKNOWN, -1, None)]
         self._count = dict.fromkeys(models, 0)
         self._fresh: list[Entry] = []
         self._model_code = [self._add(name, None) for name in models]
+        self._configured = {name: tuple(configured[name]) for name in models}
         for name in models:
             for version in configured[name]:
                 self._add(name, version)
@@ -192,9 +275,52 @@ class Variants(dict[tuple[str, str], VariantCode]):
         model, version = key
         if model not in self._models:
             return UNKNOWN
-        if self._count[model] >= self._limit and version not in (*VERSIONLESS_TIERS, OTHER):
+        admission = self._admissions[self._models[model]]
+        own = version not in (*VERSIONLESS_TIERS, OTHER)
+        if own and not admission.has_room(self._count[model] - admission.held):
             return self[model, OTHER]
-        return self._add(model, version)
+        code = self._add(model, version)
+        if own:
+            admission.begin(code)
+        return code
+
+    # -- admission ---------------------------------------------------------------------------------------
+
+    def place(self, variants: NDArray[np.uint16], times: IntArray) -> None:
+        """Note at which effective times (ms) variants were seen, for those that wait for admission."""
+        for admission in self._admissions:
+            admission.place(variants, times)
+
+    def settle(self, model: str, now: int) -> list[int]:
+        """Admit versions of all panes that end by stream time `now`, ms, until the limit is reached.
+
+        Returns:
+            Codes of versions that are aliases of OTHER from now on.
+        """
+        admission = self._admissions[self._models[model]]
+        if not admission.pending:
+            return []
+        return admission.settle(now, self._count[model] - admission.held, lambda code: self.table[code].version or "")
+
+    def settled(self, model: str, codes: IntArray) -> IntArray:
+        """Return variants of a model with those of versions that were not admitted replaced by that of OTHER."""
+        return self._admissions[self._models[model]].settled(codes, lambda: self[model, OTHER])
+
+    def is_alias(self, model: str, code: int) -> bool:
+        """Return whether a variant of a model is that of a version that was not admitted."""
+        return code in self._admissions[self._models[model]].aliases
+
+    def admission(self, model: str) -> SavedAdmission:
+        """Return what is stored beside the entries."""
+        return self._admissions[self._models[model]].state()
+
+    def restore_admission(self, model: str, saved: SavedAdmission) -> None:
+        """Go on with what `admission` returned, once the entries are restored. What is configured is admitted."""
+        index = self._models[model]
+        admission = self._admissions[index]
+        admission.restore(saved, [v.code for v in self.table if v.model == index])
+        for version in self._configured[model]:
+            admission.admit(self[model, version])
 
     def _add(self, model: str, version: str | None) -> VariantCode:
         if version is not None and (model, version) in self:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from enum import IntEnum
 from typing import Any
 
@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detectors.types import BoolArray, FloatArray, IntArray
-from monitor.events.features import FeatureTable
+from monitor.events.features import NO_FEATURES, FeatureTable
 
 
 class EventKind(IntEnum):
@@ -82,6 +82,51 @@ class Events:
     def take(self, rows: IntArray) -> Events:
         """Select events. The features stay whole: `feature_row` still points into them."""
         return Events(**{f.name: _taken(getattr(self, f.name), rows) for f in fields(self)})
+
+    def compact(self) -> Events:
+        """Drop the features that no event points at any more."""
+        features, feature_row = dict(self.features), self.feature_row.copy()
+        for model, table in self.features.items():
+            mine = np.flatnonzero((self.model == model) & (feature_row >= 0))
+            features[model] = table.take(feature_row[mine])
+            feature_row[mine] = np.arange(len(mine))
+        return replace(self, features=features, feature_row=feature_row)
+
+    @staticmethod
+    def joined(parts: Sequence[Events], rows: Sequence[int]) -> Events:
+        """Put events one after the other.
+
+        Args:
+            parts: At least one.
+            rows: What is added to `row` of the events of each part.
+        """
+        columns = {
+            f.name: np.concatenate([getattr(part, f.name) for part in parts])
+            for f in fields(Events)
+            if f.name not in ("row", "feature_row", "features")
+        }
+        features = {
+            model: FeatureTable.joined([part.features.get(model, NO_FEATURES) for part in parts])
+            for model in sorted({model for part in parts for model in part.features})
+        }
+        return Events(
+            row=np.concatenate([part.row + first for part, first in zip(parts, rows, strict=True)]),
+            feature_row=np.concatenate(_feature_rows(parts)),
+            features=features,
+            **columns,
+        )
+
+
+def _feature_rows(parts: Sequence[Events]) -> list[IntArray]:
+    """Return the feature rows of each part in the joined tables."""
+    found, first = [], dict.fromkeys((model for part in parts for model in part.features), 0)
+    for part in parts:
+        moved = part.feature_row.copy()
+        for model, table in part.features.items():
+            moved[(part.model == model) & (moved >= 0)] += first[model]
+            first[model] += len(table)
+        found.append(moved)
+    return found
 
 
 def _taken(column: Any, rows: IntArray) -> Any:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from detectors.types import IntArray
 from monitor.events.answers import AnswerDecoder, by_model
-from monitor.events.codes import Codes, Labels, Variants
+from monitor.events.codes import SEGMENT_CODES, Codes, Labels, Variants
 from monitor.events.columns import EventColumns, EventKind, Events, numbers_of
 from monitor.events.features import FeatureDecoder
 from monitor.events.formats.driftd import DriftdFormat
@@ -28,7 +28,7 @@ from monitor.events.schema import SERVED_BY, ModelSchema, schema_of
 from monitor.join.ids import hash_ids, model_seed
 from monitor.spec import CoreSpec
 from monitor.stream.types import Batch
-from monitor.times import UNREADABLE, format_time, parse_times
+from monitor.times import EARLIEST_EVENT, format_stamp, parse_times
 
 _NOBODY = -1
 _SERVED_BY_CODE = {name: i for i, name in enumerate(SERVED_BY)}
@@ -62,10 +62,12 @@ class EventDecoder:
     """
 
     def __init__(self, spec: CoreSpec, variants: Variants, seed: int) -> None:
-        self._max_future = spec.max_future
+        self._max_future, self._max_past = spec.max_future, spec.max_past
         self._variants = variants
-        self.segments = Codes("", "segment", spec.limits.segments)
-        self.segments[""]  # code 0
+        # Models share segments, which are admitted by the widest panes.
+        pane = max((model.window.pane for model in spec.models), default=0)
+        self.segments = Codes("", "segment", spec.limits.segments, pane=pane, codes=SEGMENT_CODES)
+        self.segments.admit("")  # code 0
         names = [model.name for model in spec.models]
         self._index = _Index((name, i) for i, name in enumerate(names))
         self._seeds = [model_seed(seed, name) for name in names]
@@ -113,12 +115,26 @@ class EventDecoder:
         match reason:
             case Refusal.UNKNOWN_MODEL:
                 return Refused(row, reason, f"model: {record.model!r}: not in the configuration")
-            case Refusal.TIME_IN_FUTURE:
+            case Refusal.TIME_IN_FUTURE | Refusal.TIME_IN_PAST:
                 stamp = int(batch.timestamp[row])
-                written = f", the record is of {format_time(stamp)}" if stamp >= 0 else ""
-                return Refused(row, reason, f"time: {record.time!r}: too far in the future{written}")
+                written = f", the record is of {format_stamp(stamp) or stamp}" if stamp >= 0 else ""
+                where = "future" if reason is Refusal.TIME_IN_FUTURE else "past"
+                return Refused(row, reason, f"time: {record.time!r}: too far in the {where}{written}")
         finding = self._format.explain(batch.values[row])
         return Refused(row, *(finding or (Refusal.BAD_VALUE, "a value is out of range")))
+
+    def place(self, events: Events) -> None:
+        """Note at which effective times texts were seen that wait for admission (`admission`).
+
+        Args:
+            events: What `decode` returned, with their effective times.
+        """
+        self._variants.place(events.variant, events.effective_time)
+        self.segments.place(events.segment, events.effective_time)
+        for model, labels in enumerate(self.labels):
+            if labels.codes.waits:
+                mine = np.flatnonzero(events.model == model)
+                labels.codes.place(events.value[mine], events.effective_time[mine])
 
     # -- columns -----------------------------------------------------------------------------------------
 
@@ -174,10 +190,14 @@ class EventDecoder:
         self, batch: Batch, row: IntArray, records: list[Any], wall: int, found: dict[int, Refusal | None]
     ) -> IntArray:
         times = parse_times(list(map(attrgetter("time"), records)))
-        stamp = batch.timestamp[row]
+        written = batch.timestamp[row]
         # A record that claims to be of the future proves nothing: not later than the clock on the wall.
-        stamp = np.where((stamp < 0) | (stamp > wall), wall, stamp)
-        for i in np.flatnonzero(times == UNREADABLE).tolist():
+        stamp = np.where((written < 0) | (written > wall), wall, written)
+        if self._max_past is not None:
+            # The record's own timestamp and no clock: a replay refuses the same.
+            for i in np.flatnonzero((written >= 0) & (times < written - self._max_past)).tolist():
+                found[i] = Refusal.TIME_IN_PAST
+        for i in np.flatnonzero(times < EARLIEST_EVENT).tolist():  # UNREADABLE as well
             found[i] = None
         for i in np.flatnonzero(times > stamp + self._max_future).tolist():
             found[i] = Refusal.TIME_IN_FUTURE

@@ -66,6 +66,14 @@ class _Layout:
         """Make a struct of values that were decoded otherwise; they must fit the layout."""
         return self._struct(**{self._fields[name]: value for name, value in values.items()})
 
+    def mapping(self, row: msgspec.Struct) -> dict[str, Scalar]:
+        """Return the features that a struct has, but for those that are null, absent or ignored."""
+        values = ((name, getattr(row, field)) for name, field in self._fields.items() if self._is_read(name))
+        return {name: value for name, value in values if value is not None}
+
+    def _is_read(self, name: str) -> bool:
+        return self.kinds[name] is not ValueKind.IGNORED
+
     def getter(self, names: tuple[str, ...]) -> Callable[[msgspec.Struct], Any]:
         """Return a function from a struct to the values of these features, a tuple where there are several."""
         found = self._getters.get(names)
@@ -120,6 +128,24 @@ class FeatureTable:
             None if self.mappings is None else [self.mappings[i] for i in at],
             [self.raw[i] for i in at] if self.raw else (),
         )
+
+    @staticmethod
+    def joined(tables: Sequence[FeatureTable]) -> FeatureTable:
+        """Put tables of one model one after the other.
+
+        Their raw JSON is kept where all of them have it.
+        """
+        filled = [table for table in tables if len(table)]
+        if len(filled) < 2:
+            return filled[0] if filled else NO_FEATURES
+        raw = [text for table in filled for text in table.raw] if all(table.raw for table in filled) else ()
+        layout = filled[-1]._layout
+        if all(table._layout is layout and table.mappings is None for table in filled):
+            return FeatureTable([row for table in filled for row in table._rows], layout, raw=raw)
+        return FeatureTable((), layout, [values for table in filled for values in table._as_mappings()], raw)
+
+    def _as_mappings(self) -> Sequence[Mapping[str, Scalar]]:
+        return self.mappings if self.mappings is not None else [self._layout.mapping(row) for row in self._rows]
 
     def are_numbers(self, names: Iterable[str]) -> bool:
         """Tell whether all values of these features are numbers, and there is a column of each."""

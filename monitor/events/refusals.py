@@ -25,6 +25,7 @@ class Refusal(StrEnum):
     ID_TOO_LONG = "id_too_long"
     BAD_TIME = "bad_time"
     TIME_IN_FUTURE = "time_in_future"
+    TIME_IN_PAST = "time_in_past"
     TOO_MANY_FEATURES = "too_many_features"
     UNKNOWN_MODEL = "unknown_model"
     CONFLICT = "conflict"

@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 
 from monitor.join.arrays import CellIndices, Keys, Mask, RowIndices, SlotIndices, VariantCodes
 from monitor.join.closed import tag_of
+from monitor.join.completion import Completion, is_early, is_late
 from monitor.join.entries import Entries, shadow_bit
 from monitor.join.ids import shadow_keys
 from monitor.join.index import EMPTY
-from monitor.join.results import BatchResults, JoinVerdict
+from monitor.join.results import BatchResults, JoinVerdict, MetOutcomes
 from monitor.join.rows import PAYLOAD, JoinRows, RowKind
-from monitor.join.slots import ANSWER, MATCHED, OUTCOME, UNSERVED
+from monitor.join.slots import ANSWER, DONE, MATCHED, OUTCOME, RAN_OUT, UNSERVED
 
 
 class AnswerStep:
     """Accept the first answer of each variant to a request, and pair it where the outcome waits already."""
 
-    def __init__(self, entries: Entries) -> None:
+    def __init__(self, entries: Entries, completion: Completion) -> None:
         self._entries = entries
+        self._completion = completion
 
     def process(self, rows: JoinRows, row: RowIndices, cell: CellIndices, waits: Mask, results: BatchResults) -> None:
         """Process answers of distinct requests.
@@ -36,7 +39,7 @@ class AnswerStep:
         slot = np.where(is_open, value, 0).astype(np.int64)
         variant = rows.payload["variant"][row]
         served = rows.kind[row] == RowKind.SERVED
-        answered = is_open & (column["state"][slot] & ANSWER != 0)
+        answered = is_open & (column["state"][slot] & (ANSWER | DONE) != 0)
         repeated = (answered & (column["variant"][slot] == variant)) | (served & closed)
         first = served & ~closed & ~answered
         # The same variant may have answered before without being served.
@@ -69,22 +72,44 @@ class AnswerStep:
         slot = entries.index.value[cell].astype(np.int64)
         results.slot[row] = slot
         column = entries.slots.column
-        matched = column["state"][slot] & OUTCOME != 0
-        actual, outcome_time = column["value"][slot], column["time"][slot]
+        early = np.flatnonzero(column["state"][slot] & OUTCOME != 0)
+        outcomes, state = self._completion.waiting_outcomes(slot[early]), column["state"][slot[early]]
+        column["pane"][slot[early]] = 0
         entries.write_answers(slot, rows, row)
-        column["state"][slot] |= ANSWER
+        column["state"][slot] = ANSWER
         entries.waiting += len(slot)
         entries.mark_changed(slot)
         for shadow in entries.shadow_answers_of(rows, row, slot):
             results.add_compared(row[shadow.position], slot[shadow.position], shadow.slot)
-        if matched.any():
-            at, its, keys = row[matched], slot[matched], rows.lo[row[matched]]
-            results.add_pairs(at, its, actual[matched], outcome_time[matched], keys)
-            entries.close_answers(its, cell[matched], keys, tag_of(actual[matched]))
-        done = ~waits & ~matched
+        if len(early):
+            self._meet_outcomes(rows, row[early], cell[early], slot[early], outcomes, state, results)
+        done = ~waits & (column["state"][slot] == ANSWER)
         if done.any():
             # It shares the request's entry with other answers, but nothing can score it.
             entries.close_answers_without_outcome(slot[done], cell[done], rows.lo[row[done]])
+
+    def _meet_outcomes(
+        self,
+        rows: JoinRows,
+        row: RowIndices,
+        cell: CellIndices,
+        slot: SlotIndices,
+        outcomes: MetOutcomes,
+        state: NDArray[np.uint8],
+        results: BatchResults,
+    ) -> None:
+        """Pair served answers with the outcomes that waited in their slots, in that state; or end what missed it."""
+        time = rows.payload["time"][row]
+        late = is_late(rows, row, time, outcomes.effective_time)
+        early = ~late & is_early(rows, row, time, outcomes.effective_time)
+        met = ~late & ~early
+        results.add_pairs(row[met], slot[met], outcomes.take(met), rows.lo[row[met]])
+        alone = state & (MATCHED | RAN_OUT) == 0
+        self._completion.count_expired(int(np.count_nonzero(late)))
+        self._completion.counts.late += int(np.count_nonzero(late & alone))
+        self._completion.counts.orphans += int(np.count_nonzero(early & alone))
+        done, matched = ~early, met | (state & MATCHED != 0)
+        self._completion.complete(rows, row[done], cell[done], slot[done], outcomes.take(done), matched[done])
 
     # -- not served --------------------------------------------------------------------------------------
 
@@ -105,7 +130,10 @@ class AnswerStep:
         request_open = index.value[cell] >= EMPTY
         stays = request_open & waits
         closed.close_without_outcome(own[~stays], keys[~stays])
+        # Where an outcome is kept for them, those that come after it has been forgotten have waited in vain.
+        self._completion.count_expired(int(np.count_nonzero(~request_open & waits & rows.keeps_outcome[row])))
         main = self._mark_requests(rows, row[request_open], cell[request_open], variant[request_open])
+        self._count_late_outcomes(rows, row[request_open], main)
         if stays.any():
             self._add_waiting(rows, row[stays], own[stays], keys[stays], main[waits[request_open]], results)
 
@@ -123,6 +151,14 @@ class AnswerStep:
         column["shadow_mask"][slot] |= shadow_bit(variant)
         entries.mark_changed(slot)
         return slot
+
+    def _count_late_outcomes(self, rows: JoinRows, row: RowIndices, main: SlotIndices) -> None:
+        """Count waiting outcomes in slots `main` that are too late for these answers."""
+        waits = np.flatnonzero(self._entries.slots.column["state"][main] & OUTCOME != 0)
+        if len(waits):
+            outcomes = self._completion.waiting_outcomes(main[waits])
+            late = is_late(rows, row[waits], rows.payload["time"][row[waits]], outcomes.effective_time)
+            self._completion.count_late(main[waits[late]])
 
     def _add_waiting(
         self, rows: JoinRows, row: RowIndices, own: CellIndices, keys: Keys, main: SlotIndices, results: BatchResults
@@ -147,10 +183,16 @@ class AnswerStep:
         served = column["state"][main] & ANSWER != 0
         if served.any():
             results.add_compared(row[served], main[served], slot[served])
-        matched = column["state"][main] & OUTCOME != 0
-        if matched.any():
-            its = main[matched]
-            actual = column["value"][its]
-            results.add_pairs(row[matched], slot[matched], actual, column["time"][its], rows.lo[row[matched]])
-            column["state"][its] |= MATCHED
-            entries.close_answers(slot[matched], own[matched], keys[matched], tag_of(actual))
+        waits = np.flatnonzero(column["state"][main] & OUTCOME != 0)
+        if not len(waits):
+            return
+        row, own, keys, main, slot = row[waits], own[waits], keys[waits], main[waits], slot[waits]
+        outcomes, time = self._completion.waiting_outcomes(main), rows.payload["time"][row]
+        late = is_late(rows, row, time, outcomes.effective_time)
+        self._completion.count_expired(int(np.count_nonzero(late)))
+        entries.close_answers_without_outcome(slot[late], own[late], keys[late])
+        met = ~late & ~is_early(rows, row, time, outcomes.effective_time)
+        results.add_pairs(row[met], slot[met], outcomes.take(met), rows.lo[row[met]])
+        column["state"][main[met]] |= MATCHED
+        entries.mark_changed(main[met])
+        entries.close_answers(slot[met], own[met], keys[met], tag_of(outcomes.value[met]))

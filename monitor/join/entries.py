@@ -29,7 +29,7 @@ from monitor.join.closed import ClosedKeys
 from monitor.join.ids import shadow_keys
 from monitor.join.index import MOST_AT_ONCE, KeyIndex
 from monitor.join.rows import PAYLOAD, JoinRows
-from monitor.join.slots import ANSWER, FREE, OUTCOME, UNSERVED, Slots
+from monitor.join.slots import ANSWER, DONE, FREE, OUTCOME, UNSERVED, Slots
 
 
 class ShadowAnswers(NamedTuple):
@@ -109,12 +109,15 @@ class Entries:
     def close_answers(self, slot: SlotIndices, cell: CellIndices, keys: Keys, tags: ClosedTags) -> None:
         """End answers that waited; see `ClosedKeys.close`."""
         self.closed.close(cell, keys, tags)
-        self.waiting -= len(slot)
-        self.slots.retire(slot)
+        self.retire_answers(slot)
 
     def close_answers_without_outcome(self, slot: SlotIndices, cell: CellIndices, keys: Keys) -> None:
         """End answers that waited for an outcome in vain."""
         self.closed.close_without_outcome(cell, keys)
+        self.retire_answers(slot)
+
+    def retire_answers(self, slot: SlotIndices) -> None:
+        """End answers that waited, without closing their keys: something else is put there."""
         self.waiting -= len(slot)
         self.slots.retire(slot)
 
@@ -164,6 +167,12 @@ class Entries:
         """Tell of each request's key whether an outcome waits for the served answer."""
         value = self.index.look_up(keys)
         result: Mask = (value >= 0) & (self.slots.column["state"][np.maximum(value, 0)] & OUTCOME != 0)
+        return result
+
+    def has_met_outcome(self, keys: Keys) -> Mask:
+        """Tell of each request's key whether its outcome has met the served answer, and is kept for others."""
+        value = self.index.look_up(keys)
+        result: Mask = (value >= 0) & (self.slots.column["state"][np.maximum(value, 0)] & DONE != 0)
         return result
 
     # -- commits and recovery ----------------------------------------------------------------------------

@@ -1,20 +1,22 @@
-"""End entries that waited longer than their TTL.
+"""End entries that nothing can come for any more.
 
-A prediction waits for its outcome for `prediction_ttl`, an outcome for its prediction for `outcome_ttl`. Rows
-judge the TTL of what they find by their own watermark (`end_expired`), so when memory is swept (`sweep`)
-changes no verdict. Pure.
+An outcome still to come is no older than stream time, and a prediction by less than a pane: once stream time has
+passed the TTL of an answer, or that of an outcome and a pane, whatever comes would be judged to have missed it by its
+own time. So what is forgotten decides no pair. Rows end what they find by their own stream time (`end_expired`), so
+when memory is swept (`sweep`) changes no verdict either. Pure.
 """
 
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 
-from monitor.join.arrays import CellIndices, Milliseconds, RowIndices, SlotIndices
-from monitor.join.closed import tag_of
+from monitor.join.arrays import CellIndices, ClosedTags, Mask, Milliseconds, RowIndices, SlotIndices, Values
+from monitor.join.closed import late_tag, tag_of
 from monitor.join.entries import Entries
 from monitor.join.results import JoinCounts
 from monitor.join.rows import JoinRows
-from monitor.join.slots import ANSWER, FREE, MATCHED, OUTCOME
+from monitor.join.slots import ANSWER, FREE, MATCHED, OUTCOME, RAN_OUT
 
 _SWEEPS = 16  # calls of `sweep` that look at all slots once
 _SWEEP_AT_LEAST = 1 << 16
@@ -29,7 +31,7 @@ class Expiry:
         self._swept_to = 0
 
     def end_expired(self, rows: JoinRows, row: RowIndices, cell: CellIndices) -> None:
-        """End the requests' own entries that expired before these rows came, whether or not they were swept.
+        """End the requests' own entries that were over before these rows came, whether or not they were swept.
 
         Args:
             rows: The batch.
@@ -42,14 +44,35 @@ class Expiry:
             return
         column = self._entries.slots.column
         slot, at = value[held].astype(np.int64), row[held]
-        age = rows.watermark[at] - column["time"][slot]
-        state = column["state"][slot]
-        answer = (state & ANSWER != 0) & (age >= rows.prediction_ttl[at])
-        self.end_answers(slot[answer], cell[held[answer]])
-        outcome = (state & OUTCOME != 0) & (age >= rows.outcome_ttl[at])
-        self._end_outcomes(slot[outcome], cell[held[outcome]])
-        mark = (state & (ANSWER | OUTCOME) == 0) & (age >= rows.prediction_ttl[at])
-        self._end_marks(slot[mark], cell[held[mark]])
+        ttls = rows.prediction_ttl[at], rows.outcome_ttl[at], rows.pane_width[at]
+        over = self._is_over(slot, rows.watermark[at], *ttls)
+        if over.any():
+            self._end(slot[over], cell[held[over]], column["state"][slot[over]])
+
+    def _is_over(
+        self,
+        slot: SlotIndices,
+        watermark: int | Milliseconds,
+        prediction_ttl: Milliseconds,
+        outcome_ttl: Milliseconds,
+        pane_width: Milliseconds,
+    ) -> Mask:
+        """Tell which entries stream time has left behind."""
+        column = self._entries.slots.column
+        state, age = column["state"][slot], watermark - column["time"][slot]
+        is_outcome = state & OUTCOME != 0
+        age -= np.where(is_outcome, column["pane"][slot], 0)
+        limit = np.where(is_outcome, outcome_ttl, prediction_ttl) + np.where(state & ANSWER != 0, 0, pane_width)
+        result: Mask = age >= limit
+        return result
+
+    def _end(self, slot: SlotIndices, cell: CellIndices, state: NDArray[np.uint8]) -> None:
+        """End entries of any kind."""
+        answer, outcome = state & ANSWER != 0, state & OUTCOME != 0
+        self.end_answers(slot[answer], cell[answer])
+        self._end_outcomes(slot[outcome], cell[outcome])
+        mark = ~answer & ~outcome
+        self._end_marks(slot[mark], cell[mark])
 
     def end_answers(self, slot: SlotIndices, cell: CellIndices) -> None:
         """End answers as expired."""
@@ -59,17 +82,18 @@ class Expiry:
             self._entries.close_answers_without_outcome(slot, cell, keys)
 
     def _end_outcomes(self, slot: SlotIndices, cell: CellIndices) -> None:
-        """End outcomes that no served answer came for: orphans, unless they were paired with shadow answers."""
+        """End outcomes for which no answer can come: orphans, unless they have met one."""
         if not len(slot):
             return
         entries, column = self._entries, self._entries.slots.column
-        keys, matched = column["lo"][slot], column["state"][slot] & MATCHED != 0
-        marked = ~matched & (column["shadow_mask"][slot] != 0)
-        entries.closed.close(cell[matched], keys[matched], tag_of(column["value"][slot[matched]]))
+        keys, state = column["lo"][slot], column["state"][slot]
+        met = state & (MATCHED | RAN_OUT) != 0
+        marked = ~met & (column["shadow_mask"][slot] != 0)
+        entries.closed.close(cell[met], keys[met], outcome_tags(column["value"][slot[met]], state[met]))
         entries.closed.close_without_outcome(cell[marked], keys[marked])
-        unknown = ~matched & ~marked
+        unknown = ~met & ~marked
         entries.closed.empty(cell[unknown], keys[unknown])
-        self._counts.orphans += int(np.count_nonzero(~matched))
+        self._counts.orphans += int(np.count_nonzero(~met))
         entries.slots.retire(slot)
 
     def _end_marks(self, slot: SlotIndices, cell: CellIndices) -> None:
@@ -78,29 +102,32 @@ class Expiry:
         self._entries.slots.retire(slot)
 
     def sweep(
-        self, watermark: int, prediction_ttl: Milliseconds, outcome_ttl: Milliseconds, *, everything: bool
+        self,
+        watermark: int,
+        prediction_ttl: Milliseconds,
+        outcome_ttl: Milliseconds,
+        pane_width: Milliseconds,
+        *,
+        everything: bool,
     ) -> None:
-        """End what expired in the next sixteenth of memory; see `JoinTable.expire`."""
+        """End what is over in the next sixteenth of memory; see `JoinTable.expire`."""
         column = self._entries.slots.column
         size = len(column["state"])
         start, length = (0, size) if everything else (self._swept_to, max(size // _SWEEPS, _SWEEP_AT_LEAST))
         self._swept_to = start + length if start + length < size else 0
         held = start + np.flatnonzero(column["state"][start : start + length] != FREE)
-        state, variant = column["state"][held], column["variant"][held]
-        age = watermark - column["time"][held]
-        is_outcome = state & OUTCOME != 0
-        over = np.flatnonzero(age >= np.where(is_outcome, outcome_ttl[variant], prediction_ttl[variant]))
-        if not len(over):
-            return
-        slot, state = held[over], state[over]
-        cell = self._entries.index.find(column["lo"][slot])
-        answer, outcome = state & ANSWER != 0, state & OUTCOME != 0
-        self.end_answers(slot[answer], cell[answer])
-        self._end_outcomes(slot[outcome], cell[outcome])
-        mark = ~answer & ~outcome
-        self._end_marks(slot[mark], cell[mark])
+        variant = column["variant"][held]
+        slot = held[self._is_over(held, watermark, prediction_ttl[variant], outcome_ttl[variant], pane_width[variant])]
+        if len(slot):
+            self._end(slot, self._entries.index.find(column["lo"][slot]), column["state"][slot])
 
     def end_waiting_outcomes(self) -> None:
         """End all outcomes that wait."""
         slot = self._entries.held(OUTCOME)
         self._end_outcomes(slot, self._entries.index.find(self._entries.slots.column["lo"][slot]))
+
+
+def outcome_tags(values: Values, state: NDArray[np.uint8]) -> ClosedTags:
+    """Make the tags of keys whose outcome has met an answer, in time or not."""
+    tags = tag_of(values)
+    return np.where(state & MATCHED != 0, tags, late_tag(tags))

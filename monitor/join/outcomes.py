@@ -4,22 +4,24 @@ from __future__ import annotations
 
 import numpy as np
 
-from monitor.join.arrays import CellIndices, Mask, RowIndices, SlotIndices, Values
+from monitor.join.arrays import CellIndices, Mask, RowIndices, SlotIndices
 from monitor.join.closed import NO_OUTCOME, late_tag, tag_of, value_bits
+from monitor.join.completion import Completion, is_early, is_late
 from monitor.join.entries import Entries
 from monitor.join.expiry import Expiry
 from monitor.join.index import EMPTY, closed_tag_of
-from monitor.join.results import BatchResults, JoinVerdict
+from monitor.join.results import BatchResults, JoinVerdict, MetOutcomes
 from monitor.join.rows import JoinRows
-from monitor.join.slots import ANSWER, MATCHED, OUTCOME
+from monitor.join.slots import ANSWER, MATCHED, OUTCOME, RAN_OUT
 
 
 class OutcomeStep:
     """Pair an outcome with every open answer to its request, or let it wait for the served one."""
 
-    def __init__(self, entries: Entries, expiry: Expiry) -> None:
+    def __init__(self, entries: Entries, expiry: Expiry, completion: Completion) -> None:
         self._entries = entries
         self._expiry = expiry
+        self._completion = completion
 
     def process(self, rows: JoinRows, row: RowIndices, cell: CellIndices, results: BatchResults) -> None:
         """Process outcomes of distinct requests.
@@ -41,22 +43,39 @@ class OutcomeStep:
         same = has_outcome & (value_bits(column["value"][slot]) == value_bits(actual))
         verdict[row[same]] = JoinVerdict.DUPLICATE
         verdict[row[has_outcome & ~same]] = JoinVerdict.CONFLICT
-        answered = state & ANSWER != 0
-        first = np.flatnonzero(is_open & ~has_outcome)
-        matched, ran_out = np.zeros(len(row), np.bool_), np.zeros(len(row), np.bool_)
-        matched[first], ran_out[first] = self._pair_shadows(rows, row[first], slot[first], actual[first], results)
-        if answered.any():
-            self._pair_served(rows, row[answered], slot[answered], cell[answered], actual[answered], results)
-        unanswered = is_open & ~answered & ~has_outcome
-        late = unanswered & ran_out & ~matched
-        if late.any():
-            verdict[row[late]] = JoinVerdict.LATE
-            self._entries.closed.close(cell[late], rows.lo[row[late]], late_tag(tag_of(actual[late])))
-            self._entries.slots.retire(slot[late])
-        rest = (value == EMPTY) | (unanswered & ~late)
-        if rest.any():
-            self._wait(rows, row[rest], cell[rest], matched[rest])
-            verdict[row[rest]] = np.where(matched[rest], JoinVerdict.JOINED, JoinVerdict.WAITING)
+        first = is_open & ~has_outcome
+        if first.any():
+            self._meet(rows, row[first], cell[first], slot[first], results)
+        unknown = value == EMPTY
+        if unknown.any():
+            nobody = np.zeros(int(np.count_nonzero(unknown)), np.bool_)
+            self._wait(rows, row[unknown], cell[unknown], nobody, nobody, results)
+
+    def _meet(
+        self, rows: JoinRows, row: RowIndices, cell: CellIndices, slot: SlotIndices, results: BatchResults
+    ) -> None:
+        """Process outcomes of requests to which answers are known, and no outcome."""
+        column = self._entries.slots.column
+        outcomes = MetOutcomes(rows.payload["value"][row], rows.payload["time"][row], rows.effective_time[row])
+        late = is_late(rows, row, column["time"][slot], outcomes.effective_time)
+        early = is_early(rows, row, column["time"][slot], outcomes.effective_time)
+        served = column["state"][slot] & ANSWER != 0
+        # Of answers that were not served the latest one counts: its time is that of an entry which is only a mark.
+        matched = self._pair_shadows(rows, row, slot, outcomes, results)
+        met = served & ~late & ~early
+        if met.any():
+            results.add_pairs(row[met], slot[met], outcomes.take(met), rows.lo[row[met]])
+            matched |= met
+        self._completion.count_expired(int(np.count_nonzero(served & late)))
+        missed = np.where(late, JoinVerdict.LATE, JoinVerdict.ORPHAN)
+        results.verdict[row] = np.where(matched, JoinVerdict.JOINED, missed)
+        done = served & ~early
+        if done.any():
+            its = row[done], cell[done], slot[done]
+            self._completion.complete(rows, *its, outcomes.take(done), matched[done])
+        waits = ~served
+        if waits.any():
+            self._wait(rows, row[waits], cell[waits], matched[waits], late[waits], results)
 
     def _judge_closed(
         self, rows: JoinRows, row: RowIndices, cell: CellIndices, closed: Mask, results: BatchResults
@@ -74,50 +93,43 @@ class OutcomeStep:
         # From now on the request has had its outcome: the next one is a repeat or a conflict.
         self._entries.closed.close(cell[late], rows.lo[row[late]], late_tag(tag[late]))
 
-    def _pair_served(
-        self,
-        rows: JoinRows,
-        row: RowIndices,
-        slot: SlotIndices,
-        cell: CellIndices,
-        actual: Values,
-        results: BatchResults,
-    ) -> None:
-        keys = rows.lo[row]
-        results.add_pairs(row, slot, actual, rows.payload["time"][row], keys)
-        results.verdict[row] = JoinVerdict.JOINED
-        self._entries.close_answers(slot, cell, keys, tag_of(actual))
-
     def _pair_shadows(
-        self, rows: JoinRows, row: RowIndices, slot: SlotIndices, actual: Values, results: BatchResults
-    ) -> tuple[Mask, Mask]:
+        self, rows: JoinRows, row: RowIndices, slot: SlotIndices, outcomes: MetOutcomes, results: BatchResults
+    ) -> Mask:
         """Pair outcomes with the answers that were not served.
 
         Args:
             rows: The batch.
             row: Rows of the outcomes.
             slot: Slot of each one's request.
-            actual: Value of each outcome.
+            outcomes: The outcomes.
             results: Where pairs are added.
 
         Returns:
-            Which outcomes were paired, and which found an answer that had expired.
+            Which outcomes were paired.
         """
-        matched, ran_out = np.zeros(len(row), np.bool_), np.zeros(len(row), np.bool_)
+        matched = np.zeros(len(row), np.bool_)
         column = self._entries.slots.column
         for at, other, cell in self._entries.shadow_answers_of(rows, row, slot):
-            over = rows.watermark[row[at]] - column["time"][other] >= rows.prediction_ttl[row[at]]
+            its = column["time"][other], outcomes.effective_time[at]
+            over, ahead = is_late(rows, row[at], *its), is_early(rows, row[at], *its)
             self._expiry.end_answers(other[over], cell[over])
-            ran_out[at[over]] = True
-            at, other, cell = at[~over], other[~over], cell[~over]
+            met = ~over & ~ahead
+            at, other, cell = at[met], other[met], cell[met]
             matched[at] = True
-            results.add_pairs(row[at], other, actual[at], rows.payload["time"][row[at]], rows.lo[row[at]])
-            self._entries.close_answers(other, cell, column["lo"][other], tag_of(actual[at]))
-        return matched, ran_out
+            results.add_pairs(row[at], other, outcomes.take(at), rows.lo[row[at]])
+            self._entries.close_answers(other, cell, column["lo"][other], tag_of(outcomes.value[at]))
+        return matched
 
-    def _wait(self, rows: JoinRows, row: RowIndices, cell: CellIndices, matched: Mask) -> None:
-        """Let outcomes wait for the served answer; some were `matched` with others."""
+    def _wait(
+        self, rows: JoinRows, row: RowIndices, cell: CellIndices, matched: Mask, late: Mask, results: BatchResults
+    ) -> None:
+        """Let outcomes wait for the served answer; some have met others, in time or too late."""
+        column = self._entries.slots.column
         slot, _ = self._entries.slots_of_requests(rows, row, cell)
         self._entries.write_payload(slot, rows, row)
-        self._entries.slots.column["state"][slot] = np.where(matched, OUTCOME | MATCHED, OUTCOME)
+        column["pane"][slot] = rows.effective_time[row] - rows.payload["time"][row]
+        column["state"][slot] = OUTCOME | np.where(matched, MATCHED, np.where(late, RAN_OUT, 0))
         self._entries.mark_changed(slot)
+        verdicts = np.where(late, JoinVerdict.LATE, JoinVerdict.WAITING)
+        results.verdict[row] = np.where(matched, JoinVerdict.JOINED, verdicts)

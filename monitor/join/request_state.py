@@ -16,7 +16,7 @@ from monitor.join.closed import NO_OUTCOME
 from monitor.join.entries import Entries
 from monitor.join.ids import shadow_keys
 from monitor.join.index import EMPTY, closed_tag_of
-from monitor.join.slots import ANSWER, OUTCOME
+from monitor.join.slots import ANSWER, DONE, MATCHED, OUTCOME
 
 
 class RequestPhase(StrEnum):
@@ -74,7 +74,9 @@ def look_up(entries: Entries, low: Keys, high: Keys, variants: Iterable[VariantC
     column = entries.slots.column
     if value >= 0 and column["hi"][value] == high[0]:
         bits, event = int(column["state"][value]), _event(entries, Slot(value))
-        if bits & ANSWER:
+        if bits & DONE:
+            phase = RequestPhase.JOINED if bits & MATCHED else RequestPhase.LATE
+        elif bits & ANSWER:
             phase, answer = RequestPhase.WAITING, event
         elif bits & OUTCOME:
             phase, outcome = RequestPhase.EARLY, event

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from enum import IntEnum
 from typing import Any
 
@@ -25,20 +25,35 @@ class JoinVerdict(IntEnum):
     CONFLICT = 5  # another actual value for the same request
     COLLISION = 6  # two requests share 64 bits of hash
     UNSAMPLED = 7  # an outcome of a request that the bound on waiting answers left out
+    ORPHAN = 8  # an outcome that is too early for its answer, which was processed first
 
 
 @dataclass(frozen=True, slots=True)
 class PairSlots:
     """Answers that were paired with their outcome, by slot; `JoinTable.pairs_of` reads their values.
 
-    `row` is the row that completed the pair. Ordered by it.
+    `row` is the row that completed the pair. Ordered by it. `effective_time` is that of the outcome.
     """
 
     row: RowIndices
     slot: SlotIndices
     actual: Values
     outcome_time: Milliseconds
+    effective_time: Milliseconds
     request: Keys
+
+
+@dataclass(frozen=True, slots=True)
+class MetOutcomes:
+    """Outcomes that meet answers: what they say, their event times and their effective times."""
+
+    value: Values
+    time: Milliseconds
+    effective_time: Milliseconds
+
+    def take(self, chosen: NDArray[Any]) -> MetOutcomes:
+        """Select by a mask or by positions."""
+        return MetOutcomes(self.value[chosen], self.time[chosen], self.effective_time[chosen])
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +96,7 @@ class Joined:
         slot = np.full(count, -1, np.int64)
         slot[rows] = self.slot
         p, c = self.pairs, self.compared
-        pairs = PairSlots(rows[p.row], p.slot, p.actual, p.outcome_time, p.request)
+        pairs = replace(p, row=rows[p.row])
         return Joined(verdict, slot, pairs, ComparedSlots(rows[c.row], c.served_slot, c.other_slot))
 
 
@@ -92,6 +107,7 @@ class JoinedPairs:
     Attributes:
         row: Row of the batch that completed the pair.
         request: Key of the request.
+        hi: High half of the hash of its id.
         variant: Variant code of the answer, int64.
         pane: Outcome pane of the answer.
         predicted: Number or label code that was predicted.
@@ -99,10 +115,12 @@ class JoinedPairs:
         time: Event time of the answer, ms.
         actual: Number or label code of the outcome.
         outcome_time: Event time of the outcome, ms.
+        pair_time: The later of the answer's event time and the outcome's effective time, ms.
     """
 
     row: RowIndices
     request: Keys
+    hi: Keys
     variant: NDArray[np.int64]
     pane: PaneNumbers
     predicted: Values
@@ -110,6 +128,7 @@ class JoinedPairs:
     time: Milliseconds
     actual: Values
     outcome_time: Milliseconds
+    pair_time: Milliseconds
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +137,9 @@ class ComparedAnswers:
 
     Attributes:
         row: Row of the batch that brought the second answer.
+        request: Key of the request.
+        hi: High half of the hash of its id.
+        pair_time: The later of the event times of the two answers, ms.
         variant: Variant code of the answer that was not served, int64.
         pane: Its outcome pane.
         other_value: What it predicted.
@@ -126,11 +148,18 @@ class ComparedAnswers:
     """
 
     row: RowIndices
+    request: Keys
+    hi: Keys
+    pair_time: Milliseconds
     variant: NDArray[np.int64]
     pane: PaneNumbers
     other_value: Values
     served_variant: NDArray[np.int64]
     served_value: Values
+
+    def take(self, rows: RowIndices) -> ComparedAnswers:
+        """Return these rows."""
+        return ComparedAnswers(*(getattr(self, column.name)[rows] for column in fields(self)))
 
 
 @dataclass(slots=True)
@@ -147,13 +176,14 @@ class JoinCounts:
     unsampled: int = 0
 
     def add_verdicts(self, verdict: NDArray[np.uint8]) -> None:
-        """Count what the verdicts of a batch say; pairs, expiry and orphans are counted where they happen."""
+        """Count what the verdicts of a batch say; what happens to events of earlier rows is counted where it does."""
         n = np.bincount(verdict, minlength=len(JoinVerdict)).tolist()
         self.duplicates += n[JoinVerdict.DUPLICATE]
         self.late += n[JoinVerdict.LATE]
         self.conflicts += n[JoinVerdict.CONFLICT]
         self.collisions += n[JoinVerdict.COLLISION]
         self.unsampled += n[JoinVerdict.UNSAMPLED]
+        self.orphans += n[JoinVerdict.ORPHAN]
 
     def restore(self, counts: JoinCounts) -> None:
         """Go on from stored counts."""
@@ -182,14 +212,12 @@ class BatchResults:
         """Start with `count` rows that are accepted and have no slot."""
         self.verdict: NDArray[np.uint8] = np.full(count, JoinVerdict.ACCEPTED, np.uint8)
         self.slot: SlotIndices = np.full(count, -1, np.int64)
-        self._pairs: list[tuple[RowIndices, SlotIndices, Values, Milliseconds, Keys]] = []
+        self._pairs: list[tuple[RowIndices, SlotIndices, Values, Milliseconds, Milliseconds, Keys]] = []
         self._compared: list[tuple[RowIndices, SlotIndices, SlotIndices]] = []
 
-    def add_pairs(
-        self, row: RowIndices, slot: SlotIndices, actual: Values, outcome_time: Milliseconds, request: Keys
-    ) -> None:
+    def add_pairs(self, row: RowIndices, slot: SlotIndices, outcomes: MetOutcomes, request: Keys) -> None:
         """Add answers that were paired with their outcome, one an element of each array."""
-        self._pairs.append((row, slot, actual, outcome_time, request))
+        self._pairs.append((row, slot, outcomes.value, outcomes.time, outcomes.effective_time, request))
 
     def add_compared(self, row: RowIndices, served_slot: SlotIndices, other_slot: SlotIndices) -> None:
         """Add pairs of a served answer and another one to the same request, at the row of the second."""
@@ -197,7 +225,7 @@ class BatchResults:
 
     def joined(self) -> Joined:
         """Put the results in the order of the batch."""
-        pairs = _concatenated(self._pairs, (np.int64, np.int64, np.float64, np.int64, np.uint64))
+        pairs = _concatenated(self._pairs, (np.int64, np.int64, np.float64, np.int64, np.int64, np.uint64))
         order = np.argsort(pairs[0], kind="stable")
         compared = _concatenated(self._compared, (np.int64, np.int64, np.int64))
         by_row = np.argsort(compared[0], kind="stable")

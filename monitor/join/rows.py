@@ -37,9 +37,13 @@ class JoinRows:
         hi: High half, to tell requests apart that share a key.
         kind: `RowKind` as uint8.
         waits: False for an answer that no outcome can score: it is remembered, but does not wait.
-        watermark: Stream time when the row is processed, ms, never decreasing.
-        prediction_ttl: How long a prediction of the row's model waits for its outcome, ms.
-        outcome_ttl: How long an outcome of the row's model waits for its prediction, ms.
+        watermark: Stream time when the row is processed, ms, never decreasing. It decides what is forgotten, nothing
+            else.
+        effective_time: Effective time of the row's event, ms: at least its event time, less than `2**32` ms later.
+        prediction_ttl: The least time from a prediction of the row's model to an outcome that is late for it, ms.
+        outcome_ttl: The least time from an outcome of the row's model to a prediction that it is too early for, ms.
+        pane_width: How far a prediction of the row's model may be behind stream time, ms.
+        keeps_outcome: Whether an outcome is kept for answers that were not served, after it met the served one.
         payload: The columns of PAYLOAD, and optionally "pane", the outcome panes of answers where they are
             known before the join; the others are given afterwards (`JoinTable.assign_panes`).
     """
@@ -49,8 +53,11 @@ class JoinRows:
     kind: NDArray[np.uint8]
     waits: Mask
     watermark: Milliseconds
+    effective_time: Milliseconds
     prediction_ttl: Milliseconds
     outcome_ttl: Milliseconds
+    pane_width: Milliseconds
+    keeps_outcome: Mask
     payload: Columns
 
     def __len__(self) -> int:

@@ -9,9 +9,10 @@ import numpy as np
 
 from monitor.join.arrays import Keys, Mask, SlotIndices
 from monitor.join.entries import Entries
+from monitor.join.expiry import outcome_tags
 from monitor.join.ids import shadow_keys
 from monitor.join.results import JoinCounts
-from monitor.join.slots import ANSWER, OUTCOME, UNSERVED
+from monitor.join.slots import ANSWER, DONE, MATCHED, OUTCOME, RAN_OUT, UNSERVED
 
 _FILLED = 0.9  # share of the bound at which the sample is halved
 
@@ -50,14 +51,18 @@ class RequestSample:
         column = entries.slots.column
         held = entries.held(ANSWER | OUTCOME)
         out = held[~self.includes(self._request_keys(held))]
-        keys, answer = column["lo"][out], column["state"][out] & ANSWER != 0
+        keys, state = column["lo"][out], column["state"][out]
+        answer, done = state & ANSWER != 0, state & DONE != 0
         cell = entries.index.find(keys)
         entries.closed.close_without_outcome(cell[answer], keys[answer])
+        entries.closed.close(cell[done], keys[done], outcome_tags(column["value"][out[done]], state[done]))
         # An outcome may yet see its answer come, which then must not look like a repeat.
-        entries.closed.empty(cell[~answer], keys[~answer])
+        early = ~answer & ~done
+        entries.closed.empty(cell[early], keys[early])
         answers = int(np.count_nonzero(answer))
         entries.waiting -= answers
-        self._counts.unsampled += len(out) - answers
+        # Those that have met an answer are counted already.
+        self._counts.unsampled += int(np.count_nonzero(early & (state & (MATCHED | RAN_OUT) == 0)))
         entries.slots.retire(out)
         return answers
 

@@ -15,8 +15,10 @@ from monitor.join.arrays import SlotIndices
 from monitor.join.rows import PAYLOAD
 
 # States, as bits. MATCHED: an outcome that waits for the served answer and was paired with others already.
-# UNSERVED: an answer that was not served, under a key of its own.
-ANSWER, OUTCOME, MATCHED, UNSERVED = 1, 2, 4, 8
+# UNSERVED: an answer that was not served, under a key of its own. RAN_OUT: an outcome that has been counted as late: it
+# came too late for an answer, and in time for none. DONE: an outcome whose served answer has ended; it is kept for
+# answers that were not served.
+ANSWER, OUTCOME, MATCHED, UNSERVED, RAN_OUT, DONE = 1, 2, 4, 8, 16, 32
 FREE = 128
 
 # In the order of the columns of a stored segment, which have no names there.
@@ -25,7 +27,7 @@ SAVED: dict[str, type[np.generic]] = {
     "hi": np.uint64,
     "state": np.uint8,
     "shadow_mask": np.uint64,  # bit v % 64: variant v gave an answer that was not served
-    "pane": np.uint32,  # the outcome pane of the answer
+    "pane": np.uint32,  # the outcome pane of an answer; of an outcome its effective time less its event time, ms
     **PAYLOAD,
 }
 # The segment that has the entry's latest row, -1 for none yet, and the row in it.

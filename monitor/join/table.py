@@ -24,6 +24,7 @@ from monitor.join.arrays import (
     SlotIndices,
     VariantCode,
 )
+from monitor.join.completion import Completion
 from monitor.join.entries import Entries
 from monitor.join.expiry import Expiry
 from monitor.join.index import MOST_AT_ONCE
@@ -60,8 +61,9 @@ class JoinTable:
         self.counts = JoinCounts()
         self._sample = RequestSample(self.entries, self.counts, pending)
         self._expiry = Expiry(self.entries, self.counts)
-        self._answers = AnswerStep(self.entries)
-        self._outcomes = OutcomeStep(self.entries, self._expiry)
+        completion = Completion(self.entries, self.counts)
+        self._answers = AnswerStep(self.entries, completion)
+        self._outcomes = OutcomeStep(self.entries, self._expiry, completion)
 
     # -- the batch ---------------------------------------------------------------------------------------
 
@@ -149,6 +151,7 @@ class JoinTable:
         return JoinedPairs(
             row=pairs.row,
             request=pairs.request,
+            hi=column["hi"][pairs.slot],
             variant=column["variant"][pairs.slot].astype(np.int64),
             pane=column["pane"][pairs.slot].astype(np.int64),
             predicted=column["value"][pairs.slot],
@@ -156,6 +159,7 @@ class JoinTable:
             time=column["time"][pairs.slot],
             actual=pairs.actual,
             outcome_time=pairs.outcome_time,
+            pair_time=np.maximum(column["time"][pairs.slot], pairs.effective_time),
         )
 
     def comparisons_of(self, joined: Joined) -> ComparedAnswers:
@@ -163,6 +167,9 @@ class JoinTable:
         compared, column = joined.compared, self.entries.slots.column
         return ComparedAnswers(
             row=compared.row,
+            request=column["lo"][compared.served_slot],
+            hi=column["hi"][compared.served_slot],
+            pair_time=np.maximum(column["time"][compared.served_slot], column["time"][compared.other_slot]),
             variant=column["variant"][compared.other_slot].astype(np.int64),
             pane=column["pane"][compared.other_slot].astype(np.int64),
             other_value=column["value"][compared.other_slot],
@@ -186,20 +193,27 @@ class JoinTable:
     # -- bounds ------------------------------------------------------------------------------------------
 
     def expire(
-        self, watermark: int, prediction_ttl: Milliseconds, outcome_ttl: Milliseconds, *, everything: bool = False
+        self,
+        watermark: int,
+        prediction_ttl: Milliseconds,
+        outcome_ttl: Milliseconds,
+        pane_width: Milliseconds,
+        *,
+        everything: bool = False,
     ) -> None:
-        """End what waited longer than its TTL.
+        """End what stream time has left behind.
 
-        Looks at the next sixteenth of memory only, or at all of it. What is found later changes no verdict,
-        since rows judge TTLs by their own watermark.
+        Looks at the next sixteenth of memory only, or at all of it. What is found later changes no verdict, since
+        rows end what they find by their own stream time first.
 
         Args:
             watermark: Stream time, ms.
-            prediction_ttl: How long predictions wait for their outcome, ms, by variant code.
-            outcome_ttl: How long outcomes wait for their prediction, ms, by variant code.
+            prediction_ttl: As in `JoinRows`, ms, by variant code.
+            outcome_ttl: As in `JoinRows`, ms, by variant code.
+            pane_width: As in `JoinRows`, ms, by variant code.
             everything: Look at all of memory.
         """
-        self._expiry.sweep(watermark, prediction_ttl, outcome_ttl, everything=everything)
+        self._expiry.sweep(watermark, prediction_ttl, outcome_ttl, pane_width, everything=everything)
 
     def orphan_waiting_outcomes(self) -> None:
         """End the outcomes that wait, because the stream has ended: no prediction will come."""
@@ -237,6 +251,10 @@ class JoinTable:
     def has_waiting_outcome(self, requests: Keys) -> Mask:
         """Tell of each request's key whether an outcome waits for the served answer."""
         return self.entries.has_waiting_outcome(requests)
+
+    def has_met_outcome(self, requests: Keys) -> Mask:
+        """Tell of each request's key whether its outcome has met the served answer, and is kept for others."""
+        return self.entries.has_met_outcome(requests)
 
     def look_up(self, low: Keys, high: Keys, variants: Iterable[VariantCode]) -> RequestState:
         """Tell what is known of one request.

@@ -6,7 +6,7 @@ the batch that an entry belongs to, so that a model can put everything into the 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -40,18 +40,29 @@ class ModelBatch:
     resources: ResourceSamples
 
 
-def predictions_of(model: int, task: Task, events: Events, taken: BoolArray, joined: Joined) -> Predictions:
-    """Select the predictions of a model that are `taken`: accepted, in time, and no repeats."""
+def predictions_of(
+    model: int, task: Task, events: Events, taken: BoolArray, joined: Joined, settled: Callable[[IntArray], IntArray]
+) -> Predictions:
+    """Select the predictions of a model that are `taken`: accepted, in time, and no repeats.
+
+    Args:
+        model: Index of the model.
+        task: What it predicts.
+        events: The batch.
+        taken: Which events are.
+        joined: What became of each event.
+        settled: From variants as they came to those that they are counted under.
+    """
     rows = np.flatnonzero(taken & (events.model == model))
     features = events.features.get(model, NO_FEATURES)
     its = events if len(rows) == len(events) else events.take(rows)
     wanted = its.feature_row
-    if len(wanted) != len(features) or (len(wanted) and wanted[-1] != len(wanted) - 1):
+    if len(wanted) != len(features) or (wanted != np.arange(len(wanted))).any():  # merged: in another order
         features = features.take(wanted)
     return Predictions(
         position=rows,
         events=its,
-        variant=its.variant.astype(np.int64),
+        variant=settled(its.variant.astype(np.int64)),
         scorable=(joined.slot[rows] >= 0) & ~np.isnan(its.value),
         measured=its.value if task is Task.REGRESSION else its.score,
         features=features,
@@ -83,6 +94,9 @@ def matched_pairs_of(
                 metrics[i] = early.get(request)
     return MatchedPairs(
         position=row,
+        request=pairs.request[mine],
+        hi=pairs.hi[mine],
+        pair_time=pairs.pair_time[mine],
         variant=pairs.variant[mine],
         pane=pairs.pane[mine],
         predicted=pairs.predicted[mine],
@@ -94,19 +108,44 @@ def matched_pairs_of(
     )
 
 
-def shadow_comparisons_of(model: int, spec: ModelSpec, compared: ComparedAnswers, owner: IntArray) -> ShadowComparisons:
-    """Select the comparisons of a model; numbers agree within the configured tolerance, labels where they are equal."""
+def shadow_comparisons_of(
+    model: int,
+    spec: ModelSpec,
+    compared: ComparedAnswers,
+    owner: IntArray,
+    settled: Callable[[FloatArray], FloatArray],
+) -> ShadowComparisons:
+    """Select the comparisons of a model; numbers agree within the configured tolerance, labels where they are equal.
+
+    Args:
+        model: Index of the model.
+        spec: The model.
+        compared: Of all models.
+        owner: Index of the model by variant code.
+        settled: From codes of labels as they came to those that they are compared by.
+    """
+    missing = np.isnan(compared.served_value) | np.isnan(compared.other_value)
+    return agreement_of(spec, compared.take(np.flatnonzero((owner[compared.variant] == model) & ~missing)), settled)
+
+
+def agreement_of(
+    spec: ModelSpec, compared: ComparedAnswers, settled: Callable[[FloatArray], FloatArray]
+) -> ShadowComparisons:
+    """Tell of answers of one model, none of them NaN, which agree; see `shadow_comparisons_of`."""
     served, other = compared.served_value, compared.other_value
-    mine = np.flatnonzero((owner[compared.variant] == model) & ~np.isnan(served) & ~np.isnan(other))
-    served, other = served[mine], other[mine]
     if spec.task is Task.REGRESSION:
         agreed = np.abs(other - served) <= spec.agreement_tolerance * np.abs(served)
     else:
-        agreed = served == other
-    return ShadowComparisons(compared.row[mine], compared.variant[mine], compared.pane[mine], agreed)
+        agreed = settled(served) == settled(other)
+    return ShadowComparisons(
+        compared.row, compared.request, compared.hi, compared.pair_time, compared.variant, compared.pane, agreed
+    )  # fmt: skip
 
 
-def resource_samples_of(model: int, events: Events, late: BoolArray) -> ResourceSamples:
+def resource_samples_of(
+    model: int, events: Events, late: BoolArray, settled: Callable[[IntArray], IntArray]
+) -> ResourceSamples:
     """Select the reported resources of a model that are not late."""
     mine = np.flatnonzero((events.kind == EventKind.RESOURCES) & (events.model == model) & ~late)
-    return ResourceSamples(mine, events.variant[mine].astype(np.int64), events.time[mine], events.resources[mine])
+    variant = settled(events.variant[mine].astype(np.int64))
+    return ResourceSamples(mine, variant, events.time[mine], events.resources[mine])

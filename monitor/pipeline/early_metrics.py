@@ -23,9 +23,14 @@ StillWaits = Callable[[Keys], NDArray[np.bool_]]
 class EarlyMetrics:
     """Metrics by the low half of the request's hash, the earliest first."""
 
-    def __init__(self, still_waits: StillWaits) -> None:
-        """Make an empty one; `still_waits` tells which outcomes wait for their served answer."""
-        self._still_waits = still_waits
+    def __init__(self, still_waits: StillWaits, has_met: StillWaits) -> None:
+        """Make an empty one.
+
+        Args:
+            still_waits: Tells which outcomes wait for an answer.
+            has_met: Tells which of them have met the served answer, and wait for others only.
+        """
+        self._still_waits, self._has_met = still_waits, has_met
         self.by_request: dict[int, UserMetrics] = {}
 
     def add(self, events: Events, joined: Joined) -> None:
@@ -38,13 +43,20 @@ class EarlyMetrics:
                 self.by_request.pop(int(events.lo[i]), None)
 
     def forget(self, requests: Keys) -> None:
-        """Drop those of these requests that do not wait any more, and those beyond the bound, the earliest first."""
+        """Drop those of these requests that do not wait any more, and those beyond the bound.
+
+        First those that have met the served answer, then the earliest.
+        """
         if not self.by_request:
             return
         for request in requests[~self._still_waits(requests)].tolist():
             self.by_request.pop(request, None)
-        while len(self.by_request) > _MOST:
-            del self.by_request[next(iter(self.by_request))]
+        excess = len(self.by_request) - _MOST
+        if excess > 0:
+            held = np.array(list(self.by_request), np.uint64)
+            met = self._has_met(held)
+            for request in np.concatenate([held[met], held[~met]])[:excess].tolist():
+                del self.by_request[request]
 
     def forget_expired(self) -> None:
         """Drop all that do not wait any more."""

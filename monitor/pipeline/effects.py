@@ -14,7 +14,7 @@ from fallback.types import Decision
 from monitor.alerting.records import AlertRecord
 from monitor.events.refusals import Refusal
 from monitor.stream.types import Partition
-from monitor.times import format_time
+from monitor.times import format_stamp
 
 DEAD_LETTER_SCHEMA: Final = 1
 _RAW_BYTES: Final = 64 << 10  # of a refused record that its dead letter carries
@@ -41,7 +41,7 @@ class DeadLetter:
             "offset": self.offset,
             "reason": self.reason.value,
             "detail": self.detail,
-            "time": format_time(self.time) if self.time >= 0 else None,
+            "time": format_stamp(self.time),
             "raw": base64.b64encode(raw[:_RAW_BYTES]).decode(),
             "truncated": len(raw) > _RAW_BYTES,
         }
@@ -56,12 +56,14 @@ class Effects:
         dead_letters: Refused records, in the order of the batch.
         commands: (id of the command, what came of it).
         records: How many records were processed.
+        heard: Partitions of which accepted events were processed.
     """
 
     published: list[AlertRecord | Decision] = field(default_factory=list)
     dead_letters: list[DeadLetter] = field(default_factory=list)
     commands: list[tuple[int, str]] = field(default_factory=list)
     records: int = 0
+    heard: set[Partition] = field(default_factory=set)
 
     def extend(self, later: Effects) -> None:
         """Append what followed afterwards."""
@@ -69,3 +71,4 @@ class Effects:
         self.dead_letters += later.dead_letters
         self.commands += later.commands
         self.records += later.records
+        self.heard |= later.heard

@@ -16,7 +16,6 @@ from detectors.reference import Profile
 from detectors.types import IntArray
 from fallback.types import Decision
 from monitor.aggregation.metrics import METRICS
-from monitor.aggregation.outcome_columns import DROPPED_PANE
 from monitor.aggregation.outcome_windows import window_of_check
 from monitor.aggregation.predictions import Predictions
 from monitor.alerting.no_data import NoDataDetector
@@ -29,12 +28,13 @@ from monitor.events.codes import Codes, LabelCode, Labels, Variants
 from monitor.pipeline import schedule
 from monitor.pipeline.columns import ModelBatch
 from monitor.pipeline.commit import ModelCommit, ModelSnapshot
+from monitor.pipeline.landing import Landing
 from monitor.pipeline.model_state import ModelParts, Restored
 from monitor.pipeline.outcome_log import OutcomeLog, first_outcome_pane, outcome_rows
 from monitor.pipeline.saved_states import read_model
 from monitor.pipeline.schedule import ActionKind, ScheduledAction
 from monitor.pipeline.stage_one import StageOne
-from monitor.pipeline.subscribers import ConceptDriftErrors, OutcomeSums, PairSubscriber, PaneSubscriber, Windows
+from monitor.pipeline.subscribers import ConceptDriftErrors, OutcomeSums, PaneSubscriber, Windows
 from monitor.pipeline.versions import Versions
 from monitor.reference.active import ReferenceSet
 from monitor.saved import to_plain
@@ -72,15 +72,16 @@ class ModelMonitor:
         self.evaluator = Evaluator(spec, self.versions.states, self.references, self.controller)
         self.no_data = NoDataDetector(spec.name, spec.no_data_after)
         self.outcome_log = OutcomeLog()
+        sums = OutcomeSums(self.versions, self.user_metric)
+        self.landing = Landing(spec, labels, self.versions, sums, (ConceptDriftErrors(self.versions),))
         self._parts = ModelParts(
             spec, self.versions, self.stage_one, self.references, self.alerts, self.controller, self.evaluator,
-            self.no_data, self.outcome_log,
+            self.no_data, self.outcome_log, self.landing,
         )  # fmt: skip
-        self._sums = OutcomeSums(self.versions, self.user_metric)
         self.pane_subscribers: tuple[PaneSubscriber, ...] = (Windows(self.versions),)
-        self.pair_subscribers: tuple[PairSubscriber, ...] = (self._sums, ConceptDriftErrors(self.versions))
         self.configured_reference: str | None = None  # hash of the file that was last put in force
         self.watermark: int | None = None  # stream time at the end of the last batch
+        self._ended = 0  # time panes before this one have ended
         self._dirty = ModelCommit()
         self._finished = False  # the stream has ended
 
@@ -100,9 +101,11 @@ class ModelMonitor:
 
     # -- a batch -----------------------------------------------------------------------------------------
 
-    def add_predictions(self, predictions: Predictions) -> IntArray:
-        """Count predictions into panes (stage one), and return the outcome pane of each."""
-        return self.stage_one.add_predictions(predictions)
+    def add_predictions(self, predictions: Predictions, sampled: int) -> IntArray:
+        """Count predictions into panes (stage one), and return the outcome pane of each; see `Landing.add_answers`."""
+        pane = self.stage_one.add_predictions(predictions)
+        self.landing.add_answers(predictions, pane, sampled)
+        return pane
 
     def run(self, batch: ModelBatch, times: IntArray, wall: int | None) -> list[PositionedRecord]:
         """Do everything that happens in a batch once its predictions are in their panes, in the order of the stream.
@@ -118,18 +121,20 @@ class ModelMonitor:
         predictions = batch.predictions
         self.stage_one.add_resources(batch.resources, predictions)
         out: list[PositionedRecord] = []
-        landed = compared = 0
+        self.landing.begin()
         for action in self._scheduled(batch, times):
-            limit = action.position + action.after
-            landed = self._land(batch, landed, int(np.searchsorted(batch.pairs.position, limit)), times, out)
-            compared = self._compare(batch, compared, int(np.searchsorted(batch.comparisons.position, limit)))
-            published = self._perform(action, int(times[action.position]), wall)
+            out += self._land(batch, action.position + action.after, times)
+            published: Published = []
+            if action.moment >= 0:
+                published += self._on_panes_end(action.moment, wall)
+            published += self._perform(action, int(times[action.position]), wall)
             out += [PositionedRecord(action.position, action.after, what) for what in published]
-        self._land(batch, landed, len(batch.pairs), times, out)
-        self._compare(batch, compared, len(batch.comparisons.position))
-        self.no_data.advance(predictions.time)
+        out += self._land(batch, None, times)
+        self.no_data.advance(_reached(predictions, times), int(times[-1]))
         if times[-1] >= 0:
             self.watermark = int(times[-1])
+            if not self.spec.window.counted:
+                self.references.advance(self.watermark)  # all panes before it are sealed
         return out
 
     def _scheduled(self, batch: ModelBatch, times: IntArray) -> list[ScheduledAction]:
@@ -144,8 +149,9 @@ class ModelMonitor:
                 actions += schedule.outcomes_due(window.every, variant, at, self.versions[variant].joined)
         else:
             actions += schedule.pane_ends(window.pane, self.watermark, times)
-        actions += schedule.gaps(self.no_data.plan(predictions.time, predictions.position, times))
-        actions += schedule.silences_over((s.until for s in self.alerts.silences), times)
+        planned = self.no_data.plan(_reached(predictions, times), predictions.position, times)
+        actions += schedule.gaps(planned, counted=window.counted)
+        actions += schedule.silences_over((s.until for s in self.alerts.silences), times, counted=window.counted)
         return schedule.in_order(actions)
 
     def _perform(self, action: ScheduledAction, now: int, wall: int | None) -> Published:
@@ -168,19 +174,52 @@ class ModelMonitor:
     # -- panes -------------------------------------------------------------------------------------------
 
     def _on_panes_end(self, now: int, wall: int | None) -> Published:
-        """Close the time panes that have ended, and judge the outcomes that have landed since."""
+        """End the time panes that stream time has passed, one after the other, however far it went at once."""
         published: Published = []
+        last = now // self.spec.window.pane
+        while (ended := self._next_end()) <= last:
+            published += self._on_pane_end(ended, wall)
+            self._ended = ended
+        self._ended = max(self._ended, last)
+        return published
+
+    def _next_end(self) -> int:
+        """Return the number of the first time pane at whose beginning something is to be done."""
+        width = self.spec.window.pane
+        due = [pane + 1 for pane in (self.landing.first_due, self.stage_one.first_open) if pane is not None]
+        for state in self.versions.states.values():
+            final_at = state.windows.first_final_at
+            due += [] if final_at is None else [-(-final_at // width)]
+        return max(min(due, default=_FOREVER), self._ended + 1)
+
+    def _on_pane_end(self, ended: int, wall: int | None) -> Published:
+        """Land pairs, close panes and judge outcomes at the end of a time pane, the one before pane `ended`."""
+        now = ended * self.spec.window.pane
+        published = self._admit(now)
+        published += self.alerts.publish_all(self.landing.land(ended - 1))
         for pane, variants in self.stage_one.ended(now):
             for variant in self.versions.ordered(variants):
                 published += self._on_pane_complete(variant, pane, wall)
             self.stage_one.seal(pane)
         self.references.advance(now)
-        width = self.spec.window.pane
         for variant in self.versions.ordered():
             state = self.versions[variant]
             final_at = state.windows.first_final_at
             if state.landed or (final_at is not None and final_at <= now):
-                published += self._judge_outcomes(state, now, now // width * width, wall)
+                published += self._judge_outcomes(state, now, now, wall)
+        return published
+
+    def _admit(self, now: int) -> Published:
+        """Decide which labels and versions of the panes that have ended keep a code of their own."""
+        self.labels.codes.settle(now)
+        published: Published = []
+        for variant, state in self.versions.admit(now):
+            void = self.references.end(state.version)
+            self.stage_one.panes.merge(variant, self.versions.other, void)
+            self._dirty.first_panes[variant] = _FOREVER  # what is stored of its panes is now in those of OTHER
+            self._dirty.outcomes += self.outcome_log.forget(variant)
+            if state.concept is not None:
+                published += self.alerts.publish_all([state.concept.alert.resolve("beyond limits.versions", now)])
         return published
 
     def _on_pane_complete(self, variant: int, pane: int, wall: int | None) -> Published:
@@ -203,28 +242,14 @@ class ModelMonitor:
 
     # -- outcomes ----------------------------------------------------------------------------------------
 
-    def _land(self, batch: ModelBatch, start: int, stop: int, times: IntArray, out: list[PositionedRecord]) -> int:
-        """Hand pairs from `start` to before `stop` to those who subscribe, version by version. -> `stop`."""
-        if stop <= start:
-            return start
-        pairs = batch.pairs
-        variants = pairs.variant[start:stop]
-        for variant in np.unique(variants).tolist():
-            mine = start + np.flatnonzero(variants == variant)
-            counted = mine[pairs.pane[mine] != DROPPED_PANE]
-            self.versions[variant].count_pairs(len(mine), len(counted))
-            if not len(counted):
-                continue
-            its = pairs.take(counted)
-            for subscriber in self.pair_subscribers:
-                for position, record in subscriber.on_matched_pairs(variant, its, times):
-                    out += [PositionedRecord(position, True, what) for what in self.alerts.publish_all([record])]
-        return stop
-
-    def _compare(self, batch: ModelBatch, start: int, stop: int) -> int:
-        if stop > start:
-            self._sums.on_comparisons(batch.comparisons, start, stop)
-        return max(start, stop)
+    def _land(self, batch: ModelBatch, stop: int | None, times: IntArray) -> list[PositionedRecord]:
+        """Land pairs of the rows before `stop`, or let them wait for the end of their time pane."""
+        shown = self.landing.add(batch, stop, self._ended, times)
+        return [
+            PositionedRecord(position, True, what)
+            for position, record in shown
+            for what in self.alerts.publish_all([record])
+        ]
 
     def _on_outcomes_due(self, variant: int, now: int, wall: int | None) -> Published:
         state = self.versions[variant]
@@ -239,8 +264,8 @@ class ModelMonitor:
     # -- the end of a replay -----------------------------------------------------------------------------
 
     def finish(self) -> Published:
-        """End the stream: what is known of outcomes is judged, counted windows that never filled are noted."""
-        published: Published = []
+        """End the stream: pairs land, outcomes are judged, counted windows that never filled are noted."""
+        published: Published = self.alerts.publish_all(self.landing.land_all())
         for variant in self.versions.ordered():
             state = self.versions[variant]
             if len(state.window):
@@ -305,7 +330,7 @@ class ModelMonitor:
         commit.fragments += self.stage_one.drain_fragments()
         for variant, state in self.versions.states.items():
             if state.outcomes is not None:
-                watermark = -1 if self.watermark is None else self.watermark
+                watermark = self._complete_to
                 upto = _FOREVER if self._finished else watermark
                 commit.history += outcome_rows(state, watermark, upto, list(self.user_metrics), flush=flush)
                 first = first_outcome_pane(self.spec, state, self.stage_one.open_panes(variant))
@@ -315,18 +340,41 @@ class ModelMonitor:
         commit.retired += changes.retired
         commit.forget_learned += changes.forgotten
         commit.learned += changes.learned
+        for waiting in (self.landing.waiting, self.landing.answers):
+            stored, over = waiting.drain_changes()
+            commit.learned += stored
+            commit.forget_learned += over
         commit.state = self.state()
         return commit
 
+    @property
+    def _complete_to(self) -> int:
+        """Stream time (ms) that outcomes are known up to: of time windows the end of a pane; -1 where not known."""
+        if self.watermark is None or self.spec.window.counted:
+            return -1 if self.watermark is None else self.watermark
+        return self._ended * self.spec.window.pane
+
     def state(self) -> dict[str, Any]:
         """Return the small things, to be stored with every commit."""
-        plain: dict[str, Any] = to_plain(self._parts.state(self.watermark, self.configured_reference))
+        saved = self._parts.state(self.watermark, self.configured_reference)
+        saved.admitted_labels, saved.admitted_versions = self.labels.codes.admission(), self.versions.admission()
+        plain: dict[str, Any] = to_plain(saved)
         return plain
 
     def restore(self, snapshot: ModelSnapshot) -> Restored:
         """Go on where the last commit was; what changed in the configuration is applied by `apply_config_changes`."""
         saved = read_model(snapshot.state)
+        self.labels.codes.restore_admission(saved.admitted_labels)
+        self.versions.restore_admission(saved.admitted_versions)
         restored = self._parts.restore(saved, snapshot)
         self.watermark, self.configured_reference = saved.clock, saved.configured_reference
+        if self.watermark is not None and not self.spec.window.counted:
+            self._ended = self.watermark // self.spec.window.pane
         self._dirty = ModelCommit(windows_reset=restored.windows_reset)
         return restored
+
+
+def _reached(predictions: Predictions, times: IntArray) -> IntArray:
+    """Effective times of predictions, none below stream time: a partition that was left out may have brought it."""
+    result: IntArray = np.maximum(predictions.events.effective_time, times[predictions.position])
+    return result

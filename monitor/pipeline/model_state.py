@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,7 +21,9 @@ from monitor.alerting.no_data import NoDataDetector
 from monitor.alerting.numbering import AlertNumbering
 from monitor.evaluation.concept_drift import ConceptDrift
 from monitor.evaluation.evaluator import Evaluator
+from monitor.pipeline import answer_buffer, pair_buffer
 from monitor.pipeline.commit import ModelSnapshot, RestoreWarning
+from monitor.pipeline.landing import Landing
 from monitor.pipeline.outcome_log import OutcomeLog
 from monitor.pipeline.saved_states import SavedModel
 from monitor.pipeline.stage_one import StageOne
@@ -29,6 +31,8 @@ from monitor.pipeline.versions import Versions
 from monitor.reference.active import ReferenceSet
 from monitor.serving.controller import ServingController
 from monitor.spec import FeatureKind, ModelSpec
+
+_WAITING: Final = (pair_buffer.SUBJECT, answer_buffer.SUBJECT)  # of rows beside those of references
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,12 +74,14 @@ class ModelParts:
     evaluator: Evaluator
     no_data: NoDataDetector
     outcome_log: OutcomeLog
+    landing: Landing
 
     def state(self, watermark: int | None, configured_reference: str | None) -> SavedModel:
         """Return what is stored with every commit."""
         return SavedModel(
             clock=watermark,
             last_event=self.no_data.last_event,
+            coming=self.no_data.coming,
             shape=_shape(self.spec),
             answers=_kind_of_answers(self.spec),
             rate=self.evaluator.budget.rate,
@@ -93,13 +99,14 @@ class ModelParts:
     def restore(self, saved: SavedModel, snapshot: ModelSnapshot) -> Restored:
         """Take over what was stored, as far as it fits the configuration."""
         found = _Found()
-        self.references.restore(snapshot.references, snapshot.learned, saved.relearning)
+        learned = {subject: rows for subject, rows in snapshot.learned.items() if not subject.startswith(_WAITING)}
+        self.references.restore(snapshot.references, learned, saved.relearning)
+        self._restore_waiting(snapshot.learned, saved)
         if saved.clock is not None and not self.spec.window.counted:
             self.references.advance(saved.clock)
         self.evaluator.budget.rate = saved.rate
         self.references.seen = set(saved.seen)
-        self.no_data.last_event = saved.last_event
-        self.no_data.episode.state = saved.no_data
+        self.no_data.restore(saved.last_event, saved.coming, saved.clock, saved.no_data)
         self.alerts.state = saved.records
         self.controller.restore(saved.steering)
         for code, version in saved.versions.items():
@@ -108,12 +115,19 @@ class ModelParts:
         if fits:
             self._restore_panes(snapshot.panes, saved.clock, found)
         for variant, rows in snapshot.outcomes.items():
+            if self.versions.is_alias(variant):
+                continue  # they are in those of OTHER
             its = saved.versions.get(str(variant))
             self._restore_outcomes(variant, rows, -1 if its is None else its.judged, saved.clock, fits=fits)
         if not fits:
             self._reset_windows(found, same_answers=saved.answers == _kind_of_answers(self.spec))
         self._compare_kinds(found)
         return Restored(tuple(found.warnings), not fits, tuple(found.orphaned), tuple(found.void))
+
+    def _restore_waiting(self, stored: Mapping[str, Sequence[bytes]], saved: SavedModel) -> None:
+        clock, width = -1 if saved.clock is None else saved.clock, self.spec.window.pane
+        fits = width > 0 and saved.shape == _shape(self.spec)
+        self.landing.restore(stored, clock // width if fits else None)
 
     def _restore_panes(
         self, panes: Mapping[tuple[int, int], Sequence[bytes]], watermark: int | None, found: _Found
@@ -157,7 +171,8 @@ class ModelParts:
         if not fits:
             return
         windows = [arrays["windows"].astype(np.int64) for arrays in rows]
-        state.windows.restore(windows, judged, -1 if watermark is None else watermark)
+        clock, width = -1 if watermark is None else watermark, self.spec.window.pane
+        state.windows.restore(windows, judged, clock if self.spec.window.counted else clock // width * width)
         self.outcome_log.restore(variant, rows)
 
     def _reset_windows(self, found: _Found, *, same_answers: bool) -> None:

@@ -56,6 +56,10 @@ class OutcomeLog:
         self._size[variant] = (_bytes(arrays), 0)
         return [OutcomeRows(variant, True, arrays)]
 
+    def forget(self, variant: int) -> list[OutcomeRows]:
+        """Return the row that voids all earlier ones of a variant, if there are any."""
+        return [] if self._size.pop(variant, None) is None else [OutcomeRows(variant, True, {})]
+
     def restore(self, variant: int, rows: Sequence[Mapping[str, NDArray[Any]]]) -> None:
         """Take over the sizes of stored rows, the first of which is the fold."""
         self._size[variant] = (_bytes(rows[0]) if rows else 0, sum(map(_bytes, rows[1:])))

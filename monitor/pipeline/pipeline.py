@@ -38,6 +38,9 @@ from monitor.pipeline.commit import PipelineCommit, RestoreWarning, Snapshot
 from monitor.pipeline.early_metrics import EarlyMetrics
 from monitor.pipeline.effects import DeadLetter, Effects
 from monitor.pipeline.join_stage import JoinStage
+from monitor.pipeline.late_watch import LateWatch, PartitionPredictions
+from monitor.pipeline.lateness import Lateness
+from monitor.pipeline.merge import MOST, DecodedRecords, PartitionMerge
 from monitor.pipeline.model import ModelMonitor
 from monitor.pipeline.model_state import Restored
 from monitor.pipeline.saved_states import SavedShard, read_shard
@@ -45,17 +48,27 @@ from monitor.pipeline.status import Totals, document
 from monitor.saved import to_plain
 from monitor.spec import CoreSpec, ModelSpec
 from monitor.stream.types import Batch, Partition
-from monitor.stream.watermark import Watermark
+from monitor.stream.watermark import UNKNOWN, Watermark
 
 
 class Pipeline:
     """The stages of all models. `ends` are where the partitions of a replay end; None for a live stream."""
 
     def __init__(self, spec: CoreSpec, seed: int, ends: Mapping[Partition, int] | None = None) -> None:
-        self._replaying = ends is not None
-        self.watermark = Watermark(spec.allowed_lateness, ends)
-        self.variants = Variants([m.name for m in spec.models], _configured(spec.models), spec.limits.versions)
+        self._ends, self._replaying = ends, ends is not None
+        self._finished: set[Partition] = set()
+        self._allowed_lateness = spec.allowed_lateness
+        self._lateness = Lateness(spec)
+        self.watermark = Watermark(spec.allowed_lateness, live=ends is None)
+        self.variants = Variants(
+            [m.name for m in spec.models],
+            _configured(spec.models),
+            spec.limits.versions,
+            [m.window.pane for m in spec.models],
+        )
         self.decoder = EventDecoder(spec, self.variants, seed)
+        self.merge = PartitionMerge(self.decoder, live=ends is None)
+        self._nothing = self.merge.nothing()
         self.join = JoinStage(spec, self.variants)
         self.models = [
             ModelMonitor(m, spec.limits, self.variants, labels)
@@ -63,40 +76,127 @@ class Pipeline:
         ]
         self.totals = Totals()
         self.daemon = DaemonAlerts()
+        self._late_watch = LateWatch(self.daemon, self._version_name)
         self.positions: dict[Partition, int] = {}
         self.seq = 0
         self.warnings: list[RestoreWarning] = []  # of what was stored and does not fit the configuration
-        self._early_metrics = EarlyMetrics(self.join.table.has_waiting_outcome)
+        self._early_metrics = EarlyMetrics(self.join.table.has_waiting_outcome, self.join.table.has_met_outcome)
+        self._began_at = UNKNOWN  # stream time where a daemon goes on
         self._started = False  # whether models have said what their configuration changes
         self._restored: dict[str, Restored] = {}
         self._wall = 0
 
     # -- a batch -----------------------------------------------------------------------------------------
 
-    def process(self, batch: Batch, wall: int, idle: Collection[Partition] = ()) -> Effects:
-        """Take records in, and return what follows from them. An empty batch lets time pass.
+    def process(
+        self,
+        batch: Batch,
+        wall: int,
+        idle: Collection[Partition] = (),
+        waiting: Collection[Partition] | None = None,
+        held: Collection[Partition] = (),
+    ) -> Effects:
+        """Take records in, process those that are next in order, and return what follows from them.
+
+        Records that others may precede stay in hand. An empty batch lets time pass.
 
         Args:
             batch: Records as the source handed them on.
             wall: The time of day, ms since the epoch.
-            idle: Partitions without new records for the idle timeout.
+            idle: Partitions that hold nothing back: without new records for the idle timeout, or left out.
+            waiting: Partitions that are waited for, since they have more to bring; None: none of a live stream, and
+                those that are not read to their end of a replay.
+            held: Partitions of which nothing is to be processed now.
         """
         self._wall = wall
-        learning = [i for i, model in enumerate(self.models) if model.references.learner is not None]
-        events, refused = self.decoder.decode(batch, wall, keep_raw=learning)
-        before = self.watermark.now  # known where a daemon goes on
-        watermark = self.watermark.advance(batch, _times(batch, events), idle, wall)
-        events = replace(events, effective_time=np.maximum(events.time, watermark[events.row]))
+        self.merge.add(batch)
+        if waiting is None:
+            waiting = self._unread()
+        effects = Effects()
+        while (records := self.merge.next(wall, self._learning(), waiting, held, at_once=not len(batch))) is not None:
+            effects.extend(self._process(records, wall, idle, self.merge.next_places(waiting, held)))
+            if len(effects.dead_letters) >= MOST:
+                break  # there may be too many: whoever reads may hold their partition before the next ones
+        if not (effects.records or len(batch)):
+            effects.extend(self._process(self._nothing, wall, idle, self.merge.next_places(waiting, held)))
+        return effects
+
+    def _learning(self) -> list[int]:
+        return [i for i, model in enumerate(self.models) if model.references.learner is not None]
+
+    def _process(
+        self, records: DecodedRecords, wall: int, idle: Collection[Partition], to_come: Mapping[Partition, int]
+    ) -> Effects:
+        """Process records that are next in order."""
+        batch, events = records.batch, self._with_raw(records, wall).events
+        watermark = self.watermark.advance(
+            batch, records.place, records.partition_time, _times(batch, events), to_come, idle, wall
+        )
+        reached = _reached(records.partition_time, self._allowed_lateness)
+        events = replace(events, effective_time=np.maximum(events.time, reached[events.row]))
+        self.decoder.place(events)
         published = []
-        if not self._started and (len(events) or not (self._replaying or len(batch))):
-            published += self._start(before if before >= 0 else int(events.time[0]) if len(events) else wall)
-        joined, late = self.join.join(events, watermark[events.row])
+        goes_on = self._began_at != UNKNOWN
+        if not self._started and (len(events) or not (self._replaying or len(batch) or (to_come and not goes_on))):
+            published += self._start(self._began_at if goes_on else int(events.time[0]) if len(events) else wall)
+        late = self._lateness.judge(events, reached[events.row], watermark[events.row], self.join.table.horizon)
+        joined = self.join.join(events, watermark[events.row], late.either)
         self.totals.count_events(batch, events, late)
-        refused = self._with_conflicts(refused, events, joined, late)
+        published += self._watch_late(records, events, late.by_partition)
+        refused = self._with_conflicts(records.refused, events, joined, late.either)
         self.totals.count_refused(refused)
-        published += self._run_models(events, joined, late, watermark, wall)
+        published += self._run_models(events, joined, late.either, watermark, wall)
+        self.decoder.segments.settle(self.watermark.now)
         self.positions.update(batch.next_positions())
-        return Effects(published, _dead_letters(batch, refused, watermark), records=len(batch))
+        heard = {batch.partitions[i] for i in np.unique(batch.source[events.row]).tolist()}
+        return Effects(published, _dead_letters(batch, refused, reached), records=len(batch), heard=heard)
+
+    def _with_raw(self, records: DecodedRecords, wall: int) -> DecodedRecords:
+        """Decode records again whose raw features are wanted now, and were not when they were read."""
+        tables = records.events.features
+        wanted = [i for i in self._learning() if i in tables and len(tables[i]) and not tables[i].raw]
+        if not wanted:
+            return records
+        events, _ = self.decoder.decode(records.batch, wall, keep_raw=wanted)
+        return replace(records, events=events.take(np.flatnonzero(np.isin(events.row, records.events.row))))
+
+    def _watch_late(self, records: DecodedRecords, events: Events, late: BoolArray) -> list[AlertRecord]:
+        """Tell of partitions of which most predictions come too late, each in the order of its log."""
+        told: list[AlertRecord] = []
+        prediction = events.kind <= EventKind.UNSERVED
+        source = records.batch.source[events.row]
+        for i in np.unique(source[prediction]).tolist():
+            its = np.flatnonzero(prediction & (source == i))
+            told += self._late_watch.add(
+                PartitionPredictions(
+                    records.batch.partitions[i],
+                    records.partition_time[events.row[its]],
+                    events.time[its],
+                    events.variant[its].astype(np.int64),
+                    late[its],
+                )
+            )
+        return told
+
+    def _version_name(self, variant: int) -> str:
+        found = self.variants.table[variant]
+        return f"{self.models[found.model].spec.name} {found.version}" if found.version else str(variant)
+
+    # -- partitions --------------------------------------------------------------------------------------
+
+    def assign(self, positions: Mapping[Partition, int]) -> None:
+        """Read these partitions from these offsets. What is in hand is dropped: it is to be read again."""
+        self.merge.assign(positions, self.watermark.assign(positions))
+
+    def finish_reading(self, partitions: Collection[Partition]) -> None:
+        """Wait no longer for partitions of a replay whose last offset holds no record that could be delivered."""
+        self._finished |= set(partitions)
+
+    def _unread(self) -> set[Partition]:
+        """Return the partitions of a replay that are not read to their end."""
+        if self._ends is None:
+            return set()
+        return {p for p, at in self.merge.positions.items() if at < self._ends.get(p, 0)} - self._finished
 
     def _start(self, now: int) -> list[AlertRecord | Decision]:
         """Models begin with the first event, or go on: what is configured otherwise is applied."""
@@ -123,10 +223,14 @@ class Pipeline:
     ) -> list[AlertRecord | Decision]:
         """Stage one of all models, then stage two of each. Returns what they publish, in the order of the stream."""
         taken = (events.kind <= EventKind.UNSERVED) & ~late & (joined.verdict == JoinVerdict.ACCEPTED)
-        predictions = [predictions_of(i, model.spec.task, events, taken, joined) for i, model in enumerate(self.models)]
+        predictions = [
+            predictions_of(i, model.spec.task, events, taken, joined, model.versions.settled)
+            for i, model in enumerate(self.models)
+        ]
         self._name_metrics(events)
+        sampled = self.join.table.sampling_log2
         for model, its in zip(self.models, predictions, strict=True):
-            self.join.table.assign_panes(joined.slot[its.position], model.add_predictions(its))
+            self.join.table.assign_panes(joined.slot[its.position], model.add_predictions(its, sampled))
         self._early_metrics.add(events, joined)
         pairs, comparisons = self.join.table.pairs_of(joined), self.join.table.comparisons_of(joined)
         owner, early = self.variants.model_of(), self._early_metrics.by_request
@@ -136,8 +240,8 @@ class Pipeline:
             batch = ModelBatch(
                 predictions[i],
                 matched_pairs_of(i, events, pairs, owner, early),
-                shadow_comparisons_of(i, model.spec, comparisons, owner),
-                resource_samples_of(i, events, late),
+                shadow_comparisons_of(i, model.spec, comparisons, owner, model.labels.codes.settled_values),
+                resource_samples_of(i, events, late, model.versions.settled),
             )
             ran = model.run(batch, times, None if self._replaying else wall)
             records += [(r.position, r.after, i, r.what) for r in ran]
@@ -227,9 +331,11 @@ class Pipeline:
             sampling=join.sampling,
             horizon=join.horizon,
             counts=join.counts,
-            begun=self._started,
+            begun=self._started or self._began_at != UNKNOWN,
             daemon=self.daemon.state,
             waiting_metrics=self._early_metrics.state(),
+            late=self._late_watch.state(),
+            admitted_segments=self.decoder.segments.admission(),
         )
 
     def on_committed(self, commit: PipelineCommit) -> None:
@@ -283,9 +389,13 @@ class Pipeline:
             return
         shard = read_shard(saved)
         self.watermark.restore(shard.clock)
+        if shard.begun:
+            self._began_at = self.watermark.now
         self.daemon.restore(shard.daemon)
         self.join.table.restore(JoinState(sampling=shard.sampling, horizon=shard.horizon, counts=shard.counts))
         self._early_metrics.restore(shard.waiting_metrics)
+        self._late_watch.restore(shard.late)
+        self.decoder.segments.restore_admission(shard.admitted_segments)
 
     def status(self) -> dict[str, Any]:
         """Return the status document, as of now."""
@@ -299,12 +409,17 @@ def _times(batch: Batch, events: Events) -> IntArray:
     return times
 
 
-def _dead_letters(batch: Batch, refused: Sequence[Refused], watermark: IntArray) -> list[DeadLetter]:
+def _reached(partition_time: IntArray, allowed_lateness: int) -> IntArray:
+    """Partition time less the allowed lateness, below zero where not known."""
+    return np.where(partition_time == UNKNOWN, UNKNOWN, partition_time - allowed_lateness)
+
+
+def _dead_letters(batch: Batch, refused: Sequence[Refused], reached: IntArray) -> list[DeadLetter]:
     letters = []
     for r in refused:
         partition = batch.partitions[int(batch.source[r.row])]
         stamp = int(batch.timestamp[r.row])
-        time = stamp if stamp >= 0 else int(watermark[r.row])
+        time = stamp if stamp >= 0 else int(reached[r.row])
         letters.append(DeadLetter(partition, int(batch.offset[r.row]), r.reason, r.detail, time, batch.values[r.row]))
     return letters
 

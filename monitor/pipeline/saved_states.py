@@ -16,7 +16,9 @@ from monitor.alerting.episodes import EpisodeState
 from monitor.alerting.numbering import NumberingState
 from monitor.errors import SchemaTooNew
 from monitor.evaluation.version_state import SavedVersion
+from monitor.events.admission import SavedAdmission
 from monitor.join.results import JoinCounts
+from monitor.pipeline.late_watch import LateMinute
 from monitor.saved import from_plain
 from monitor.serving.state import ServingState
 from monitor.stream.watermark import WatermarkState
@@ -32,7 +34,8 @@ class SavedModel(msgspec.Struct, kw_only=True):
     Attributes:
         schema: Of this struct.
         clock: Stream time at the end of the last batch, ms.
-        last_event: Latest event time, ms.
+        last_event: Time of the latest event that stream time has reached, ms.
+        coming: (first, last) times of runs of events that it has not reached the end of, ms.
         shape: What panes are numbered and cut by.
         answers: What predictions and outcomes are.
         rate: Events per ms, where a budget in time meets windows counted in events.
@@ -45,6 +48,8 @@ class SavedModel(msgspec.Struct, kw_only=True):
         versions: By variant code, as text.
         reference_rows: Rows behind each reference in force, by subject; shown, not read.
         baseline_rows: Answers in the baseline of each version; shown, not read.
+        admitted_labels: Which codes of labels are provisional, and which aliases.
+        admitted_versions: The same of versions.
     """
 
     schema: int = SCHEMA
@@ -62,6 +67,9 @@ class SavedModel(msgspec.Struct, kw_only=True):
     versions: dict[str, SavedVersion]
     reference_rows: dict[str, int] = {}
     baseline_rows: dict[str, int] = {}
+    admitted_labels: SavedAdmission = msgspec.field(default_factory=SavedAdmission)
+    admitted_versions: SavedAdmission = msgspec.field(default_factory=SavedAdmission)
+    coming: list[tuple[int, int]] = []
 
 
 class SavedShard(msgspec.Struct, kw_only=True):
@@ -76,6 +84,8 @@ class SavedShard(msgspec.Struct, kw_only=True):
         begun: Whether models have begun.
         daemon: Alerts about the daemon itself.
         waiting_metrics: The user's own metrics of early outcomes, by request.
+        late: (topic, partition, late predictions in its latest minute).
+        admitted_segments: Which codes of segments are provisional, and which aliases.
     """
 
     schema: int = SCHEMA
@@ -86,6 +96,8 @@ class SavedShard(msgspec.Struct, kw_only=True):
     begun: bool
     daemon: DaemonAlertsState
     waiting_metrics: dict[str, dict[str, float | None]]
+    late: list[tuple[str, int, LateMinute]] = []
+    admitted_segments: SavedAdmission = msgspec.field(default_factory=SavedAdmission)
 
 
 def _from_0_1_0(saved: Plain) -> Plain:

@@ -38,6 +38,8 @@ class ScheduledAction:
         variant: Of the version concerned, where it is one.
         pane: Number of the pane that is full.
         gap: The gap that begins or ends.
+        moment: Stream time that the action belongs to, ms, at most that at its row: where stream time goes far at once,
+            actions at one row are done in this order. -1 where windows are counted, and what is first is done first.
     """
 
     position: int
@@ -46,11 +48,12 @@ class ScheduledAction:
     variant: int = -1
     pane: int = -1
     gap: GapEvent | None = None
+    moment: int = -1
 
 
 def in_order(actions: Iterable[ScheduledAction]) -> list[ScheduledAction]:
-    """Sort by the order of the stream; at one position those given first come first."""
-    return sorted(actions, key=lambda action: (action.position, action.after))
+    """Sort by the order of the stream; of one position and moment those given first come first."""
+    return sorted(actions, key=lambda action: (action.position, action.after, action.moment))
 
 
 def pane_ends(width: int, reached: int | None, times: IntArray) -> list[ScheduledAction]:
@@ -63,7 +66,7 @@ def pane_ends(width: int, reached: int | None, times: IntArray) -> list[Schedule
     """
     before = np.concatenate([[-1 if reached is None else reached], times[:-1]])
     crossed = np.flatnonzero((times // width > before // width) & (times >= 0))
-    return [ScheduledAction(i, False, ActionKind.PANES_END) for i in crossed.tolist()]
+    return [ScheduledAction(i, False, ActionKind.PANES_END, moment=int(times[i])) for i in crossed.tolist()]
 
 
 def panes_full(every: int, variant: int, position: IntArray, counted: int) -> list[ScheduledAction]:
@@ -98,12 +101,19 @@ def outcomes_due(every: int, variant: int, position: IntArray, matched: int) -> 
     ]
 
 
-def silences_over(ends: Iterable[int], times: IntArray) -> list[ScheduledAction]:
-    """Find where stream time passes the ends (ms) of operators' silences."""
-    at = np.searchsorted(times, np.array(sorted(set(ends)), np.int64))
-    return [ScheduledAction(i, True, ActionKind.SILENCE_OVER) for i in np.unique(at[at < len(times)]).tolist()]
+def silences_over(ends: Iterable[int], times: IntArray, *, counted: bool) -> list[ScheduledAction]:
+    """Find where stream time passes the ends (ms) of operators' silences; `counted` windows know no moments."""
+    distinct = np.array(sorted(set(ends)), np.int64)
+    at = np.searchsorted(times, distinct)
+    found = dict(zip(at[at < len(times)].tolist(), distinct.tolist(), strict=False))
+    return [
+        ScheduledAction(i, counted, ActionKind.SILENCE_OVER, moment=-1 if counted else end) for i, end in found.items()
+    ]
 
 
-def gaps(planned: Iterable[GapEvent]) -> list[ScheduledAction]:
-    """Schedule gaps in the events that begin or end in the batch."""
-    return [ScheduledAction(gap.position, gap.after, ActionKind.GAP, gap=gap) for gap in planned]
+def gaps(planned: Iterable[GapEvent], *, counted: bool) -> list[ScheduledAction]:
+    """Schedule gaps in the events that begin or end in the batch; `counted` windows know no moments."""
+    return [
+        ScheduledAction(gap.position, counted, ActionKind.GAP, gap=gap, moment=-1 if counted else gap.time)
+        for gap in planned
+    ]

@@ -80,6 +80,11 @@ class StageOne:
                 ended.setdefault(pane, []).append(variant)
         return sorted(ended.items())
 
+    @property
+    def first_open(self) -> int | None:
+        """Number of the earliest open pane of any version."""
+        return min((pane for pane, _ in self.panes.open()), default=None)
+
     def close(self, variant: int, pane: int) -> ClosedPane:
         """Take a pane out of the open ones: nothing more can come into it."""
         window = self._spec.window

@@ -12,12 +12,12 @@ from typing import Any, Final
 
 import numpy as np
 
-from detectors.types import BoolArray
 from fallback.chain import answering
 from fallback.types import Decision
 from monitor.alerting.records import AlertRecord, AlertStatus
 from monitor.events.columns import EventKind, Events
 from monitor.events.refusals import Refused
+from monitor.pipeline.lateness import Late
 from monitor.reference.active import FEATURES, answers_of
 from monitor.saved import from_plain
 from monitor.serving.role import Role, role
@@ -25,17 +25,16 @@ from monitor.serving.state import ServingState
 from monitor.stream.types import Batch
 
 SCHEMA: Final = 1
+_EVENTS: Final = (
+    "read", "predictions", "outcomes", "resources", "dead_letters", "late_predictions", "late_after_idle",
+)  # fmt: skip
 
 
 @dataclass(slots=True)
 class Totals:
     """Cumulative counts, as committed."""
 
-    events: dict[str, int] = field(
-        default_factory=lambda: dict.fromkeys(
-            ("read", "predictions", "outcomes", "resources", "dead_letters", "late_predictions"), 0
-        )
-    )
+    events: dict[str, int] = field(default_factory=lambda: dict.fromkeys(_EVENTS, 0))
     join: dict[str, int] = field(
         default_factory=lambda: dict.fromkeys(
             ("joined", "duplicates", "conflicts", "orphans", "late", "expired", "pending"), 0
@@ -48,14 +47,19 @@ class Totals:
     decisions_by_reason: dict[str, int] = field(default_factory=dict)
     seconds: float = 0.0  # of processing, of the run that a replay was
 
-    def count_events(self, batch: Batch, events: Events, late: BoolArray) -> None:
-        """Count the records of a batch; `late` are events whose pane had closed."""
+    def __post_init__(self) -> None:
+        """Begin counts that an earlier release did not store."""
+        self.events = dict.fromkeys(_EVENTS, 0) | self.events
+
+    def count_events(self, batch: Batch, events: Events, late: Late) -> None:
+        """Count the records of a batch."""
         prediction = events.kind <= EventKind.UNSERVED
         self.events["read"] += len(batch)
         self.events["predictions"] += int(np.count_nonzero(prediction))
         self.events["outcomes"] += int(np.count_nonzero(events.kind == EventKind.OUTCOME))
         self.events["resources"] += int(np.count_nonzero(events.kind == EventKind.RESOURCES))
-        self.events["late_predictions"] += int(np.count_nonzero(late & prediction))
+        self.events["late_predictions"] += int(np.count_nonzero(late.by_partition & prediction))
+        self.events["late_after_idle"] += int(np.count_nonzero(late.after_idle & prediction))
 
     def count_refused(self, refused: Sequence[Refused]) -> None:
         """Count records that become dead letters."""

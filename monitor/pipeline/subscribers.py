@@ -29,18 +29,18 @@ class PaneSubscriber(Protocol):
 
 
 class PairSubscriber(Protocol):
-    """Receives every matched pair of a model, in the order of the stream."""
+    """Receives every matched pair of a model, in the order in which they land."""
 
-    def on_matched_pairs(self, variant: int, pairs: MatchedPairs, times: IntArray) -> Sequence[tuple[int, AlertRecord]]:
+    def on_matched_pairs(self, variant: int, pairs: MatchedPairs, when: IntArray) -> Sequence[tuple[int, AlertRecord]]:
         """Take in pairs of one version.
 
         Args:
             variant: Code of the version.
             pairs: Its pairs, those dropped from their panes left out.
-            times: Stream time at each row of the batch, ms, below zero where not known.
+            when: Time that dates what each pair makes clear, ms.
 
         Returns:
-            (position in the batch, alert record) of what the pairs made clear.
+            (row of the pairs, alert record) of what they made clear.
         """
         ...
 
@@ -62,33 +62,31 @@ class OutcomeSums:
     def __init__(self, versions: Versions, user_metric: Callable[[str], int | None]) -> None:
         self._versions, self._user_metric = versions, user_metric
 
-    def on_matched_pairs(self, variant: int, pairs: MatchedPairs, times: IntArray) -> Sequence[tuple[int, AlertRecord]]:
+    def on_matched_pairs(self, variant: int, pairs: MatchedPairs, when: IntArray) -> Sequence[tuple[int, AlertRecord]]:
         """Add the pairs to the sums of their panes."""
         self._versions[variant].add_outcomes(
             ScoredPairs(pairs.pane, pairs.predicted, pairs.score, pairs.actual, pairs.delay, pairs.metrics),
             self._user_metric,
+            int(pairs.pair_time.max()),
         )
         return ()
 
-    def on_comparisons(self, comparisons: ShadowComparisons, start: int, stop: int) -> None:
-        """Add comparisons from `start` to before `stop` to the agreement of their panes."""
-        variants = comparisons.variant[start:stop]
-        for variant in np.unique(variants).tolist():
-            mine = start + np.flatnonzero((variants == variant) & (comparisons.pane[start:stop] != DROPPED_PANE))
+    def on_comparisons(self, comparisons: ShadowComparisons) -> None:
+        """Add comparisons to the agreement of their panes."""
+        for variant in np.unique(comparisons.variant).tolist():
+            mine = np.flatnonzero((comparisons.variant == variant) & (comparisons.pane != DROPPED_PANE))
             self._versions[variant].add_agreement(comparisons.pane[mine], comparisons.agreed[mine])
 
 
 class ConceptDriftErrors:
-    """Hands the errors of a version to its concept-drift detector, in the order in which pairs met."""
+    """Hands the errors of a version to its concept-drift detector, in the order in which pairs land."""
 
     def __init__(self, versions: Versions) -> None:
         self._versions = versions
 
-    def on_matched_pairs(self, variant: int, pairs: MatchedPairs, times: IntArray) -> Sequence[tuple[int, AlertRecord]]:
+    def on_matched_pairs(self, variant: int, pairs: MatchedPairs, when: IntArray) -> Sequence[tuple[int, AlertRecord]]:
         """Report a rise of the errors; it belongs to the pair that made it clear."""
         concept = self._versions[variant].concept
         if concept is None:
             return ()
-        now = times[pairs.position]
-        when = np.where(now < 0, pairs.time, now)
-        return [(int(pairs.position[i]), record) for i, record in concept.add(pairs.predicted, pairs.actual, when)]
+        return concept.add(pairs.predicted, pairs.actual, when)

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from detectors.types import IntArray
 from monitor.evaluation.version_state import VersionState
+from monitor.events.admission import SavedAdmission
 from monitor.events.codes import OTHER, Variants
 from monitor.reference.active import ReferenceSet
 from monitor.serving.controller import ServingController
@@ -35,6 +37,47 @@ class Versions:
                 state.rules = []  # a mixture of versions that nobody can act upon
             self._references.begin(version)
         return state
+
+    def settled(self, variants: IntArray) -> IntArray:
+        """Return variants with those of versions that were not admitted replaced by that of OTHER."""
+        return self._variants.settled(self._spec.name, variants)
+
+    def name(self, variant: int) -> str:
+        """Return the name of a version, that of OTHER where it was not admitted."""
+        return OTHER if self.is_alias(variant) else self._variants.table[variant].version or ""
+
+    def is_alias(self, variant: int) -> bool:
+        """Return whether a variant is that of a version that was not admitted."""
+        return self._variants.is_alias(self._spec.name, variant)
+
+    def admit(self, now: int) -> list[tuple[int, VersionState]]:
+        """Admit versions of all panes that end by stream time `now`, ms, as far as the limit allows.
+
+        What is known of the others is added to the state of OTHER.
+
+        Returns:
+            (variant, its last state) of versions that were not admitted and had a state.
+        """
+        gone: list[tuple[int, VersionState]] = []
+        for variant in self._variants.settle(self._spec.name, now):
+            state = self.states.pop(variant, None)
+            if state is not None:
+                self[self.other].absorb(state)
+                gone.append((variant, state))
+        return gone
+
+    def admission(self) -> SavedAdmission:
+        """Return what is stored of which versions are admitted."""
+        return self._variants.admission(self._spec.name)
+
+    def restore_admission(self, saved: SavedAdmission) -> None:
+        """Go on with what `admission` returned."""
+        self._variants.restore_admission(self._spec.name, saved)
+
+    @property
+    def other(self) -> int:
+        """Variant of the versions that were not admitted."""
+        return self._variants[self._spec.name, OTHER]
 
     def ordered(self, variants: Iterable[int] | None = None) -> list[int]:
         """Sort variant codes: the champion first, since others are compared with it, then by name."""

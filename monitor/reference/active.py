@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
+import xxhash
 
 from detectors.comparison import Comparison
 from detectors.pane import Counts
@@ -31,7 +32,7 @@ from monitor.reference.pane_learning import (
     by_panes,
     feature_learner,
 )
-from monitor.reference.pane_rows import Hashes, hash_rows
+from monitor.reference.pane_rows import Hashes, hash_rows, hashes_of_texts
 from monitor.spec import LEARNING, ModelSpec, Task
 
 FEATURES = "features"
@@ -179,9 +180,8 @@ class ReferenceSet:
             A function of a variant code and rows of `predictions`: counts of what is compared with a reference.
         """
         value, score = predictions.events.value, predictions.events.score
-        hashes = self._hashes(versions, predictions)
-        first, rest = self._learn_features(predictions, hashes)
-        compared = self._learn_answers(versions, predictions, hashes)
+        first, rest = self._learn_features(versions, predictions)
+        compared = self._learn_answers(versions, predictions)
         reading = self.features
 
         def counts(code: int, rows: IntArray) -> Mapping[str, Counts]:
@@ -198,18 +198,25 @@ class ReferenceSet:
         return counts
 
     def _hashes(self, versions: Mapping[int, str], predictions: Predictions) -> Hashes:
-        """Return the hash of each prediction where something is learned by whole panes, else nothing."""
-        learners = [self.learner, *map(self.answer_learners.get, versions.values())]
-        if any(isinstance(learner, PaneFeatureLearner | PaneAnswerLearner) for learner in learners):
-            return hash_rows(predictions.events.lo, predictions.variant, versions)
-        return np.zeros(0, np.uint64)
+        """Return the hash of each prediction, without its features: these are known undecoded at times only."""
+        events = predictions.events
+        value: Hashes = events.value.view(np.uint64)
+        if self._spec.task is not Task.REGRESSION:  # label codes follow the order of processing
+            codes = np.where(np.isnan(events.value), -1, events.value).astype(np.int64)
+            texts = {code: self._labels.text(LabelCode(code)) for code in np.unique(codes).tolist() if code >= 0}
+            value = hashes_of_texts(codes, {-1: "", **texts})
+        return hash_rows((events.time, events.score, events.latency, value), predictions.variant, versions)
 
-    def _learn_features(self, predictions: Predictions, hashes: Hashes) -> tuple[int, FeatureColumns | None]:
+    def _learn_features(
+        self, versions: Mapping[int, str], predictions: Predictions
+    ) -> tuple[int, FeatureColumns | None]:
         """Return the row from which features are compared, and their columns from there on."""
         time, features, learner = predictions.time, predictions.features, self.learner
         if learner is None:
             return 0, self._read(features)
         if isinstance(learner, PaneFeatureLearner):
+            contents = np.array(list(map(xxhash.xxh3_64_intdigest, features.raw)), np.uint64)
+            hashes = hash_rows((self._hashes(versions, predictions), contents), predictions.variant, versions)
             learner.add(features.raw, time, hashes, predictions.variant)
             return len(time), None
         taken = min(learner.missing, len(time))
@@ -227,8 +234,11 @@ class ReferenceSet:
         self.mistyped += columns.mistyped
         return columns
 
-    def _learn_answers(self, versions: Mapping[int, str], predictions: Predictions, hashes: Hashes) -> BoolArray:
+    def _learn_answers(self, versions: Mapping[int, str], predictions: Predictions) -> BoolArray:
         """Which answers are compared with their version's reference, and not used to learn it."""
+        learners = map(self.answer_learners.get, versions.values())
+        by_panes = any(isinstance(learner, PaneAnswerLearner) for learner in learners)
+        hashes = self._hashes(versions, predictions) if by_panes else np.zeros(0, np.uint64)
         variant, value, score = predictions.variant, predictions.events.value, predictions.events.score
         compared: BoolArray = ~np.isnan(value)
         for code, version in versions.items():
@@ -288,6 +298,22 @@ class ReferenceSet:
         for learner in (self.learner, *self.answer_learners.values()):
             if isinstance(learner, PaneFeatureLearner | PaneAnswerLearner):
                 learner.rows.advance((watermark // width + 1) * width)
+
+    def end(self, version: str) -> tuple[str, ...]:
+        """Forget the reference of a version that was not admitted: it is counted as OTHER from now on.
+
+        Returns:
+            Names of the vectors that were counted against it.
+        """
+        subject = answers_of(version)
+        if self.answer_learners.pop(version, None) is not None:
+            self._changes.forgotten.append(subject)
+        own = self.answers.pop(version, None)
+        if own is None:
+            return ()
+        self._changes.fresh = [new for new in self._changes.fresh if new.subject != subject]
+        self._changes.retired.append(subject)
+        return tuple(own.vectors)
 
     # -- keeping -----------------------------------------------------------------------------------------
 

@@ -95,7 +95,8 @@ def _label_cells(labels: Labels, reference: Comparison, feature: int, values: Fl
     """Cells of label codes. A table may call a label by another of its names than the stream does."""
     codes = reference.category_cells.codes[feature]
     categories = reference.category_cells.references[feature].categories
-    of_label = {labels.code(text): i for i, text in enumerate(categories)}
+    values = labels.codes.settled_values(values)
+    of_label = {labels.find(text): i for i, text in enumerate(categories)}
     distinct, where = np.unique(values, return_inverse=True)
     seen = [LabelCode(int(c)) for c in distinct.tolist()]
     cells = [of_label.get(c, codes[labels.text(c)]) for c in seen]

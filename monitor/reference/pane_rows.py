@@ -7,7 +7,7 @@ panes closed. Pure.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
 import numpy as np
@@ -24,21 +24,39 @@ Rows = Mapping[str, NDArray[Any]]  # columns of equal length; TIME, HASH and VAR
 Hashes = NDArray[np.uint64]
 
 _HIGHEST: Final = np.uint64((1 << 64) - 1)
+_GOLDEN: Final = np.uint64(0x9E3779B97F4A7C15)
 _MIX: Final = ((np.uint64(30), np.uint64(0xBF58476D1CE4E5B9)), (np.uint64(27), np.uint64(0x94D049BB133111EB)))
 
 
-def hash_rows(request: Hashes, variant: IntArray, versions: Mapping[int, str]) -> Hashes:
-    """Hash requests together with the names of the versions that answered them.
+def hash_rows(columns: Iterable[NDArray[Any]], variant: IntArray, versions: Mapping[int, str]) -> Hashes:
+    """Hash what rows consist of together with the names of the versions that answered.
+
+    Rows with the same contents have the same hash, and it makes no difference which of them is taken. A hash of the
+    request would not do: that is seeded anew for every store, and a replay has a store of its own.
 
     Args:
-        request: Hash of the request of each row.
+        columns: What tells rows apart: float64, int64 or uint64 columns.
         variant: Variant code of each row. Codes follow the order of processing, so they are not hashed.
         versions: Name by variant code.
     """
-    codes = np.array(sorted(versions), np.int64)
-    salts = np.array([xxhash.xxh3_64_intdigest(versions[code].encode()) for code in codes.tolist()], np.uint64)
-    mixed = request ^ salts[np.searchsorted(codes, variant)] if len(codes) else request
-    for shift, factor in _MIX:  # the finalizer of SplitMix64 (Steele, Lea & Flood, 2014)
+    mixed = hashes_of_texts(variant, versions)
+    for column in columns:
+        mixed = _mixed(mixed ^ column.view(np.uint64))
+    return mixed
+
+
+def hashes_of_texts(codes: IntArray, texts: Mapping[int, str]) -> Hashes:
+    """Return the hash of the text of each code."""
+    known = np.array(sorted(texts), np.int64)
+    hashes = np.array([xxhash.xxh3_64_intdigest(texts[code].encode()) for code in known.tolist()], np.uint64)
+    found: Hashes = hashes[np.searchsorted(known, codes)] if len(known) else np.zeros(len(codes), np.uint64)
+    return found
+
+
+def _mixed(values: Hashes) -> Hashes:
+    """Return the output of SplitMix64 (Steele, Lea & Flood, 2014) for these states."""
+    mixed = values + _GOLDEN
+    for shift, factor in _MIX:
         mixed = (mixed ^ (mixed >> shift)) * factor
     found: Hashes = mixed ^ (mixed >> np.uint64(31))
     return found
@@ -118,7 +136,8 @@ class PaneRows:
             return None
         fresh, self._fresh = _joined(self._fresh), []
         fresh = _taken(fresh, np.flatnonzero(self.useful(fresh[TIME], fresh[HASH])))
-        self._stored.append(fresh)
+        if len(fresh[TIME]):
+            self._stored.append(fresh)
         self.held = sum(len(rows[TIME]) for rows in self._stored)
         return fresh if len(fresh[TIME]) else None
 

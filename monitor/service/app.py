@@ -127,6 +127,8 @@ def worker_spec(p: Components) -> WorkerSpec:
         input=InputSpec(
             start=Start(config.stream.start),
             idle_after_s=config.stream.idle_after / 1000,
+            hold_s=config.stream.hold / 1000,
+            buffer_bytes=config.stream.buffer_bytes,
             dead_letters_per_minute=config.stream.dead_letters_per_minute,
         ),
         commit_every_s=config.store.commit_every / 1000,

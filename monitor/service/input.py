@@ -14,11 +14,13 @@ import structlog
 
 from monitor.clock import Clock
 from monitor.errors import OffsetGone, PartitionFault, StreamError
-from monitor.pipeline.effects import DeadLetter
+from monitor.pipeline.effects import DeadLetter, Effects
+from monitor.service.holding import Backpressure, Holding, Holds
 from monitor.service.readiness import Readiness
-from monitor.service.session import BATCH, Session
+from monitor.service.session import Session
 from monitor.service.snapshot import Counters
-from monitor.stream.types import Batch, Partition, Source, Start
+from monitor.stream.types import Batch, Blocked, Partition, Source, Start
+from monitor.web.metrics import PartitionLag
 
 log = structlog.get_logger(__name__)
 
@@ -39,11 +41,15 @@ class InputSpec:
     Attributes:
         start: Where a partition begins that no commit knows.
         idle_after_s: Idle timeout: a partition without new records for this long no longer holds back stream time.
+        hold_s: How long the others wait for a partition that cannot deliver.
+        buffer_bytes: Records in hand while partitions are merged.
         dead_letters_per_minute: Refused records of a partition in a minute beyond which it waits.
     """
 
     start: Start
     idle_after_s: float
+    hold_s: float
+    buffer_bytes: int
     dead_letters_per_minute: int
 
 
@@ -55,6 +61,7 @@ class RefusalLimit:
         self._began = _NEVER
         self._refused: dict[Partition, int] = {}
         self.parked: set[Partition] = set()
+        self.was_parked: set[Partition] = set()  # in the minute before
 
     def begin_minute(self, now: float) -> set[Partition]:
         """Begin to count anew where a minute is over. Returns the partitions that are parked no longer."""
@@ -63,6 +70,7 @@ class RefusalLimit:
         self._began = now
         self._refused.clear()
         freed, self.parked = self.parked, set()
+        self.was_parked = freed
         return freed
 
     def count(self, letter: DeadLetter) -> int | None:
@@ -72,33 +80,6 @@ class RefusalLimit:
             return None
         self.parked.add(letter.partition)
         return count
-
-
-class IdleTimer:
-    """Since when partitions have had nothing new."""
-
-    def __init__(self, idle_after_s: float) -> None:
-        self._idle_after_s = idle_after_s
-        self._quiet_since: dict[Partition, float] = {}
-
-    def idle(self, quiet: Mapping[Partition, bool], now: float) -> set[Partition]:
-        """Return the partitions that have been quiet for the idle timeout.
-
-        Args:
-            quiet: For each partition that is read whether there is nothing to wait for, as far as is known.
-            now: Monotonic time in seconds.
-        """
-        idle = set()
-        for partition, is_quiet in quiet.items():
-            if not is_quiet:
-                self._quiet_since.pop(partition, None)
-            elif now - self._quiet_since.setdefault(partition, now) >= self._idle_after_s:
-                idle.add(partition)
-        return idle
-
-    def reset(self) -> None:
-        """Forget everything: nothing is known of the time that has passed."""
-        self._quiet_since.clear()
 
 
 class StreamInput:
@@ -120,16 +101,23 @@ class StreamInput:
         self._source, self._session, self._spec = source, session, spec
         self._readiness, self._counters, self._clock = readiness, counters, clock
         self._limit = RefusalLimit(spec.dead_letters_per_minute)
-        self._timer = IdleTimer(spec.idle_after_s)
+        self._holds = Holds(spec.idle_after_s, spec.hold_s)
+        self._backpressure = Backpressure(spec.buffer_bytes)
         self._ends: dict[Partition, int] = {}
         self._faulty: set[Partition] = set()
+        self._gaps: dict[Partition, OffsetGone] = {}  # found behind records that are not processed yet
+        self._paused: set[Partition] = set()
+        self._left_out: set[Partition] = set()
+        self._heard: set[Partition] = set()  # partitions of which accepted events were processed since the last look
         self._refreshed_at = self._heard_at = self._polled_at = clock.monotonic()
+        self._polled_wall_s = clock.wall_ms() / 1000
         self._asked_at = _NEVER
         self.is_reachable = True
 
     def begin(self, partitions: frozenset[Partition]) -> None:
         """Read these partitions, each from where the last commit was. Raises `StreamError`."""
         self._assign(partitions, self._spec.start)
+        self._ask_ends()
 
     def close(self) -> None:
         """Close the source."""
@@ -139,15 +127,17 @@ class StreamInput:
         """Tell the stream what is committed, for its dashboards."""
         self._source.commit(positions)
 
-    def lags(self) -> dict[tuple[str, int], tuple[float | None, bool]]:
-        """Return records not read yet (None: unknown) and whether reading waits, by topic and partition number."""
-        return {
-            (p.topic, p.number): (
-                float(max(self._ends[p] - at, 0)) if p in self._ends else None,
-                p in self._limit.parked or p in self._faulty,
-            )
-            for p, at in self._source.positions().items()
-        }
+    def lags(self) -> dict[tuple[str, int], PartitionLag]:
+        """Return how far reading is behind, by topic and partition number."""
+        in_hand, processed = self._session.in_hand(), self._session.positions
+        lags = {}
+        for p, read_to in self._source.positions().items():
+            # Of a partition of which nothing is in hand the source may be beyond offsets without a record.
+            at = processed[p] if p in in_hand else read_to
+            lag = float(max(self._ends[p] - at, 0)) if p in self._ends else None
+            parked = p in self._limit.parked or p in self._faulty
+            lags[p.topic, p.number] = PartitionLag(lag, parked, p in self._left_out)
+        return lags
 
     # -- reading -----------------------------------------------------------------------------------------
 
@@ -159,10 +149,12 @@ class StreamInput:
             ConfigError: A topic was deleted and made anew.
         """
         now = self._clock.monotonic()
+        self._skip_gaps()
+        self._pause_or_resume()
         try:
-            batch = self._source.poll(BATCH, POLL_S)
+            batch = self._source.poll(self._backpressure.most_records(len(self._source.positions())), POLL_S)
         except OffsetGone as error:
-            self._skip_gap(error)
+            self._gaps[Partition(error.topic, error.partition)] = error
             return None
         except PartitionFault as error:
             self._stop_faulty(error)
@@ -175,34 +167,89 @@ class StreamInput:
         if len(batch):
             self._heard_at = now
             self._set_reachable()
+            self._backpressure.note(batch)
         return batch
 
-    def idle(self, batch: Batch) -> set[Partition]:
-        """Return the partitions that hold back stream time no longer, as of a batch that was just read.
+    @property
+    def held(self) -> Collection[Partition]:
+        """Partitions of which nothing is to be processed now."""
+        return self._limit.parked
 
-        Those at whose end nothing has come for the idle timeout, and those that could not be read for so long.
-        """
+    def judge(self, batch: Batch) -> Holding:
+        """Return which partitions are waited for and which are idle, as of a batch that was just read."""
         now = self._clock.monotonic()
-        if now - self._polled_at > _STALLED_S:  # frozen, or without a database: what came meanwhile was not seen
-            self._timer.reset()
+        wall_s = self._clock.wall_ms() / 1000
+        # Frozen, suspended or without a database: what came meanwhile was not seen. A suspended machine's monotonic
+        # clock stands still.
+        if max(now - self._polled_at, wall_s - self._polled_wall_s) > _STALLED_S:
+            self._holds.reset()
             self._heard_at = self._asked_at = _NEVER  # asked for at once
-        self._polled_at = now
+        self._polled_at, self._polled_wall_s = now, wall_s
         self._hear_ends()
         here = {batch.partitions[i] for i in set(batch.source.tolist())}
-        return self._timer.idle({p: self._is_quiet(p, at, here) for p, at in self._source.positions().items()}, now)
+        blocked = self._source.blocked()
+        transactions = {p for p, why in blocked.items() if why is Blocked.OPEN_TRANSACTION}
+        cannot = self._faulty | self._limit.parked
+        more = {
+            p: p in cannot or (p not in transactions and p not in self._gaps and not self._is_at_end(p, at))
+            for p, at in self._source.positions().items()
+        }
+        moving = (here - self._limit.was_parked) | (self._backpressure.full - cannot)
+        # Of what was refused nothing tells the time: a partition that brings nothing else is idle.
+        heard, self._heard = self._heard | self._session.in_hand().keys(), set()
+        holding = self._holds.judge(more, blocked.keys() & more.keys(), moving, heard, now)
+        if not self.is_reachable:  # nobody is idle or left out while the stream is away
+            self._holds.reset()
+            return Holding(waiting=holding.waiting)
+        self._tell_left_out(holding.left_out, blocked)
+        return holding
 
-    def _is_quiet(self, partition: Partition, position: int, here: Collection[Partition]) -> bool:
-        if partition in here:
-            return False
-        if partition in self._faulty:  # holds the others up no longer than one at whose end nothing comes
-            return True
+    def note_processed(self, effects: Effects) -> None:
+        """Take note of what followed from records: of which partitions there were events, and what was refused."""
+        self._heard |= effects.heard
+        self.limit_refusals(effects.dead_letters)
+
+    def _is_at_end(self, partition: Partition, position: int) -> bool:
         end = self._ends.get(partition)
-        return end is not None and position >= end and self.is_reachable
+        return end is not None and position >= end
+
+    def _tell_left_out(self, left_out: Collection[Partition], blocked: Mapping[Partition, Blocked]) -> None:
+        for partition in sorted(set(left_out) - self._left_out):
+            name, why = partition_name(partition), self._why_stuck(partition, blocked)
+            log.warning("worker.partition_left_out", partition=name, why=why)
+            summary = f"{name} has delivered nothing for {self._spec.hold_s:.0f} s, {why}: the others go on without it"
+            self._session.fire(f"left out {name}", summary)
+        for partition in sorted(self._left_out - set(left_out)):
+            name = partition_name(partition)
+            log.info("worker.partition_is_back", partition=name)
+            self._session.resolve(f"left out {name}", f"{name} delivers again, or holds no more")
+        self._left_out = set(left_out)
+
+    def _why_stuck(self, partition: Partition, blocked: Mapping[Partition, Blocked]) -> str:
+        if partition in self._limit.parked:
+            return "too many of its records are refused"
+        if partition in self._faulty:
+            return "its bytes cannot be read"
+        return blocked[partition].value if partition in blocked else "although it holds more"
+
+    def _pause_or_resume(self) -> None:
+        """Pause what waits or has enough in hand, and resume what need not wait any more."""
+        read = self._source.positions()
+        full = self._backpressure.update(self._session.in_hand(), len(read))
+        wanted = (full | self._limit.parked | self._faulty | self._gaps.keys()) & read.keys()
+        if wanted - self._paused:
+            self._source.pause(wanted - self._paused)
+        if self._paused - wanted:
+            self._source.resume((self._paused - wanted) & read.keys())
+        self._paused = wanted
 
     def _hear_ends(self) -> None:
         # What came with records may be older than what was asked for: an end does not go back by it.
         for partition, end in self._source.ends().items():
             self._ends[partition] = max(end, self._ends.get(partition, 0))
+        for partition, position in self._source.positions().items():
+            if position > self._ends.get(partition, position):
+                del self._ends[partition]  # it has grown since, and nobody knows by how much
 
     # -- asking ------------------------------------------------------------------------------------------
 
@@ -222,7 +269,8 @@ class StreamInput:
             self._refresh()
 
     def _ask_ends(self) -> None:
-        bounds = self._ask(lambda: self._source.bounds(list(self._source.positions())))
+        leaderless = {p for p, why in self._source.blocked().items() if why is Blocked.LEADERLESS}
+        bounds = self._ask(lambda: self._source.bounds([p for p in self._source.positions() if p not in leaderless]))
         if bounds is not None:
             self._ends |= {partition: end for partition, (_, end) in bounds.items()}
             self._set_reachable()
@@ -246,9 +294,10 @@ class StreamInput:
             for partition, (first, end) in self._source.bounds(new).items():
                 starts[partition] = first if start is Start.EARLIEST else end
         self._source.assign(self._session.assign(starts))
-        waiting = (self._limit.parked | self._faulty) & partitions
-        if waiting:
-            self._source.pause(waiting)
+        self._gaps.clear()  # found again, as the faults are: reading begins anew where processing stands
+        self._faulty.clear()
+        self._paused = set()
+        self._pause_or_resume()
 
     def _ask(self, question: Callable[[], _Answer]) -> _Answer | None:
         """Return what the stream answers, or None where it is away."""
@@ -285,19 +334,27 @@ class StreamInput:
                 self._park(letter, refused)
 
     def _park(self, letter: DeadLetter, refused: int) -> None:
-        self._source.pause([letter.partition])
         name, reason = partition_name(letter.partition), letter.reason.value
         log.error("worker.partition_parked", partition=name, refused=refused, last_reason=reason)
         summary = f"{name} waits: {refused} records refused in a minute, the last one {reason}"
         self._session.fire(f"refused {name}", summary)
-        self._readiness.set_unready("refused", f"{summary}; it holds stream time until it is read again")
+        self._readiness.set_unready("refused", summary)
 
     def _unpark(self, partitions: Collection[Partition]) -> None:
-        self._source.resume(partitions)
         for partition in partitions:
             name = partition_name(partition)
             self._session.resolve(f"refused {name}", f"{name} is read again")
         self._readiness.clear("refused")
+
+    def _skip_gaps(self) -> None:
+        """Skip the gaps before which everything is processed: positions must not pass records in hand."""
+        in_hand = self._session.in_hand() if self._gaps else {}
+        for partition in [p for p in self._gaps if p not in in_hand]:
+            error = self._gaps.pop(
+                partition, None
+            )  # new partitions that were found at an earlier one have cleared them
+            if error is not None:
+                self._skip_gap(error)
 
     def _skip_gap(self, error: OffsetGone) -> None:
         """Go on behind records that are gone before they were read; an alert and the store tell of it."""
@@ -319,7 +376,6 @@ class StreamInput:
     def _stop_faulty(self, error: PartitionFault) -> None:
         """Stop reading a partition whose bytes cannot be read; the others go on."""
         partition = Partition(error.topic, error.partition)
-        self._source.pause([partition])
         self._faulty.add(partition)
         log.error("worker.partition_fault", topic=error.topic, partition=error.partition, offset=error.offset)
         summary = f"{error}: the partition waits, `driftd topics --skip` goes past it"

@@ -21,7 +21,8 @@ from monitor.clock import SYSTEM_CLOCK, Clock
 from monitor.errors import ConfigError, StreamError
 from monitor.publishing.relay import Relay
 from monitor.service.app import Components, open_stream, stream_destination
-from monitor.service.session import BATCH, Session
+from monitor.service.holding import Backpressure
+from monitor.service.session import Session
 from monitor.store import reader, schema
 from monitor.store.owner import owner_name
 from monitor.store.subscriptions import STREAM_SUBSCRIPTION
@@ -91,7 +92,7 @@ def replay(
     with ExitStack() as stack:
         source = p.stream.source()
         stack.callback(source.close)
-        recording = _Recording(source, clock)
+        recording = _Recording(source, clock, p.config.stream.buffer_bytes)
         session = Session.claim(p.core, p.engine, writer, p.config.store.lease / 1000, ends=recording.ends)
         if not isinstance(session, Session):
             raise ConfigError("store.url", None, "is in use by a running daemon; name another one with --store URL")
@@ -133,13 +134,15 @@ def _sink_of(p: Components, out: Path | None, *, publish: bool) -> Callable[[], 
 class _Recording:
     """The records that a stream holds at the start of a replay."""
 
-    def __init__(self, source: Source, clock: Clock) -> None:
+    def __init__(self, source: Source, clock: Clock, buffer_bytes: int) -> None:
         self._source, self._clock = source, clock
         bounds = source.bounds(source.partitions())
         self.starts = {partition: start for partition, (start, _) in bounds.items()}
         self.ends = {partition: end for partition, (_, end) in bounds.items()}
         self.total = sum(end - start for start, end in bounds.values())
         self.done = 0  # records handed on
+        self._backpressure = Backpressure(buffer_bytes)
+        self._paused: set[Partition] = set()
 
     def batches(self, session: Session) -> Iterator[Batch]:
         """Yield all records before the ends. Raises `StayedAway` where they do not come."""
@@ -147,16 +150,28 @@ class _Recording:
         while True:
             reached = self._source.positions()
             finished = {p for p, end in self.ends.items() if reached.get(p, end) >= end}
-            session.pipeline.watermark.finish(finished)
+            session.pipeline.finish_reading(finished)
             if len(finished) == len(self.ends):
+                yield Batch.empty()  # what is in hand waits for nobody any more
                 return
-            batch = _before(self._source.poll(BATCH, _POLL_S), self.ends)
+            self._pause_or_resume(session)
+            batch = _before(self._source.poll(self._backpressure.most_records(len(self.ends)), _POLL_S), self.ends)
+            if len(batch):
+                self._backpressure.note(batch)
+            self.done += len(batch)
+            yield batch  # an empty one lets what is in hand be processed
             if len(batch):
                 heard_at = self._clock.monotonic()
-                self.done += len(batch)
-                yield batch
             elif self._clock.monotonic() - heard_at > _SILENCE_S:
                 raise StayedAway(f"nothing came for {_SILENCE_S:.0f} s before the end of the recording", retryable=True)
+
+    def _pause_or_resume(self, session: Session) -> None:
+        full = set(self._backpressure.update(session.in_hand(), len(self.ends)))
+        if full - self._paused:
+            self._source.pause(full - self._paused)
+        if self._paused - full:
+            self._source.resume(self._paused - full)
+        self._paused = full
 
 
 def _before(batch: Batch, ends: Mapping[Partition, int]) -> Batch:

@@ -165,7 +165,7 @@ class Session:
         for partition, start in starts.items():
             self.pipeline.positions.setdefault(partition, start)
         positions = {partition: self.pipeline.positions[partition] for partition in starts}
-        self.pipeline.watermark.assign(positions)
+        self.pipeline.assign(positions)
         return positions
 
     def identify(self, identities: Mapping[str, str]) -> None:
@@ -185,18 +185,31 @@ class Session:
         self._gaps.append(Gap(partition, start, target))
         self.pipeline.positions[partition] = target
 
-    def process(self, batch: Batch, wall: int, idle: Collection[Partition] = ()) -> Effects:
-        """Process records; an empty batch lets time pass.
+    def process(
+        self,
+        batch: Batch,
+        wall: int,
+        idle: Collection[Partition] = (),
+        waiting: Collection[Partition] | None = None,
+        held: Collection[Partition] = (),
+    ) -> Effects:
+        """Take records in, and process those that are next in order; an empty batch lets time pass.
 
         Args:
-            batch: Records in the order of the stream.
+            batch: Records, those of each partition in the order of its log.
             wall: The time of day, in ms since the epoch.
-            idle: Partitions without new records for the idle timeout.
+            idle: Partitions that hold nothing back: without new records for the idle timeout, or left out.
+            waiting: Partitions that are waited for; None: none of a live stream, the unread ones of a replay.
+            held: Partitions of which nothing is to be processed now.
 
         Returns:
-            What followed from this batch; it is kept for the next commit as well.
+            What followed from what was processed; it is kept for the next commit as well.
         """
-        return self._keep(self.pipeline.process(batch, wall, idle))
+        return self._keep(self.pipeline.process(batch, wall, idle, waiting, held))
+
+    def in_hand(self) -> Mapping[Partition, int]:
+        """Return the approximate size in bytes of what is read and not processed, by partition."""
+        return self.pipeline.merge.in_hand()
 
     def apply(self, command: Command, wall: int) -> Effects:
         """Apply an operator's command; what followed is kept for the next commit and returned."""

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from monitor.publishing.relay import Relay
 from monitor.service.session import Session
-from monitor.web.metrics import MetricsSnapshot
+from monitor.web.metrics import MetricsSnapshot, PartitionLag
 
 
 @dataclass(slots=True)
@@ -27,7 +27,7 @@ class Counters:
 
 
 def metrics_snapshot(
-    session: Session, lags: Mapping[tuple[str, int], tuple[float | None, bool]], relay: Relay, counters: Counters
+    session: Session, lags: Mapping[tuple[str, int], PartitionLag], relay: Relay, counters: Counters
 ) -> MetricsSnapshot:
     """Return what is committed, with what only the process knows.
 

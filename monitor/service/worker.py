@@ -202,7 +202,7 @@ class Worker:
         session.activate(self._spec.references, now if now >= 0 else wall)
         self._committed_at = self._telemetry.committed_at = self._clock.monotonic()
         if session.restored:  # else time begins with the first event, if there is one
-            session.process(Batch.empty(), self._clock.wall_ms())
+            session.process(Batch.empty(), self._clock.wall_ms(), waiting=session.positions)
         self._relay.set_epoch(session.epoch)
         self._readiness.begin()
 
@@ -238,10 +238,11 @@ class Worker:
                 self._sleep(_AWAY_S)
             return
         started = time.perf_counter()
-        effects = session.process(batch, self._clock.wall_ms(), stream.idle(batch))
+        holding = stream.judge(batch)
+        effects = session.process(batch, self._clock.wall_ms(), holding.idle, holding.waiting, stream.held)
         self._counters.batch_s += time.perf_counter() - started
         self._counters.batches += 1
-        stream.limit_refusals(effects.dead_letters)
+        stream.note_processed(effects)
 
     # -- commits -----------------------------------------------------------------------------------------
 

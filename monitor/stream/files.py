@@ -1,7 +1,7 @@
 """A directory of JSON-lines files as a stream, for laptops, replays and demonstrations.
 
-Shell. `connect` creates these for `file:` addresses. `layout` finds the files of partitions, `lines` reads one file,
-`merge` orders the lines of several. Offsets are line numbers from 0; keys and headers are not stored, nor are commits.
+Shell. `connect` creates these for `file:` addresses. `layout` finds the files of partitions, `lines` reads one file.
+Offsets are line numbers from 0; keys and headers are not stored, nor are commits.
 """
 
 from __future__ import annotations
@@ -13,25 +13,22 @@ from contextlib import closing
 from pathlib import Path
 from typing import Final
 
-from monitor.errors import TopicsMissing
+import numpy as np
+
+from monitor.errors import StreamError, TopicsMissing
 from monitor.stream.layout import file_error, find_partitions, path_of
 from monitor.stream.lines import BLOCK, CLOSED, LineReader
-from monitor.stream.merge import Cursor, take
-from monitor.stream.types import Batch, Message, Partition, TopicSpec, TopicState
+from monitor.stream.types import Batch, Blocked, Message, Partition, Run, TopicSpec, TopicState
 
 POLL_STEP_S: Final = 0.05  # interval at which a poll checks whether files have grown
 
 
 class FileSource:
-    """A `Source` that merges all partitions in the order (time, topic, partition, offset).
-
-    A line without a readable time takes that of the line before it; such lines at the beginning come first. So the
-    order depends on the files only: not on `max_records`, and not on where reading was resumed.
-    """
+    """A `Source` that reads all partitions side by side, as many lines of each."""
 
     def __init__(self, directory: Path, topics: Collection[str], block: int = BLOCK) -> None:
         self._directory, self._topics, self._block = directory, topics, block
-        self._cursors: dict[Partition, Cursor] = {}  # of the assigned partitions, sorted
+        self._cursors: dict[Partition, _Cursor] = {}  # of the assigned partitions, sorted
         self._paused: set[Partition] = set()
 
     def partitions(self) -> frozenset[Partition]:
@@ -43,7 +40,7 @@ class FileSource:
         self._paused.clear()
         for partition in sorted(positions):
             path = paths.get(partition, path_of(self._directory, partition))
-            self._cursors[partition] = Cursor(LineReader(partition, path, self._block), positions[partition])
+            self._cursors[partition] = _Cursor(LineReader(partition, path, self._block), positions[partition])
 
     def bounds(self, partitions: Collection[Partition]) -> dict[Partition, tuple[int, int]]:
         paths = self._find()
@@ -55,7 +52,7 @@ class FileSource:
     def poll(self, max_records: int, timeout_s: float) -> Batch:
         deadline = time.monotonic() + timeout_s
         while True:
-            batch = take([c for p, c in self._cursors.items() if p not in self._paused], max_records)
+            batch = Batch.of(_take([c for p, c in self._cursors.items() if p not in self._paused], max_records))
             left = deadline - time.monotonic()
             if len(batch) or left <= 0:
                 return batch
@@ -79,6 +76,10 @@ class FileSource:
     def ends(self) -> dict[Partition, int]:
         ends = {partition: cursor.reader.known_end for partition, cursor in self._cursors.items()}
         return {partition: end for partition, end in ends.items() if end is not None}
+
+    def blocked(self) -> Mapping[Partition, Blocked]:
+        """Return nothing: a file that cannot be read is an error."""
+        return {}
 
     def commit(self, positions: Mapping[Partition, int]) -> None:
         """Do nothing: files store no positions."""
@@ -112,6 +113,67 @@ class FileSource:
         for cursor in self._cursors.values():
             cursor.reader.close()
         self._cursors.clear()
+
+
+class _Cursor:
+    """A reader and the lines that it has read but not delivered."""
+
+    def __init__(self, reader: LineReader, position: int) -> None:
+        self.reader = reader
+        self.seek(position)
+
+    def seek(self, position: int) -> None:
+        """Continue with the line of this number."""
+        self.reader.seek(position)
+        self._lines: list[bytes] = []
+        self._taken = 0
+
+    @property
+    def position(self) -> int:
+        """Number of the next line to deliver."""
+        return self.reader.position - len(self._lines) + self._taken
+
+    def fill(self) -> bool:
+        """Read more lines if all were delivered; return whether there are any now."""
+        if self._taken == len(self._lines):
+            self._lines, self._taken = self.reader.read(), 0
+        return self._taken < len(self._lines)
+
+    def take(self, count: int) -> list[bytes | None]:
+        """Deliver the next `count` lines, or as many as are read."""
+        lines: list[bytes | None] = [*self._lines[self._taken : self._taken + count]]
+        self._taken += len(lines)
+        return lines
+
+
+def _take(cursors: Sequence[_Cursor], max_records: int) -> list[Run]:
+    """Return the next lines of all files, about as many of each.
+
+    Raises:
+        StreamError: A file cannot be read, and no line could be delivered before that.
+    """
+    starts = [cursor.position for cursor in cursors]
+    lines: list[list[bytes | None]] = [[] for _ in cursors]
+    left = max_records
+    while left:
+        try:
+            ready = [i for i, cursor in enumerate(cursors) if cursor.fill()]
+        except StreamError:
+            if left < max_records:
+                break  # deliver these first: the error recurs at the next call
+            raise
+        if not ready:
+            break
+        share = max(left // len(ready), 1)
+        for i in ready:
+            delivered = cursors[i].take(min(share, left))
+            lines[i] += delivered
+            left -= len(delivered)
+    return [
+        Run(cursor.reader.partition, np.arange(start, start + len(its)), np.full(len(its), -1, np.int64), its)
+        for cursor, start, its in zip(cursors, starts, lines, strict=True)
+        if its
+    ]
 
 
 class FileSink:

@@ -19,7 +19,7 @@ from monitor.errors import OffsetGone, PartitionFault, StreamError, TopicsMissin
 from monitor.stream.kafka_client import AdminClient, ConsumerClient, ProducerClient, Topic
 from monitor.stream.kafka_spec import KafkaSecurity, KafkaSpec
 from monitor.stream.progress import ProgressWatch
-from monitor.stream.types import Batch, Message, Partition, TopicSpec, TopicState
+from monitor.stream.types import Batch, Blocked, Message, Partition, TopicSpec, TopicState
 
 __all__ = ["KafkaAdmin", "KafkaSecurity", "KafkaSink", "KafkaSource", "KafkaSpec"]
 
@@ -102,6 +102,9 @@ class KafkaSource:
 
     def ends(self) -> dict[Partition, int]:
         return {} if self._client is None else self._client.ends()
+
+    def blocked(self) -> Mapping[Partition, Blocked]:
+        return {} if self._client is None else self._client.blocked()
 
     def commit(self, positions: Mapping[Partition, int]) -> None:
         if self._client is None:

@@ -23,7 +23,7 @@ from kafka.structs import OffsetAndMetadata
 from monitor.errors import DriftdError, MessageTooLarge, OffsetGone, PartitionFault, StreamError, TopicsMissing
 from monitor.stream.kafka_repairs import DataFault, RepairedConsumer, RepairedProducer, construct
 from monitor.stream.kafka_spec import KafkaSpec
-from monitor.stream.types import Envelope, Message, Partition, Run, TopicSpec
+from monitor.stream.types import Blocked, Envelope, Message, Partition, Run, TopicSpec
 
 CLOSE_TIMEOUT_S: Final = 3.0
 IN_FLIGHT: Final = 1_000  # messages: the producer's buffer is unbounded
@@ -149,6 +149,11 @@ class ConsumerClient:
         """Return the end offsets that were received with records."""
         ends = {partition: self._consumer.highwater(partition) for partition in self._consumer.assignment()}
         return {Partition(*partition): int(end) for partition, end in ends.items() if end is not None}
+
+    def blocked(self) -> dict[Partition, Blocked]:
+        """Return the partitions that cannot deliver, without asking the brokers."""
+        found = {Partition(*p): Blocked.OPEN_TRANSACTION for p in self._consumer.in_open_transaction()}
+        return found | {Partition(*p): Blocked.LEADERLESS for p in self._consumer.leaderless()}
 
     def bounds(self, partitions: Collection[Partition]) -> dict[Partition, tuple[int, int]]:
         """Ask for the first offset held and the end offset of each partition."""

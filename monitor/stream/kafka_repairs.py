@@ -48,6 +48,7 @@ from kafka.net.transport import KafkaSSLTransport, KafkaTCPTransport
 Client = TypeVar("Client")
 
 DIRECT: Final = "direct://"
+NO_LEADER: Final = -1
 FRESH_MS: Final = 1_000  # while a topic is missing the client asks for it ten times a second
 
 # At DEBUG it logs whole frames, with payloads and SASL credentials: never, whatever the application's level.
@@ -183,9 +184,31 @@ class RepairedConsumer(KafkaConsumer):
         states = self._subscription.assignment.items()
         return {partition: state.position.offset for partition, state in states if state.position is not None}
 
+    def leaderless(self) -> set[TopicPartition]:
+        """Return the assigned partitions that have no leader, as of the latest metadata."""
+        cluster = self._client.cluster
+        return {p for p in self._subscription.assignment if cluster.leader_for_partition(p) == NO_LEADER}
+
+    def in_open_transaction(self) -> set[TopicPartition]:
+        """Return the partitions read to their last stable offset that hold records beyond it."""
+        found = set()
+        for partition, state in self._subscription.assignment.items():
+            stable = self._fetcher.stable.get(partition, -1)
+            if state.position is not None and 0 <= stable <= state.position.offset < (state.highwater or 0):
+                found.add(partition)
+        return found
+
 
 class RepairedFetcher(Fetcher):
-    """Reports the offset of undecodable bytes (1), and drops used-up records (2)."""
+    """Reports the offset of undecodable bytes (1), drops used-up records (2), and keeps last stable offsets.
+
+    Attributes:
+        stable: Last stable offset of each partition, as of its latest answer.
+    """
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self.stable: dict[TopicPartition, int] = {}
 
     def fetched_records(self, max_records: int | None = None, update_offsets: bool = True) -> Any:
         # (2) Records set aside while paused are only taken up again when this is None, not when it is used up.
@@ -202,6 +225,7 @@ class RepairedFetcher(Fetcher):
             raise DataFault(part.topic_partition, part.next_fetch_offset) from error
 
     def _parse_fetched_data(self, completed_fetch: Any) -> Any:
+        self.stable[completed_fetch.topic_partition] = completed_fetch.partition_data.last_stable_offset
         try:
             return super()._parse_fetched_data(completed_fetch)
         except Exception as error:

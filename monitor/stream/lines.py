@@ -44,7 +44,6 @@ class LineReader:
         self._file = CLOSED
         self._identity = (0, 0)
         self._at: int | None = 0  # the byte at which line `position` begins; None: unknown
-        self._read_from = 0  # the byte at which the lines of the last read began
         self._idle = _State(-1, 0)  # the state in which the file had no further line
         self._counted = (0, 0)  # (bytes from the beginning, lines in them)
 
@@ -59,7 +58,6 @@ class LineReader:
         self.close()
         self.position, self.at_end = position, False
         self._at = None if position else 0
-        self._read_from = 0
         self._idle, self._counted = _State(-1, 0), (0, 0)
 
     def read(self) -> list[bytes]:
@@ -76,7 +74,7 @@ class LineReader:
             self._idle = state
             return []
         lines, length = self._long_line(at, searched, block) if searched else _split(block)
-        self._read_from, self._at = at, at + length
+        self._at = at + length
         self.position += len(lines)
         return lines
 
@@ -98,18 +96,6 @@ class LineReader:
                 self._counted = (at + block.rindex(b"\n") + 1, lines)
             at += len(block)
         return lines
-
-    def backwards(self) -> Iterator[bytes]:
-        """Yield the lines before those of the last read, the latest first."""
-        if not self._read_from:
-            return
-        at, tail = self._read_from - 1, b""  # without the newline that ends the latest of them
-        while at > 0:
-            length = min(self._block, at)
-            at -= length
-            tail, *lines = (self._pread(length, at) + tail[:LINE_LIMIT]).split(b"\n")
-            yield from reversed(lines)
-        yield tail
 
     def close(self) -> None:
         """Close the file. Idempotent; reading opens it again."""

@@ -17,7 +17,7 @@ import numpy as np
 
 from monitor.clock import Clock
 from monitor.errors import OffsetGone, PartitionFault, StreamError, TopicsMissing
-from monitor.stream.types import Batch, Envelope, Message, Partition, Run, TopicSpec, TopicState
+from monitor.stream.types import Batch, Blocked, Envelope, Message, Partition, Run, TopicSpec, TopicState
 
 
 class Record(NamedTuple):
@@ -50,10 +50,14 @@ class _Topic:
 
 
 class MemoryStream:
-    """The topics. With `away = True` sources, sinks and admins raise `StreamError`, as in an outage."""
+    """The topics. With `away = True` sources, sinks and admins raise `StreamError`, as in an outage.
+
+    Partitions in `blocked` deliver nothing.
+    """
 
     def __init__(self, topics: Mapping[str, int] | None = None) -> None:
         self.away = False
+        self.blocked: dict[Partition, Blocked] = {}
         self.committed: dict[Partition, int] = {}
         self._topics: dict[str, _Topic] = {}
         self._identities = itertools.count(1)
@@ -197,6 +201,9 @@ class MemorySource:
     def ends(self) -> dict[Partition, int]:
         return {partition: self._stream.log(partition).end for partition in self._positions}
 
+    def blocked(self) -> Mapping[Partition, Blocked]:
+        return {p: why for p, why in self._stream.blocked.items() if p in self._positions}
+
     def commit(self, positions: Mapping[Partition, int]) -> None:
         self._stream.committed.update(positions)
 
@@ -215,7 +222,7 @@ class MemorySource:
     def _take(self, max_records: int) -> list[Run]:
         self._stream.check()
         runs: list[Run] = []
-        for partition in [p for p in self._positions if p not in self._paused]:
+        for partition in [p for p in self._positions if p not in self._paused and p not in self._stream.blocked]:
             try:
                 run = self._run(partition, max_records - sum(len(run.values) for run in runs))
             except StreamError:

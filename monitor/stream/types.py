@@ -23,6 +23,13 @@ class Partition(NamedTuple):
     number: int
 
 
+class Blocked(StrEnum):
+    """Why a partition cannot deliver what it holds."""
+
+    LEADERLESS = "it has no leader"
+    OPEN_TRANSACTION = "a transaction is open"  # it was read up to the first record of that
+
+
 class Start(StrEnum):
     """Where reading begins in a partition without a stored position."""
 
@@ -102,6 +109,44 @@ class Batch:
             list(chain.from_iterable(run.values for run in runs)),
             _envelopes_of(runs),
         )
+
+    @staticmethod
+    def of_partitions(partitions: tuple[Partition, ...], runs: Sequence[Run]) -> Batch:
+        """Concatenate runs of some of these partitions; there may be several runs of each."""
+        number = {partition: i for i, partition in enumerate(partitions)}
+        lengths = [len(run.values) for run in runs]
+        return Batch(
+            partitions,
+            np.repeat(np.array([number[run.partition] for run in runs], np.int32), lengths),
+            np.concatenate([run.offset for run in runs]),
+            np.concatenate([run.timestamp for run in runs]),
+            list(chain.from_iterable(run.values for run in runs)),
+            _envelopes_of(runs),
+        )
+
+    @staticmethod
+    def joined(batches: Sequence[Batch]) -> Batch:
+        """Concatenate batches of the same partitions, all with envelopes or all without."""
+        envelopes = [batch.envelopes for batch in batches if batch.envelopes is not None]
+        return Batch(
+            batches[0].partitions,
+            np.concatenate([batch.source for batch in batches]),
+            np.concatenate([batch.offset for batch in batches]),
+            np.concatenate([batch.timestamp for batch in batches]),
+            list(chain.from_iterable(batch.values for batch in batches)),
+            list(chain.from_iterable(envelopes)) if envelopes else None,
+        )
+
+    def runs(self) -> list[Run]:
+        """Return the records of each partition, in their order."""
+        found = []
+        for i, partition in enumerate(self.partitions):
+            rows = np.flatnonzero(self.source == i)
+            if not len(rows):
+                continue
+            its = self if len(rows) == len(self) else self.take(rows)
+            found.append(Run(partition, its.offset, its.timestamp, its.values, its.envelopes))
+        return found
 
     def take(self, rows: NDArray[np.int64]) -> Batch:
         """Select records by position; `partitions` stays whole."""
@@ -212,6 +257,10 @@ class Source(Protocol):
 
         A partition is missing until its end offset has been received.
         """
+        ...
+
+    def blocked(self) -> Mapping[Partition, Blocked]:
+        """Return the assigned partitions that cannot deliver now, as far as is known. Never blocks."""
         ...
 
     def commit(self, positions: Mapping[Partition, int]) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
@@ -38,7 +38,11 @@ _DESTINATION = ("destination",)
 DECLARED: Final = (
     Declared("driftd_records_read_total", _C, "Records read, refused ones included."),
     Declared("driftd_events_total", _C, "Accepted events, duplicates and late ones included.", ("type",)),
-    Declared("driftd_late_predictions_total", _C, "Predictions whose pane had closed; see stream.lateness."),
+    Declared("driftd_late_predictions_total", _C, "Predictions whose pane had ended; see stream.lateness."),
+    Declared(
+        "driftd_late_after_idle_total", _C,
+        "Predictions whose pane was closed while their partition was idle or left out; see stream.hold.",
+    ),
     Declared("driftd_dead_letters_total", _C, "Refused records, written to the dead-letter topic.", ("reason",)),
     Declared("driftd_join_total", _C, "Outcomes and duplicates, by the result of the join.", ("result",)),
     Declared("driftd_join_pending", _G, "Predictions waiting for their outcome."),
@@ -50,6 +54,10 @@ DECLARED: Final = (
     Declared("driftd_stream_time_seconds", _G, "Stream time (the watermark), as a Unix time."),
     Declared("driftd_lag_records", _G, "Records not read yet.", _PARTITION),
     Declared("driftd_partition_parked", _G, "1 while paused: too many refused records, or a fault.", _PARTITION),
+    Declared(
+        "driftd_partition_left_out", _G,
+        "1 while the others go on without it: it cannot deliver what it holds; see stream.hold.", _PARTITION,
+    ),
     Declared("driftd_gap_records_total", _C, "Records removed by retention before they were read."),
     Declared("driftd_batch_seconds_total", _C, "Time spent processing batches."),
     Declared("driftd_batches_total", _C, "Batches processed."),
@@ -88,6 +96,20 @@ DECLARED: Final = (
 )  # fmt: skip
 
 
+class PartitionLag(NamedTuple):
+    """How far reading of a partition is behind.
+
+    Attributes:
+        lag: Records that are not processed yet; None: unknown.
+        parked: Whether reading waits.
+        left_out: Whether the others go on without it.
+    """
+
+    lag: float | None
+    parked: bool
+    left_out: bool = False
+
+
 @dataclass(frozen=True, slots=True)
 class MetricsSnapshot:
     """The committed state, with measurements of the process.
@@ -95,14 +117,14 @@ class MetricsSnapshot:
     Attributes:
         status: The status document; empty before the first commit.
         values: Metrics without labels, by name.
-        partitions: Lag in records (None: unknown) and whether it is parked, by topic and partition.
+        partitions: How far reading is behind, by topic and partition.
         mistyped: Number of feature values of another type than the reference, by model.
         destinations: State of the delivery to each destination, by its name.
     """
 
     status: Mapping[str, Any]
     values: Mapping[str, float] = field(default_factory=dict)
-    partitions: Mapping[tuple[str, int], tuple[float | None, bool]] = field(default_factory=dict)
+    partitions: Mapping[tuple[str, int], PartitionLag] = field(default_factory=dict)
     mistyped: Mapping[str, int] = field(default_factory=dict)
     destinations: Mapping[str, DeliveryState] = field(default_factory=dict)
 
@@ -185,10 +207,12 @@ def _samples(snapshot: MetricsSnapshot) -> Iterator[Sample]:
     for name, value in snapshot.values.items():
         if math.isfinite(value):
             yield name, (), value
-    for (topic, number), (lag, parked) in snapshot.partitions.items():
-        if lag is not None:
-            yield "driftd_lag_records", (topic, str(number)), lag
-        yield "driftd_partition_parked", (topic, str(number)), float(parked)
+    for (topic, number), partition in snapshot.partitions.items():
+        at = (topic, str(number))
+        if partition.lag is not None:
+            yield "driftd_lag_records", at, partition.lag
+        yield "driftd_partition_parked", at, float(partition.parked)
+        yield "driftd_partition_left_out", at, float(partition.left_out)
     for model, count in snapshot.mistyped.items():
         yield "driftd_feature_type_mismatches_total", (model,), count
     for name, state in snapshot.destinations.items():
@@ -221,6 +245,7 @@ def _totals(status: Mapping[str, Any]) -> Iterator[Sample]:
     for kind in ("predictions", "outcomes", "resources"):
         yield "driftd_events_total", (kind.removesuffix("s") if kind != "resources" else kind,), events[kind]
     yield "driftd_late_predictions_total", (), events["late_predictions"]
+    yield "driftd_late_after_idle_total", (), events["late_after_idle"]
     for reason, count in status["dead_letters_by_reason"].items():
         yield "driftd_dead_letters_total", (reason,), count
     for result in ("joined", "duplicates", "conflicts", "orphans", "late", "expired"):

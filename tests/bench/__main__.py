@@ -1,6 +1,6 @@
 """`make bench`: speed and memory, side by side in one run.
 
-    python -m tests.bench [throughput memory latency checks peers] [--predictions N] [--rounds N] [--json]
+    python -m tests.bench [throughput partitions memory latency checks peers] [--predictions N] [--rounds N] [--json]
 
 Absolute figures are of this machine and of this minute; the ratios are what can be compared. Exits 1 if one of the
 project's bounds is missed.
@@ -21,7 +21,8 @@ LEAST_RATIO = 0.65
 MOST_MB = 500.0
 MOST_CHECK_MS = 2.0
 MOST_ALERT_S = 2.0
-PARTS = ("throughput", "memory", "latency", "checks", "peers")
+PARTITIONS = 12
+PARTS = ("throughput", "partitions", "memory", "latency", "checks", "peers")
 
 
 def main() -> int:
@@ -58,10 +59,12 @@ def main() -> int:
             f"{t['records']} records, {t['bytes_per_prediction']} bytes a prediction, 20 numeric features, 2 versions, "
             f"KS and Wasserstein on all features (2 048 points), window 5 min checked every 30 s, half labelled, SQLite"
         )
-        _tell(
-            f"raw drain {t['raw_us']:.2f} us a record, driftd {t['driftd_us']:.2f} us: {t['ratio']:.2f} of raw drain, "
-            f"{t['driftd_per_second']:.0f} records a second on one core"
-        )
+        _tell(_speed(t))
+    if "partitions" in parts:
+        from tests.bench.throughput import throughput
+
+        results["partitions"] = t = throughput(asked.predictions, asked.rounds, _tell, partitions=PARTITIONS)
+        _tell(f"the same in {PARTITIONS} partitions: {_speed(t)}")
     if "memory" in parts:
         from tests.bench.throughput import memory
 
@@ -80,6 +83,13 @@ def main() -> int:
     if asked.json:
         print(json.dumps({**results, "missed": missed}))
     return 1 if missed else 0
+
+
+def _speed(t: dict[str, Any]) -> str:
+    driftd = f"driftd {t['driftd_us']:.2f} us ({t['driftd_cpu_us']:.2f} us of CPU): {t['ratio']:.2f} of raw drain"
+    return (
+        f"raw drain {t['raw_us']:.2f} us a record, {driftd}, {t['driftd_per_second']:.0f} records a second on one core"
+    )
 
 
 def _missed(results: dict[str, Any]) -> list[str]:

@@ -24,6 +24,7 @@ START_MS = 1_700_000_000_000
 PER_SECOND = 500  # predictions per second of stream time
 REFERENCE_ROWS = 20_000
 _BLOCK = 10_000
+_ID, _ID_DIGITS = b'"request_id":"7f3c9a', 10
 
 
 def features(rng: np.random.Generator, rows: int) -> NDArray[np.float64]:
@@ -77,18 +78,26 @@ def events(predictions: int, *, labelled: bool, seed: int = 2) -> Iterator[bytes
                 ).encode()
 
 
-def produce(bootstrap: str, topic: str, predictions: int, *, labelled: bool) -> tuple[int, float]:
-    """Fill a topic. -> (records, mean size in bytes of a prediction)."""
+def produce(bootstrap: str, topic: str, predictions: int, *, labelled: bool, partitions: int = 1) -> tuple[int, float]:
+    """Fill a topic, all records of a request in one partition. -> (records, mean size in bytes of a prediction)."""
     producer = construct(KafkaProducer, bootstrap_servers=bootstrap, linger_ms=50, batch_size=1 << 18)
     sent, size, sized = 0, 0, 0
     for value in events(predictions, labelled=labelled):
-        producer.send(topic, value, partition=0)
+        producer.send(topic, value, partition=_partition_of(value, partitions))
         sent += 1
         if sized < 10_000 and b'"prediction"' in value[:40]:
             size, sized = size + len(value), sized + 1
     producer.flush(300)
     producer.close()
     return sent, size / max(sized, 1)
+
+
+def _partition_of(value: bytes, partitions: int) -> int:
+    """By the number at the end of the id."""
+    if partitions == 1:
+        return 0
+    at = value.index(_ID) + len(_ID)
+    return int(value[at : at + _ID_DIGITS], 16) % partitions
 
 
 CONFIG = """\

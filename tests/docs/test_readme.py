@@ -73,6 +73,7 @@ def test_the_events_of_the_readme_are_accepted() -> None:
     ]
     (configuration,) = blocks(section(read("README.md"), "Your first alert"), "yaml")
     pipeline = Pipeline(build.core(parse(configuration.text, {})), 1)
+    pipeline.assign({Partition("events", 0): 0})
     at = np.arange(len(values))
     pipeline.process(Batch.of([Run(Partition("events", 0), at, np.full(len(values), -1), values)]), LATER)
     assert pipeline.totals.events["dead_letters"] == 0

@@ -83,7 +83,8 @@ class _Version:
     failed: Counter[int] = field(default_factory=Counter)
     held: list[int] = field(default_factory=list)  # panes of the window
     checks: list[tuple[int, int]] = field(default_factory=list)
-    scored: list[tuple[int, float]] = field(default_factory=list)  # time of the answer, its error or 1 for a hit
+    scored: list[tuple[int, int, float]] = field(default_factory=list)
+    """Time of the answer, pair time, its error or 1 for a hit."""
     breaches: int = 0
     calm: int = 0
     firing_since: int | None = None
@@ -141,7 +142,7 @@ class Recount:
 
     def _prediction(self, event: Mapping[str, Any]) -> None:
         expected, model, name, time = self.expected, event["model"], event["version"], event["time"]
-        if (time // w.PANE + 1) * w.PANE <= self._clock:
+        if self._has_ended(time):
             expected.events["late_predictions"] += 1
             return
         request = self._requests[model, event["request_id"]]
@@ -167,7 +168,7 @@ class Recount:
             answer.open = False
             return
         if request.outcome is not None:
-            self._join(answer, model, request.outcome[1])
+            self._join(answer, model, *request.outcome)
             if served:
                 request.closed, request.actual, request.outcome = True, request.outcome[1], None
             else:
@@ -176,7 +177,7 @@ class Recount:
     def _outcome(self, request: _Request, event: Mapping[str, Any]) -> str:
         """What became of it."""
         join, model, actual = self.expected.join, event["model"], event["actual"]
-        self._be_impatient(request)
+        self._be_impatient(request, event["time"])
         earlier = request.outcome[1] if request.outcome is not None else request.actual
         if earlier is not None:
             if earlier != actual:
@@ -189,31 +190,32 @@ class Recount:
             return "late"
         waiting = [a for a in (*request.others.values(), request.served) if a is not None and a.open]
         for answer in waiting:
-            self._join(answer, model, actual)
+            self._join(answer, model, event["time"], actual)
         if request.served is not None:
             request.closed, request.actual = True, actual
         else:
             request.outcome, request.met = (event["time"], actual), bool(waiting)
         return "joined"
 
-    def _join(self, answer: _Answer, model: str, actual: Any) -> None:
+    def _join(self, answer: _Answer, model: str, time: int, actual: Any) -> None:
         answer.open = False
         self.expected.join["joined"] += 1
         version = self._versions[model, answer.version]
         version.outcomes += 1
         if answer.predicted is not None:
             score = abs(answer.predicted - actual) if model == "prices" else float(answer.predicted == actual)
-            version.scored.append((answer.time, score))
+            version.scored.append((answer.time, max(answer.time, time), score))
 
-    def _be_impatient(self, request: _Request) -> None:
-        """What has waited too long by now."""
+    def _be_impatient(self, request: _Request, outcome: int = -1) -> None:
+        """What has waited too long by now, or by the time of its outcome."""
         join = self.expected.join
         for answer in (request.served, *request.others.values()):
-            if answer is not None and answer.open and self._clock - answer.time >= w.WITHIN:
+            if answer is not None and answer.open and max(self._clock, outcome) - answer.time >= w.WITHIN:
                 answer.open = False
                 join["expired"] += 1
                 request.closed = request.closed or answer is request.served or request.served is None
-        if request.outcome is not None and self._clock - request.outcome[0] >= w.EARLY:
+        # An answer still to come may be older than the clock, by less than a pane.
+        if request.outcome is not None and self._clock - request.outcome[0] >= w.EARLY + w.PANE:
             join["orphans"] += not request.met
             request.closed = request.met or bool(request.others)
             request.actual = request.outcome[1] if request.met else None
@@ -234,6 +236,10 @@ class Recount:
         for pane, model, name in sorted(closing):
             self._check(model, name, self._versions[model, name], pane)
         self._closed_to = ripe
+
+    def _has_ended(self, time: int) -> bool:
+        """Whether the pane of this time has."""
+        return (time // w.PANE + 1) * w.PANE <= self._clock
 
     def _check(self, model: str, name: str, version: _Version, pane: int) -> None:
         held = [*version.held, pane]
@@ -280,8 +286,10 @@ class Recount:
             expected.join["pending"] += sum(a is not None and a.open for a in answers)
         for (model, name), version in self._versions.items():
             expected.versions[model, name] = (version.predictions, version.outcomes)
+            # Pairs whose pane of pair time is still open have not landed.
+            landed = [(time, score) for time, met, score in version.scored if self._has_ended(met)]
             for start, end in version.checks:
-                scores = [score for time, score in version.scored if start <= time < end]
+                scores = [score for time, score in landed if start <= time < end]
                 if scores:
                     expected.quality[model, name, start, end] = len(scores), sum(scores) / len(scores)
         return expected

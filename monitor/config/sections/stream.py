@@ -61,8 +61,21 @@ class StreamSection(Section):
         10_000,
         description="idle timeout: a partition with no new records for this long no longer holds back the watermark",
     )
+    hold: Duration = Field(
+        60_000,
+        description="how long the others wait for a partition that cannot deliver: without a leader, behind an open "
+        "transaction, or full of refused records; then it is left out until it delivers again",
+    )
+    buffer_bytes: Count = Field(
+        64 << 20, ge=1 << 20, description="records held in memory while partitions are merged in the order of time"
+    )
     max_future: Duration = Field(
         600_000, description="events whose time is further ahead of their record's timestamp than this are refused"
+    )
+    max_past: Duration | None = Field(
+        None,
+        description="events whose time is this much older than their record's timestamp are refused; off by default, "
+        "and not applied to records without a timestamp",
     )
     session_timeout: Duration = Field(
         10_000, description="a request to a broker without an answer for this long fails and is retried"

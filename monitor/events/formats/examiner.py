@@ -23,7 +23,7 @@ from monitor.events.formats.json_text import (
 from monitor.events.refusals import Finding, Refusal
 from monitor.events.schema import LARGEST_INTEGER, SCHEMA, SERVED_BY, TYPES, ModelSchema
 from monitor.spec import Limits
-from monitor.times import parse_time
+from monitor.times import parse_event_time, unit_hint
 
 _ANY_MODEL: Final = ModelSchema(numeric=False, ignored=frozenset())
 
@@ -74,6 +74,8 @@ def _examine(raw: bytes | None, limits: Limits, schema_of: Callable[[object], Mo
     for name in _FIELDS[kind]:
         if name == "features":
             _check_features(event.get(name), schema)
+        elif name == "time":
+            _check_time(event.get(name))
         else:
             check_values(event.get(name), name, 0)
     for name in _IDENTITY[kind]:
@@ -83,6 +85,16 @@ def _examine(raw: bytes | None, limits: Limits, schema_of: Callable[[object], Mo
     check_not_repeated(event, ("schema", "type", *_FIELDS[kind]), "")
     # What is ignored has to be JSON all the same.
     check_values(event, "", 0, numbers=False)
+
+
+def _check_time(time: object) -> None:
+    """As `check_values`; of a number beyond 2^53 the detail says which unit it may be in."""
+    try:
+        check_values(time, "time", 0)
+    except BrokenRule as stop:
+        reason, detail = stop.finding
+        hint = unit_hint(int(str(time))) if reason is Refusal.INTEGER_TOO_LARGE and str(time).isdigit() else ""
+        raise BrokenRule(reason, detail + hint) from None
 
 
 def _check_features(features: object, schema: ModelSchema) -> None:
@@ -136,7 +148,7 @@ def _time(event: Mapping[str, Any]) -> None:
     if event.get("time") is None:
         raise BrokenRule(Refusal.MISSING_FIELD, "time: is needed")
     try:
-        parse_time(event["time"])
+        parse_event_time(event["time"])
     except ValueError as error:
         raise BrokenRule(Refusal.BAD_TIME, f"time: {error}") from None
 

@@ -46,6 +46,8 @@ def told(place: Path, ask: Ask, requests: Sequence[str]) -> Told:
 def _as_then(status: dict[str, Any]) -> dict[str, Any]:
     """Leave out what 0.1.0 did not have."""
     status.pop("destinations", None)
+    if not status["events"].get("late_after_idle"):
+        status["events"].pop("late_after_idle", None)
     for model in status["models"].values():
         model.pop("reference_rows", None)
         for version in model["versions"].values():

@@ -193,6 +193,27 @@ def test_metrics_of_a_regression_equal_a_recount(pairs: list[Pair]) -> None:
     assert_equal(found, wanted)
 
 
+@pytest.mark.parametrize("task", list(Task))
+@given(st.data())
+def test_a_table_that_takes_over_another_one_measures_the_pairs_of_both(task: Task, data: st.DataObject) -> None:
+    """Whatever first value the sums of either are less of; the baseline of the other one is not taken over."""
+    values = labels if task is not Task.REGRESSION else st.integers(-9, 9).map(lambda i: 1e6 + i)
+    pair = st.builds(Pair, panes, st.one_of(st.just(NAN), values), values, scores)
+    mine, its = data.draw(st.lists(pair, max_size=30)), data.draw(st.lists(pair, max_size=30))
+    table, other = table_of(task, mine), table_of(task, its, baseline_n=5)
+
+    changed = table.absorb(other)
+
+    assert changed == sorted({p.pane for p in its})
+    found = table.metrics(0, BASELINE_PANE - 1, ())
+    wanted = table_of(task, mine + its).metrics(0, BASELINE_PANE - 1, ())
+    assert found.keys() == wanted.keys()
+    for name, estimate in wanted.items():
+        assert found[name].value == pytest.approx(estimate.value, rel=1e-6), name
+        assert found[name].n == estimate.n, name
+    assert table.baseline_pairs == 0
+
+
 def test_a_multiclass_score_is_that_of_the_predicted_class() -> None:
     """Of what is known of the probabilities, only the calibration can be told."""
     pairs = [Pair(0, 1, 1, 0.9), Pair(0, 1, 2, 0.9), Pair(0, 2, 2, 0.4)]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 import numpy as np
 import pytest
@@ -37,6 +37,7 @@ from tests.monitor.kit import (
     Run,
     a_core,
     a_model,
+    believed,
     ends_of,
     prediction,
     records_of,
@@ -290,6 +291,25 @@ def test_the_order_of_other_variants_does_not_matter(stream: list[Answer]) -> No
 # -- slices ----------------------------------------------------------------------------------------------
 
 
+@given(streams, cuts)
+def test_panes_that_are_merged_hold_the_answers_of_both_variants(stream: list[Answer], at: list[int]) -> None:
+    """Committed before or not: all of it is in the fragment that the merged pane writes."""
+    panes, fragments = filled(stream, at, committing=True)
+    panes.merge(2, into=1)
+    one, _ = filled([replace(answer, variant=1) for answer in stream])
+
+    assert panes.open() == one.open()
+    for pane, variant in one.open():
+        (merged, rest), (wanted, _) = panes.close(variant, pane, WIDTH), one.close(variant, pane, WIDTH)
+        stored = slice_of(pane, whole([*fragments.get((variant, pane), []), rest.body]), WIDTH)
+        assert told(stored) == told(merged)
+        assert (merged.events, merged.start, merged.end) == (wanted.events, wanted.start, wanted.end)
+        assert {name: c.dense().tolist() for name, c in merged.counts.items()} == {
+            name: c.dense().tolist() for name, c in wanted.counts.items()
+        }
+        np.testing.assert_allclose(joined_sums([merged.sums]), joined_sums([wanted.sums]), rtol=1e-6, atol=1e-3)
+
+
 def test_a_time_pane_spans_its_width_and_a_counted_one_its_events() -> None:
     """Time panes are aligned to the epoch; a counted pane is where its events were."""
     held = OpenPane(first_time=1_234, last_time=1_777, events=3)
@@ -355,7 +375,7 @@ def run_of(*events: Mapping[str, object], lateness: int = 5 * SECOND) -> Run:
 
 def test_panes_are_aligned_to_the_epoch() -> None:
     """Whenever the first event came."""
-    run = run_of(prediction("a", T0 + 12_345), prediction("b", T0 + 300_000))
+    run = run_of(prediction("a", T0 + 12_345), *believed(prediction("b", T0 + 300_000)))
 
     assert [(start, end) for start, end, _, _ in run.told().values("predictions")] == [(T0 + 10_000, T0 + 20_000)]
 
@@ -364,11 +384,11 @@ def test_a_late_prediction_is_counted_as_late_and_nowhere_else() -> None:
     """Its pane has closed: it is neither in a window nor waiting nor known as a repeat."""
     on_time = prediction("a", T0)
     late = prediction("late", T0 + 9_999)
-    run = run_of(on_time, prediction("b", T0 + 15_000), late, late, prediction("c", T0 + 30_000))
+    run = run_of(on_time, *believed(prediction("b", T0 + 15_000)), late, late, *believed(prediction("c", T0 + 30_000)))
     told = run.told()
 
     assert told.status["events"]["late_predictions"] == 2
-    assert told.status["join"]["duplicates"] == 0
+    assert told.status["join"]["duplicates"] == 16  # of b and c
     assert told.status["models"]["m"]["versions"]["v1"]["predictions"] == 3
     assert [(start - T0, n) for start, _, _, n in told.values("predictions")] == [(0, 1), (10_000, 1)]
 

@@ -10,7 +10,7 @@ from monitor.alerting.records import AlertKind, AlertRecord, AlertWindow, Metric
 from monitor.pipeline.commands import CommandName
 from monitor.saved import from_plain, to_plain
 from monitor.spec import Severity
-from tests.monitor.kit import HOUR, MINUTE, SECOND, T0, Run, a_core, a_model, a_rule, counted, prediction
+from tests.monitor.kit import HOUR, MINUTE, SECOND, T0, Run, a_core, a_model, a_rule, believed, counted, prediction
 
 
 def an_episode(kind: AlertKind = AlertKind.METRIC, name: str = "a") -> SimpleEpisode:
@@ -128,9 +128,10 @@ def test_a_silenced_alert_is_on_record_and_counted() -> None:
 def test_the_end_of_a_silence_is_at_the_event_that_passes_it() -> None:
     rule = a_rule("errors", "error_rate", above=0.1, hard=True)
     run = Run(a_core(a_model(window=counted(10, 10), rules=(rule,))))
-    run.events(prediction("0", T0))
+    run.events(*believed(prediction("0", T0)))
     run.command(CommandName.SILENCE, for_ms=MINUTE)
-    run.events(*(prediction(f"{i}", T0 + i * SECOND, None, error="Timeout") for i in range(1, 70)))
+    errors = [prediction(f"{i}", T0 + i * SECOND, None, error="Timeout") for i in range(1, 70)]
+    run.events(*errors[:59], *believed(errors[59]), *errors[60:])
 
     alerts = [w for d in run.told_so_far for w in d.published if isinstance(w, AlertRecord)]
     assert [(a.silenced, a.issued_at) for a in alerts] == [(True, T0 + 9 * SECOND), (False, T0 + MINUTE)]

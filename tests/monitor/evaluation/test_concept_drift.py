@@ -413,7 +413,7 @@ def test_the_core_says_the_same_however_the_stream_is_cut(by_time: bool, sizes: 
 
 def test_before_stream_time_is_known_the_outcome_dates_what_it_shows() -> None:
     """A partition that has shown nothing yet holds the clock, but not the news."""
-    run = Run(a_watched_core(by_time=True), partitions=(0, 1))
+    run = Run(a_watched_core(by_time=False), partitions=(0, 1))
     run.feed(records_of(answered(RISE_AND_FALL[:1_100])))
     run.commit()
     (fired,) = run.told().alerts("concept_drift")

@@ -47,7 +47,9 @@ def test_a_version_that_0_1_0_stored_comes_back_as_it_was(code: str) -> None:
     version.windows.restore([], saved["judged"], -1)
 
     again = restored(to_plain(version.saved()))
-    assert values({**to_plain(version.saved()), "baseline": 0}) == values({**saved, "baseline": 0})
+    assert values({**to_plain(version.saved()), "baseline": 0}) == values(
+        {**saved, "baseline": 0, "quality_baseline": None}  # counted windows have none by time
+    )
     assert again.saved().baseline == version.saved().baseline  # has more sums than 0.1.0 kept
     assert repr(again.baseline.metrics(())[1]) == repr(version.baseline.metrics(())[1])
     assert {rule.rule.name for rule in version.firing} == {

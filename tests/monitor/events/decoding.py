@@ -27,6 +27,7 @@ WALL: Final = T0 + 60_000
 LIMITS: Final = Limits(features=6, event_bytes=4_000, id_length=16, versions=4, segments=3, labels=4)
 MODELS: Final = ("heat", "churn", "spam", "fuel")  # regression, binary, binary with a positive class, multiclass
 CHAMPION: Final = "v1"
+# Windows are counted: codes are given in the order of events. `test_admission.py` has windows by time.
 SPEC: Final[CoreSpec] = replace(
     core(
         parse(
@@ -34,10 +35,10 @@ SPEC: Final[CoreSpec] = replace(
             stream: {url: "file:./stream"}
             store: {url: "sqlite:///driftd.db"}
             models:
-              heat: {task: regression, champion: v1, features: {note: ignore}}
-              churn: {task: binary, champion: v1}
-              spam: {task: binary, champion: v1, positive: spam, threshold: 0.8}
-              fuel: {task: multiclass, champion: v1}
+              heat: {task: regression, champion: v1, features: {note: ignore}, window: {events: 1000}}
+              churn: {task: binary, champion: v1, window: {events: 1000}}
+              spam: {task: binary, champion: v1, positive: spam, threshold: 0.8, window: {events: 1000}}
+              fuel: {task: multiclass, champion: v1, window: {events: 1000}}
             """,
             {},
         )

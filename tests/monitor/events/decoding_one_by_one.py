@@ -21,7 +21,7 @@ from monitor.events.decoder import EventDecoder
 from monitor.events.features import NO_FEATURES
 from monitor.reference.feature_reader import FeatureColumns, FeatureReader
 from monitor.spec import CoreSpec, FeatureKind, Task
-from monitor.times import parse_time
+from monitor.times import parse_event_time
 from tests.monitor.events.decoding import CHAMPION, VERSIONLESS_TIERS
 
 NAN = float("nan")
@@ -208,7 +208,7 @@ def ident(value: object, most: int) -> str:
 def time_of(value: object) -> int:
     refuse_if(not isinstance(value, str | int | float))
     try:
-        return parse_time(value)  # type: ignore[arg-type]  # has tests of its own
+        return parse_event_time(value)  # type: ignore[arg-type]  # has tests of its own
     except ValueError:
         raise Refuse from None
 

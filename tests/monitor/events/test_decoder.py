@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -15,6 +17,7 @@ from monitor.events.columns import EventKind
 from monitor.events.decoder import EventDecoder
 from monitor.events.refusals import Refusal
 from monitor.reference.feature_reader import FeatureColumns, FeatureReader
+from monitor.times import EARLIEST_EVENT
 from tests.monitor.event_streams import streams, torn
 from tests.monitor.events.decoding import (
     AWKWARD,
@@ -228,7 +231,14 @@ def test_text_in_utf8_and_escaped_text_are_the_same() -> None:
 
 @pytest.mark.parametrize(
     ("time", "ms"),
-    [(TIME, T0), ("2026-11-21T15:15:00.123+05:45", T0), (T0, T0), (T0 + 0.9, T0), (0, 0), (Verbatim("-0"), 0)],
+    [
+        (TIME, T0),
+        ("2026-11-21T15:15:00.123+05:45", T0),
+        (T0, T0),
+        (T0 + 0.9, T0),
+        (T0 / 1, T0),
+        (EARLIEST_EVENT, EARLIEST_EVENT),
+    ],
 )
 def test_times_of_all_zones_are_one_time(time: object, ms: int) -> None:
     """Text with any offset, or milliseconds since the epoch."""
@@ -287,6 +297,50 @@ def test_a_record_that_claims_to_be_of_the_future_proves_nothing() -> None:
     _, refused = decoder().decode(batch_of(values, [32_503_680_000_000]), WALL)
 
     assert [r.reason for r in refused] == [Refusal.TIME_IN_FUTURE]
+
+
+@pytest.mark.parametrize("event", [a_prediction, an_outcome, resources])
+def test_an_event_may_be_as_much_older_than_its_record_as_configured(event: Callable[..., dict[str, Any]]) -> None:
+    """One millisecond more is a dead letter that names both times."""
+    made = decoder(replace(SPEC, max_past=1_000))
+    stamp = T0 + 500
+    values = [raw(event(time=stamp - 1_000 - behind)) for behind in (0, 1)]
+
+    events, refused = made.decode(batch_of(values, [stamp, stamp]), WALL)
+
+    assert events.row.tolist() == [0]
+    assert [r.reason for r in refused] == [Refusal.TIME_IN_PAST]
+    assert refused[0].detail == f"time: {stamp - 1_001}: too far in the past, the record is of 2026-11-21T09:30:00.623Z"
+
+
+@pytest.mark.parametrize(("max_past", "stamp"), [(None, T0), (1_000, -1)])
+def test_an_event_of_any_age_is_accepted_without_a_bound_or_a_timestamp(max_past: int | None, stamp: int) -> None:
+    """Files keep no timestamps, and old events are what a replay is made of."""
+    made = decoder(replace(SPEC, max_past=max_past))
+    events, refused = made.decode(batch_of([raw(a_prediction(time="1970-03-01T00:00:00Z"))], [stamp]), WALL)
+
+    assert (len(events), refused) == (1, [])
+
+
+def test_the_age_of_an_event_does_not_depend_on_the_clock_on_the_wall() -> None:
+    """What a daemon refused, a replay refuses ten years later, whatever the timestamp claims."""
+    made = decoder(replace(SPEC, max_past=1_000))
+    batch = batch_of([raw(a_prediction()), raw(a_prediction())], [T0 + 2_000, (1 << 62)])
+    for wall in (T0 - 60_000, T0, 2 * T0):
+        assert [r.reason for r in made.decode(batch, wall)[1]] == [Refusal.TIME_IN_PAST] * 2
+
+
+def test_epoch_seconds_are_refused_whatever_else_is_in_the_batch() -> None:
+    """As are all times before March 1970; the first moment of March is a time."""
+    first = EARLIEST_EVENT
+    values = [raw(a_prediction(time=time)) for time in (T0, T0 // 1_000, first, first - 1, T0 / 1_000)]
+
+    events, refused = decoder().decode(batch_of(values), WALL)
+
+    assert events.time.tolist() == [T0, first]
+    assert [(r.row, r.reason, r.detail.partition("Z")[2]) for r in refused] == [
+        (1, Refusal.BAD_TIME, ": seconds?"), (3, Refusal.BAD_TIME, ": seconds?"), (4, Refusal.BAD_TIME, ": seconds?"),
+    ]  # fmt: skip
 
 
 # -- models and versions ---------------------------------------------------------------------------------

@@ -20,6 +20,7 @@ from tests.monitor.event_streams import records
 from tests.monitor.events.decoding import (
     LIMITS,
     SPEC,
+    T0,
     TIME,
     WALL,
     Verbatim,
@@ -96,12 +97,20 @@ CASES: list[tuple[object, Refusal, str]] = [
     (an_outcome(time=None), R.MISSING_FIELD, "time: is needed"),
     (a_prediction(time="2026-11-21T09:30:00"), R.BAD_TIME, "time: '2026-11-21T09:30:00' has no time zone"),
     (a_prediction(time="yesterday"), R.BAD_TIME, "time: 'yesterday' is not a time like 2026-11-21T09:30:00.123Z"),
+    (a_prediction(time=str(T0)), R.BAD_TIME, f"time: '{T0}' is not a time like {TIME}: milliseconds are a number wi"),
     (a_prediction(time="2026-12-31T23:59:60Z"), R.BAD_TIME, "time: '2026-12-31T23:59:60Z' is not a time"),
     (a_prediction(time="2026-02-30T00:00:00Z"), R.BAD_TIME, "time: '2026-02-30T00:00:00Z': day "),
     (a_prediction(time=-1), R.BAD_TIME, "time: -1 is not between the years 1970 and 9999"),
     (a_prediction(time=-0.5), R.BAD_TIME, "time: -0.5 is not between the years"),
     (a_prediction(time=True), R.BAD_TIME, "time: True is neither text nor a number"),
     (resources(time=[]), R.BAD_TIME, "time: [] is neither text nor a number"),
+    (a_prediction(time=0), R.BAD_TIME, "time: 0 is before 1970-03-01T00:00:00Z"),
+    (a_prediction(time="1970-02-28T23:59:59.999Z"), R.BAD_TIME, "time: '1970-02-28T23:59:59.999Z' is before 1970-03"),
+    (an_outcome(time=1_700_000_000), R.BAD_TIME, "time: 1700000000 is before 1970-03-01T00:00:00Z: seconds?"),
+    (resources(time=1_700_000_000.5), R.BAD_TIME, "time: 1700000000.5 is before 1970-03-01T00:00:00Z: seconds?"),
+    (a_prediction(time=T0 * 1_000), R.BAD_TIME, f"time: {T0}000 is not between the years 1970 and 9999: microseconds?"),
+    (a_prediction(time=T0 * 1e6), R.BAD_TIME, "time: 1.795253400123e+18 is not between the years 1970 and 9999: nan"),
+    (a_prediction(time=T0 * 10**6), R.INTEGER_TOO_LARGE, f"time: {T0}000000: {INTEGERS}: nanoseconds?"),
     (a_prediction(time=Verbatim("NaN")), R.NOT_FINITE, "time: NaN: is not a JSON number"),
     (a_prediction(time=HUGE), R.INTEGER_TOO_LARGE, f"time: {SHOWN}: {INTEGERS}"),
     (a_prediction(time="3000-01-01T00:00:00Z"), R.TIME_IN_FUTURE, "time: '3000-01-01T00:00:00Z': too far in"),
@@ -228,8 +237,13 @@ def test_each_refusal_has_its_reason_and_names_field_and_value(event: object, re
 
 
 def test_every_reason_of_the_decoder_has_a_case() -> None:
-    """The others come from the join (another actual value, a hash collision) and from the stream (unreadable bytes)."""
-    assert set(Refusal) - {case[1] for case in CASES} == {R.CONFLICT, R.HASH_COLLISION, R.UNREADABLE}
+    """The others come from the join (another actual value, a hash collision) and from the stream (unreadable bytes).
+
+    TIME_IN_PAST needs a record with a timestamp (`test_decoder.py`).
+    """
+    assert set(Refusal) - {case[1] for case in CASES} == {
+        R.CONFLICT, R.HASH_COLLISION, R.UNREADABLE, R.TIME_IN_PAST,
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize("brackets", [b"[" * 100_000, b'{"a":' * 100_000, b"[" * 100_000 + b"]" * 100_000])
@@ -319,3 +333,12 @@ def test_the_models_of_these_tests_are_what_they_should_be() -> None:
     assert [(m.task.value, m.positive) for m in SPEC.models] == [
         ("regression", None), ("binary", None), ("binary", "spam"), ("multiclass", None),
     ]  # fmt: skip
+
+
+def test_a_dead_letter_of_a_record_whose_timestamp_is_no_time_has_none() -> None:
+    """A producer may write any integer there."""
+    batch = batch_of([raw(a_prediction(time="3000-01-01T00:00:00Z"))], [1 << 62])
+    (refused,) = decoder().decode(batch, WALL)[1]
+
+    assert refused.detail.endswith(f"too far in the future, the record is of {1 << 62}")
+    assert DeadLetter(Partition("t", 3), 17, refused.reason, refused.detail, 1 << 62, None).document()["time"] is None

@@ -23,7 +23,7 @@ def random_events(r: random.Random, count: int, requests: int) -> list[Event]:
         time = clock - r.randrange(5)
         request, value = r.randrange(requests), float(r.randrange(3))
         if r.random() < 0.4:
-            events.append(Event(request, time, clock, value))
+            events.append(Event(request, time, clock, value, effective=clock + r.choice((0, 0, 0, 5))))
         else:
             served = r.random() < 0.6
             waits = served or r.random() < 0.8
@@ -39,7 +39,15 @@ def keys_for(r: random.Random, requests: int, *, crowded: bool = False) -> NDArr
     return (drawn << np.uint64(20)) + drawn + np.uint64(1)
 
 
-def rows_of(events: Sequence[Event], keys: NDArray[np.uint64], prediction_ttl: int, outcome_ttl: int) -> JoinRows:
+def rows_of(
+    events: Sequence[Event],
+    keys: NDArray[np.uint64],
+    prediction_ttl: int,
+    outcome_ttl: int,
+    pane: int = 0,
+    *,
+    keeps: bool = False,
+) -> JoinRows:
     """Rows of a batch."""
     lo = keys[[e.request for e in events]]
     count = len(events)
@@ -50,8 +58,11 @@ def rows_of(events: Sequence[Event], keys: NDArray[np.uint64], prediction_ttl: i
         kind=np.array(kinds, np.uint8),
         waits=np.array([e.waits for e in events], np.bool_),
         watermark=np.array([e.clock for e in events], np.int64),
+        effective_time=np.array([e.own_time for e in events], np.int64),
         prediction_ttl=np.full(count, prediction_ttl, np.int64),
         outcome_ttl=np.full(count, outcome_ttl, np.int64),
+        pane_width=np.full(count, pane, np.int64),
+        keeps_outcome=np.full(count, keeps, np.bool_),
         payload={
             "time": np.array([e.time for e in events], np.int64),
             "value": np.array([e.value for e in events], np.float64),

@@ -70,8 +70,8 @@ def test_a_restored_table_goes_on_exactly_as_before(seed: int) -> None:
     requests, seen = r.choice(((20, 10_000), (500, 10_000), (500, 320)))
     events = random_events(r, 2_000, requests)
     keys = keys_for(r, requests)
-    prediction_ttl, outcome_ttl = r.choice((20, 100, 10**6)), r.choice((10, 50, 10**6))
-    ttls = np.full(100, prediction_ttl), np.full(100, outcome_ttl)
+    prediction_ttl, outcome_ttl, pane = r.choice((20, 100, 10**6)), r.choice((10, 50, 10**6)), r.choice((0, 10))
+    ttls = np.full(100, prediction_ttl), np.full(100, outcome_ttl), np.full(100, pane)
     survivor, database = JoinTable(10_000, seen), Tables()
     survivor_log = JoinLog(survivor)
     table, log = database.restored(10_000, seen)
@@ -80,11 +80,12 @@ def test_a_restored_table_goes_on_exactly_as_before(seed: int) -> None:
     while start < len(events):
         batch = events[start : start + r.choice((3, 50, 300))]
         start += len(batch)
-        rows = rows_of(batch, keys, prediction_ttl, outcome_ttl)
+        rows = rows_of(batch, keys, prediction_ttl, outcome_ttl, pane, keeps=seed % 2 == 0)
         mine, theirs = table.join(rows), survivor.join(rows)
         assert mine.verdict.tolist() == theirs.verdict.tolist()
         assert mine.pairs.actual.tolist() == theirs.pairs.actual.tolist()
         assert mine.pairs.outcome_time.tolist() == theirs.pairs.outcome_time.tolist()
+        assert mine.pairs.effective_time.tolist() == theirs.pairs.effective_time.tolist()
         if r.random() < 0.6:
             seq += 1
             rewrite = r.random() < 0.1
@@ -114,7 +115,7 @@ def test_segments_and_records_of_closed_keys_stay_few() -> None:
         answers = [Event(seq * 50 + i, seq, seq, 0.0, variant=1) for i in range(50)]
         outcomes = [Event(max(e.request - r.randrange(1, 400), 50), seq, seq, 1.0) for e in answers]
         table.join(rows_of(answers + outcomes, keys, 300, 300))
-        table.expire(seq, np.full(10, 300), np.full(10, 300), everything=True)
+        table.expire(seq, *[np.full(10, 300)] * 3, everything=True)
         delta = log.prepare_commit(seq, seq)
         database.apply(delta)
         log.on_committed(delta)

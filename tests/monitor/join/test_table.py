@@ -21,9 +21,10 @@ from tests.monitor.join.streams import T0, keys_for, random_events, rows_of
 
 
 def join_in_batches(
-    events: Sequence[Event], prediction_ttl: int, outcome_ttl: int, r: random.Random, *, crowded: bool = False
+    events: Sequence[Event], model: OneByOne, r: random.Random, *, crowded: bool = False
 ) -> tuple[JoinTable, list[str], list[Pair], list[tuple[int, int, int]]]:
     """Batches of random sizes, with expiry, commits and sweeps between them."""
+    durations = model.prediction_ttl, model.outcome_ttl, model.pane
     requests = max((e.request for e in events), default=0) + 1
     keys = keys_for(r, requests, crowded=crowded)
     table = JoinTable(pending=10_000, seen=10_000)
@@ -31,19 +32,20 @@ def join_in_batches(
     verdicts: list[str] = []
     pairs: list[Pair] = []
     agreements: list[tuple[int, int, int]] = []
-    ttls = np.full(100, prediction_ttl, np.int64), np.full(100, outcome_ttl, np.int64)
+    ttls = [np.full(100, duration, np.int64) for duration in durations]
     start = seq = 0
     while start < len(events):
         batch = events[start : start + r.choice((1, 2, 10, 700))]
         start += len(batch)
-        joined = table.join(rows_of(batch, keys, prediction_ttl, outcome_ttl))
+        joined = table.join(rows_of(batch, keys, *durations, keeps=model.keeps))
         verdicts += [JoinVerdict(v).name for v in joined.verdict]
         found, compared = table.pairs_of(joined), table.comparisons_of(joined)
         for i, row in enumerate(found.row):
             request = batch[row].request
             assert found.request[i] == keys[request]
             variant, value, time = (column[i].item() for column in (found.variant, found.predicted, found.time))
-            pairs.append(Pair(request, variant, value, float(found.actual[i]), time, int(found.outcome_time[i])))
+            times = time, int(found.outcome_time[i]), int(found.pair_time[i])
+            pairs.append(Pair(request, variant, value, float(found.actual[i]), *times))
         for i, row in enumerate(compared.row):
             agreements.append((batch[row].request, int(compared.served_variant[i]), int(compared.variant[i])))
         if r.random() < 0.3:
@@ -55,13 +57,10 @@ def join_in_batches(
     return table, verdicts, pairs, agreements
 
 
-def assert_equal_to_one_by_one(
-    events: Sequence[Event], prediction_ttl: int, outcome_ttl: int, r: random.Random, crowded: bool
-) -> None:
+def assert_equal_to_one_by_one(events: Sequence[Event], model: OneByOne, r: random.Random, crowded: bool) -> None:
     """Verdicts, pairs, agreements and counts are those of the dictionaries."""
-    model = OneByOne(prediction_ttl, outcome_ttl)
     wanted = [model.put(event) for event in events]
-    table, verdicts, pairs, agreements = join_in_batches(events, prediction_ttl, outcome_ttl, r, crowded=crowded)
+    table, verdicts, pairs, agreements = join_in_batches(events, model, r, crowded=crowded)
 
     assert verdicts == wanted
     assert sorted(pairs) == sorted(model.pairs)
@@ -69,9 +68,10 @@ def assert_equal_to_one_by_one(
     assert table.counts.joined == len(model.pairs)
     assert table.counts.duplicates == wanted.count("DUPLICATE")
     assert table.counts.conflicts == wanted.count("CONFLICT")
-    assert table.counts.late == wanted.count("LATE")
+    assert table.counts.late == model.late
     forever = 10**9
-    table.expire(forever, np.full(100, prediction_ttl), np.full(100, outcome_ttl), everything=True)
+    ttls = (np.full(100, duration) for duration in (model.prediction_ttl, model.outcome_ttl, model.pane))
+    table.expire(forever, *ttls, everything=True)
     expired, orphans = model.finish()
     assert (table.counts.expired, table.counts.orphans) == (expired, orphans)
     assert table.waiting == 0
@@ -89,11 +89,21 @@ events_ = st.lists(
 
 
 @settings(max_examples=150)
-@given(events_, st.sampled_from((10, 30, 10**6)), st.sampled_from((5, 10**6)), st.integers(0, 2**32), st.booleans())
+@given(
+    events_,
+    st.sampled_from((10, 30, 10**6)),
+    st.sampled_from((5, 10**6)),
+    st.sampled_from((0, 3, 20)),
+    st.booleans(),
+    st.integers(0, 2**32),
+    st.booleans(),
+)
 def test_a_batch_equals_its_events_one_by_one(
     drawn: list[Drawn],
     prediction_ttl: int,
     outcome_ttl: int,
+    pane: int,
+    keeps: bool,
     seed: int,
     crowded: bool,
 ) -> None:
@@ -102,7 +112,9 @@ def test_a_batch_equals_its_events_one_by_one(
     for request, step, back, value, variant, served, waits in drawn:
         clock += step
         events.append(Event(request, clock - back, clock, float(value), variant, served, waits or served))
-    assert_equal_to_one_by_one(events, prediction_ttl, outcome_ttl, random.Random(seed), crowded)
+    assert_equal_to_one_by_one(
+        events, OneByOne(prediction_ttl, outcome_ttl, pane, keeps=keeps), random.Random(seed), crowded
+    )
 
 
 @pytest.mark.parametrize("seed", range(40))
@@ -110,7 +122,8 @@ def test_long_streams_equal_their_events_one_by_one(seed: int) -> None:
     """Thousands of events, with duplicates, conflicts, expiry and sweeps between batches."""
     r = random.Random(seed)
     events = random_events(r, r.choice((300, 2000)), r.choice((3, 20, 500)))
-    assert_equal_to_one_by_one(events, r.choice((20, 100, 10**6)), r.choice((10, 50, 10**6)), r, seed % 3 == 0)
+    ttls = r.choice((20, 100, 10**6)), r.choice((10, 50, 10**6)), r.choice((0, 10))
+    assert_equal_to_one_by_one(events, OneByOne(*ttls, keeps=seed % 2 == 0), r, seed % 3 == 0)
 
 
 def put(table: JoinTable, *events: Event) -> list[str]:

@@ -7,7 +7,19 @@ from typing import Any
 import pytest
 
 from monitor.pipeline.inspection import look_up
-from tests.monitor.kit import SECOND, SEED, T0, Event, Run, a_core, a_model, outcome, prediction, some_outcomes
+from tests.monitor.kit import (
+    SECOND,
+    SEED,
+    T0,
+    Event,
+    Run,
+    a_core,
+    a_model,
+    believed,
+    outcome,
+    prediction,
+    some_outcomes,
+)
 
 WITHIN = 100 * SECOND
 LATER = T0 + 10 * WITHIN
@@ -30,8 +42,8 @@ def found(request_id: str, *events: Event) -> dict[str, Any]:
         ("beside", [prediction("r", T0, 1.0, **BESIDE)]),
         ("joined", [prediction("r", T0, 1.0), outcome("r", T0, 2.0)]),
         ("joined", [outcome("r", T0, 2.0), prediction("r", T0, 1.0)]),
-        ("closed", [prediction("r", T0, 1.0), prediction("another", LATER, 1.0)]),
-        ("late", [prediction("r", T0, 1.0), outcome("r", LATER, 0.0)]),
+        ("closed", [prediction("r", T0, 1.0), *believed(prediction("another", LATER, 1.0))]),
+        ("late", [prediction("r", T0, 1.0), *believed(prediction("another", LATER)), outcome("r", LATER, 0.0)]),
     ],
 )
 def test_every_way_in_which_a_request_can_go(state: str, events: list[Event]) -> None:

@@ -41,11 +41,11 @@ def an_auditor(core: CoreSpec, records: list[Record]) -> Auditor:
             m.window.pane,
             m.outcomes.prediction_ttl if m.outcomes else 0,
             m.outcomes.outcome_ttl if m.outcomes else 0,
+            m.window.pane > 0 and m.outcomes is not None and bool(m.serving.shadows or m.serving.ensemble),
         )
         for m in core.models
     }
-    ends = {partition.number: end for partition, end in ends_of(records).items()}
-    auditor = Auditor(models, core.allowed_lateness, core.max_future, WALL, ends)
+    auditor = Auditor(models, core.allowed_lateness, core.max_future, WALL)
     return audited(auditor, [(r.partition.number, r.value) for r in records])
 
 
@@ -115,9 +115,20 @@ def test_where_no_outcomes_come_an_answer_beside_the_served_one_takes_nothing_fr
     assert run.told().status["join"]["duplicates"] == 2
 
 
+def test_times_in_seconds_are_dead_letters_that_ask_for_the_unit() -> None:
+    """Taken for milliseconds, all of a stream would be of one hour in January 1970."""
+    seconds = T0 // 1_000
+    run = Run(a_core(a_model(outcomes=some_outcomes())))
+    run.events(*(prediction(f"{i}", seconds + i, 1.0) for i in range(3)), outcome("1", seconds + 60, 1.5))
+    told = run.finish()
+
+    assert [(d["reason"], d["detail"].rpartition(" ")[2]) for d in told.dead_letters] == [("bad_time", "seconds?")] * 4
+    assert told.status["models"]["m"]["versions"] == {}
+
+
 def test_dead_letters_say_where_they_lay_and_why() -> None:
-    run = Run(a_core(a_model()))
-    run.feed(records_of([b"{", prediction("1", 0), prediction("1", 5, model="who")], [0, 1, 1]))
+    run = Run(a_core(a_model()), partitions=(0, 1))
+    run.feed(records_of([b"{", prediction("1", T0), prediction("1", T0 + 5, model="who")], [0, 1, 1]))
     told = run.finish()
 
     assert [(d["partition"], d["offset"], d["reason"]) for d in told.dead_letters] == [

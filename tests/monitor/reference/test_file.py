@@ -74,7 +74,7 @@ def test_what_drifted_from_the_old_reference_is_resolved_when_the_file_changes(t
     files = reference_files(CoreSpec(tuple(m.spec for m in pipeline.models), 0, 0, kit.SMALL))
     assert activate(pipeline, files, kit.T0).published == []
     pipeline.positions[Partition("events", 0)] = 0
-    pipeline.watermark.assign(pipeline.positions)
+    pipeline.assign(pipeline.positions)
     drifted = (
         kit.prediction(f"r{i}", kit.T0 + i, 1.0, features={"load": 90.0 + i % 7, "fuel": "gas"}) for i in range(400)
     )

@@ -314,8 +314,8 @@ def test_rows_are_split_the_same_whatever_was_trimmed_stored_and_restored(
 def test_the_hash_of_a_row_depends_on_the_name_of_its_version_and_not_on_its_code() -> None:
     request = np.array([5, 5, 6], np.uint64)
 
-    one = hash_rows(request, np.array([1, 2, 1]), {1: "a", 2: "b"})
-    other = hash_rows(request, np.array([9, 4, 9]), {9: "a", 4: "b"})
+    one = hash_rows([request], np.array([1, 2, 1]), {1: "a", 2: "b"})
+    other = hash_rows([request], np.array([9, 4, 9]), {9: "a", 4: "b"})
 
     assert one.tolist() == other.tolist()
     assert len(set(one.tolist())) == 3

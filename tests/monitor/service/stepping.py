@@ -29,7 +29,7 @@ from monitor.store.writer import StoreWriter
 from monitor.stream.memory import MemorySource, MemoryStream
 from monitor.stream.types import Partition, Sink, Start
 from monitor.web.metrics import Telemetry
-from tests.monitor.kit import HOUR, T0, Event, a_core, a_model
+from tests.monitor.kit import HOUR, SECOND, T0, Event, a_core, a_model, prediction
 
 STUCK_S: Final = 60.0  # by the clock on the wall: a loop that neither waits nor ends is broken
 TOPICS: Final = {
@@ -115,6 +115,8 @@ class SteppedDaemon:
         clock: SteppedClock | None = None,
         partitions: int = 1,
         idle_after_s: float = 1e9,
+        hold_s: float = 60.0,
+        buffer_bytes: int = 64 << 20,
         refused_per_minute: int = 1_000,
         start: Start = Start.EARLIEST,
         commit_every_s: float = 1.0,
@@ -134,7 +136,7 @@ class SteppedDaemon:
         self.relay = Relay(self.relay_engine, [topics], heartbeat_s=3600.0)
         spec = WorkerSpec(
             core=core or a_core(a_model()),
-            input=InputSpec(start, idle_after_s, refused_per_minute),
+            input=InputSpec(start, idle_after_s, hold_s, buffer_bytes, refused_per_minute),
             commit_every_s=commit_every_s,
             lease_s=3600.0,
             outbox_limit=outbox_limit,
@@ -250,3 +252,27 @@ class SteppedDaemon:
             rows = c.execute(sa.select(t.outbox).where(t.outbox.c.kind == "alert").order_by(t.outbox.c.id)).all()
         bodies = [json.loads(row.value) for row in rows]
         return [(body["status"], body["rule"], body["summary"]) for body in bodies]
+
+
+# -- what many tests do -----------------------------------------------------------------------------------
+
+ZERO, ONE = Partition("events", 0), Partition("events", 1)
+
+
+def at(*seconds: float) -> list[Any]:
+    """Predictions at these times."""
+    return [prediction(f"r{s}", T0 + round(s * SECOND)) for s in seconds]
+
+
+def late_clock() -> SteppedClock:
+    """So late that the time of day limits no stream time."""
+    return SteppedClock(T0 + HOUR, until=0.0)
+
+
+def gaps(daemon: SteppedDaemon) -> list[tuple[int, int]]:
+    with daemon.engine.connect() as c:
+        return [(row.from_offset, row.to_offset) for row in c.execute(sa.select(t.gap))]
+
+
+def left_out(daemon: SteppedDaemon, partition: int) -> bool:
+    return daemon.metric("driftd_partition_left_out", topic="events", partition=str(partition)) == 1.0

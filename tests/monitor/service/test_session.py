@@ -90,6 +90,7 @@ def test_a_store_that_is_owned_tells_how_long_its_lease_holds(engine: Engine) ->
 
 def test_a_session_that_only_looks_knows_what_was_committed_and_disturbs_no_owner(engine: Engine) -> None:
     owner = claimed(engine)
+    owner.assign({EVENTS: 0})
     owner.process(BATCH, WALL)
     owner.commit()
 
@@ -116,6 +117,7 @@ def test_a_session_whose_epoch_is_over_is_fenced(engine: Engine) -> None:
 def test_effects_are_kept_until_they_are_committed_and_then_they_are_gone() -> None:
     log = Log()
     session = Session(CORE, log, claim=Claim(1, 7))
+    session.assign({EVENTS: 0})
     session.process(BATCH, WALL)
     session.process(batch_of(records_of([b"rubbish"])), WALL)
 
@@ -175,6 +177,7 @@ def test_a_gap_is_written_with_one_commit_only() -> None:
 def test_an_alert_of_the_daemon_fires_once_while_it_lasts() -> None:
     log = Log()
     session = Session(CORE, log)
+    session.assign({EVENTS: 0})
     session.process(BATCH, WALL)
     session.fire("gap events[0]", "lost")
     session.fire("gap events[0]", "lost")

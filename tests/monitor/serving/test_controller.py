@@ -35,6 +35,7 @@ from tests.monitor.kit import (
     a_model,
     a_profile,
     a_rule,
+    believed,
     counted,
     ends_of,
     from_file,
@@ -575,8 +576,9 @@ def test_a_reference_is_learned_anew_from_the_next_answers() -> None:
     run = Run(a_core(model), profiles={"m": a_profile([{"x": 1.0}] * 50)})
     run.command(CommandName.RELEARN, events=100)
     found = []
-    for start, count in ((0, 120), (120, 1)):  # the second pane, in which there are 100, ends with the last one
-        run.events(*answers(count, start=start, features={"y": 1.0}))
+    last = believed(*answers(1, start=120, features={"y": 1.0}))
+    for events in (answers(120, features={"y": 1.0}), last):  # the second pane, in which there are 100, ends with it
+        run.events(*events)
         profile = run.model.references.profile
         found.append(None if profile is None else [f.name for f in profile.features])
 

@@ -115,80 +115,34 @@ class TestLayout:
         assert FileSource(tmp_path / "new", ["a", "b"]).partitions() == {A0, A1, B0}
 
 
-class TestMerging:
-    def test_heads_are_merged_by_time_then_topic_and_partition(self, tmp_path: Path) -> None:
-        """The order within a file is kept, also where its times go back."""
-        write(tmp_path / "a.jsonl", at(5), at(3), at(8))
-        write(tmp_path / "a-1.jsonl", at(4), at(5))
-        write(tmp_path / "b.jsonl", at(5))
-
-        with reading(tmp_path, "b", "a") as source:
-            order = [(partition, offset) for partition, offset, _ in drain(source)]
-
-        assert order == [(A1, 0), (A0, 0), (A0, 1), (A1, 1), (B0, 0), (A0, 2)]
-
-    def test_a_line_without_a_readable_time_goes_with_the_line_before(self, tmp_path: Path) -> None:
-        """The first one of a file goes first of all. None of them holds the others up."""
-        write(tmp_path / "a.jsonl", b"", at(5), b"not json", b'{"time": "\xff"}', at(9))
-        write(tmp_path / "b.jsonl", at(1), at(6))
+class TestReading:
+    def test_all_files_are_read_side_by_side(self, tmp_path: Path) -> None:
+        """A file that ends leaves its share to the others."""
+        write(tmp_path / "a.jsonl", *(at(second) for second in range(9)))
+        write(tmp_path / "b.jsonl", at(1))
 
         with reading(tmp_path, "a", "b") as source:
-            order = [(partition.topic, offset) for partition, offset, _ in drain(source)]
-
-        assert order == [("a", 0), ("b", 0), ("a", 1), ("a", 2), ("a", 3), ("b", 1), ("a", 4)]
-
-    def test_times_may_be_numbers_or_have_offsets(self, tmp_path: Path) -> None:
-        """All forms of a time that events may have are compared as moments."""
-        write(tmp_path / "a.jsonl", b'{"time": 2000}', b'{"time": "1970-01-01T01:00:04+01:00"}')
-        write(tmp_path / "b.jsonl", b'{"time": 1000.5}', b'{"time": "1970-01-01T00:00:03.5Z"}')
-
-        with reading(tmp_path, "a", "b") as source:
-            order = [(partition.topic, offset) for partition, offset, _ in drain(source)]
-
-        assert order == [("b", 0), ("a", 0), ("b", 1), ("a", 1)]
-
-    LINES = st.lists(st.sampled_from([b"", b"{", *(at(second) for second in range(6))]), max_size=12)
+            batch = source.poll(6, 0)
+            assert batch.next_positions() == {A0: 5, B0: 1}
 
     @given(
-        st.lists(LINES, min_size=1, max_size=4),
-        st.lists(st.integers(1, 7), min_size=1, max_size=4),
+        st.lists(st.integers(0, 12), min_size=1, max_size=4),
+        st.lists(st.integers(1, 7), min_size=1),
         st.integers(1, 80),
-        st.integers(0, 48),
     )
-    def test_the_order_is_that_of_the_rule_however_it_is_read(
-        self, files: list[list[bytes]], sizes: list[int], block: int, stop: int
+    def test_every_line_is_delivered_once_in_the_order_of_its_file(
+        self, lengths: list[int], sizes: list[int], block: int
     ) -> None:
-        """Not on `max_records`, not on blocks, not on a restart in the middle: the files alone decide."""
-        partitions = [Partition("t", number) for number in range(len(files))]
-        expected = merged_by_the_rule(dict(zip(partitions, files, strict=True)))
+        partitions = [Partition("t", number) for number in range(len(lengths))]
         with tempfile.TemporaryDirectory() as folder:
-            for number, lines in enumerate(files):
-                write(Path(folder) / f"t-{number}.jsonl", *lines)
+            for number, length in enumerate(lengths):
+                write(Path(folder) / f"t-{number}.jsonl", *(at(second % 10) for second in range(length)))
             with closing(FileSource(Path(folder), ["t"], block)) as source:
                 source.assign(dict.fromkeys(partitions, 0))
-                assert drain(source, sizes) == expected
+                found = drain(source, sizes)
 
-                positions = dict.fromkeys(partitions, 0)
-                positions.update({partition: offset + 1 for partition, offset, _ in expected[:stop]})
-                source.assign(positions)
-                assert drain(source, sizes) == expected[stop:]
-
-
-def merged_by_the_rule(files: Mapping[Partition, Sequence[bytes]]) -> list[tuple[Partition, int, bytes | None]]:
-    """The definition, head by head."""
-    heads: dict[Partition, list[tuple[int, Partition, int, bytes]]] = {}
-    for partition, lines in files.items():
-        time_s = -1
-        heads[partition] = []
-        for offset, line in enumerate(lines):
-            time_s = int(line[28:29]) if line.startswith(b'{"time') else time_s
-            heads[partition].append((time_s, partition, offset, line))
-    found: list[tuple[Partition, int, bytes | None]] = []
-    while any(heads.values()):
-        _, partition, offset, line = min(queue[0] for queue in heads.values() if queue)
-        heads[partition].pop(0)
-        found.append((partition, offset, line))
-    return found
+        for partition, length in zip(partitions, lengths, strict=True):
+            assert [offset for its, offset, _ in found if its == partition] == list(range(length))
 
 
 class TestLines:
@@ -224,8 +178,6 @@ class TestLines:
                     found = list(iter(reader.read, []))
                     assert list(itertools.chain(*found)) == expected[position:]
                     assert reader.known_end == reader.count() == len(expected)
-                    behind = len(expected) - len(found[-1]) if found else 0
-                    assert list(reader.backwards()) == expected[:behind][::-1]
 
     def test_a_monstrous_line_is_cut_and_the_next_one_is_read(self, tmp_path: Path) -> None:
         """Memory is bounded whatever a producer writes; what is cut is refused by its size downstream."""
