@@ -30,7 +30,7 @@ from tests.servers.kafka import Cluster
 from tests.servers.topics import Topics
 
 LIVE, CATCHING_UP, KILLED, REPLAY = "live", "catching up", "killed", "replay"
-IDLE_AFTER_S: Final = 4.0
+IDLE_AFTER_S: Final = 8.0
 STEP_S: Final = (
     0.06  # between two steps of the producer. Were it to stall for IDLE_AFTER_S, time would follow the clock
 )
