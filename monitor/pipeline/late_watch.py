@@ -7,13 +7,13 @@ the event that made late predictions the majority.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 import numpy as np
+from numpy.typing import NDArray
 
 from detectors.types import BoolArray, IntArray
 from monitor.alerting.daemon import DaemonAlerts
@@ -22,32 +22,32 @@ from monitor.stream.types import Partition
 
 MINUTE: Final = 60_000
 LEAST: Final = 20  # predictions in a minute from which on the majority says something
+_MINUTES: Final = 32  # bits for the number of a minute
 _NAMED: Final = 5  # versions that the alert names
 
 
 @dataclass(frozen=True, slots=True)
-class PartitionPredictions:
-    """Predictions of one partition in the order of its log, as columns of equal length.
+class PlacedPredictions:
+    """Predictions of several partitions, those of each in the order of its log, as columns of equal length.
 
     Attributes:
-        partition: Where they lie.
+        partition: Number of the partition of each.
         partition_time: Partition time after each, ms.
         time: Event time of each, ms.
         variant: Code of the version that answered.
         late: Whether each came too late by partition time.
     """
 
-    partition: Partition
+    partition: NDArray[np.integer[Any]]
     partition_time: IntArray
     time: IntArray
-    variant: IntArray
+    variant: NDArray[np.integer[Any]]
     late: BoolArray
 
-    def between(self, start: int, stop: int) -> PartitionPredictions:
-        """Return the rows from `start` to before `stop`."""
-        at = slice(start, stop)
-        return PartitionPredictions(
-            self.partition, self.partition_time[at], self.time[at], self.variant[at], self.late[at]
+    def take(self, rows: IntArray) -> PlacedPredictions:
+        """Return these rows."""
+        return PlacedPredictions(
+            self.partition[rows], self.partition_time[rows], self.time[rows], self.variant[rows], self.late[rows]
         )
 
 
@@ -82,40 +82,48 @@ class LateWatch:
         self._daemon, self._name_of = daemon, name_of
         self._minutes: dict[Partition, LateMinute] = {}
 
-    def add(self, predictions: PartitionPredictions) -> list[AlertRecord]:
-        """Take in predictions, and return what is to be told of them."""
+    def add(self, partitions: Sequence[Partition], predictions: PlacedPredictions) -> list[AlertRecord]:
+        """Take in predictions of these partitions, and return what is to be told of them."""
         minute = predictions.partition_time // MINUTE
-        cuts = [0, *(np.flatnonzero(np.diff(minute)) + 1).tolist(), len(minute)]
+        key = predictions.partition.astype(np.int64) << _MINUTES | minute
+        groups, where, counts = np.unique(key, return_inverse=True, return_counts=True)
+        late = np.bincount(where, predictions.late, len(groups))
         records: list[AlertRecord | None] = []
-        for start, stop in pairwise(cuts):
-            if stop > start:
-                records += self._add_of_minute(int(minute[start]), predictions.between(start, stop))
+        for i, (group, count) in enumerate(zip(groups.tolist(), counts.tolist(), strict=True)):
+            partition, number = partitions[group >> _MINUTES], group & (1 << _MINUTES) - 1
+            records.append(self._begin(partition, number))
+            if late[i]:
+                records.append(self._add_late(partition, predictions.take(np.flatnonzero(where == i))))
+            else:
+                self._minutes[partition].predictions += count
         return [record for record in records if record is not None]
 
-    def _add_of_minute(self, minute: int, its: PartitionPredictions) -> list[AlertRecord | None]:
-        records: list[AlertRecord | None] = []
-        held = self._minutes.get(its.partition)
-        if held is None or held.minute < minute:
-            if held is not None and not held.is_mostly_late:
-                summary = f"predictions of {_shown(its.partition)} come in time again"
-                records.append(self._daemon.resolve(_alert(its.partition), summary, minute * MINUTE))
-            held = self._minutes[its.partition] = LateMinute(minute)
-        if not its.late.any():
-            held.predictions += len(its.late)
-            return records
+    def _begin(self, partition: Partition, minute: int) -> AlertRecord | None:
+        """Begin a minute of partition time; the alert ends where the one before it was not mostly late."""
+        held = self._minutes.get(partition)
+        if held is not None and held.minute >= minute:
+            return None
+        self._minutes[partition] = LateMinute(minute)
+        if held is None or held.is_mostly_late:
+            return None
+        summary = f"predictions of {_shown(partition)} come in time again"
+        return self._daemon.resolve(_alert(partition), summary, minute * MINUTE)
+
+    def _add_late(self, partition: Partition, its: PlacedPredictions) -> AlertRecord | None:
+        """Count predictions of the minute that has begun, some of them late; fire where they become the majority."""
+        held = self._minutes[partition]
         total = held.predictions + 1 + np.arange(len(its.late))
         mostly = np.flatnonzero((2 * (held.late + np.cumsum(its.late)) > total) & (total >= LEAST))
         if not len(mostly):
             self._count(held, its)
-            return records
-        decided = int(mostly[0]) + 1
-        self._count(held, its.between(0, decided))
-        now = int(its.partition_time[decided - 1])
-        records.append(self._daemon.fire(_alert(its.partition), _summary(its.partition, held), now))
-        self._count(held, its.between(decided, len(its.late)))
-        return records
+            return None
+        first, rest = np.split(np.arange(len(its.late)), [int(mostly[0]) + 1])
+        self._count(held, its.take(first))
+        record = self._daemon.fire(_alert(partition), _summary(partition, held), int(its.partition_time[first[-1]]))
+        self._count(held, its.take(rest))
+        return record
 
-    def _count(self, held: LateMinute, its: PartitionPredictions) -> None:
+    def _count(self, held: LateMinute, its: PlacedPredictions) -> None:
         late = np.flatnonzero(its.late)
         held.predictions += len(its.late)
         held.late += len(late)

@@ -276,14 +276,21 @@ class PartitionMerge:
             at_once: Put nothing off.
         """
         pieces = self._ready(waiting, held)
-        if _rows(pieces) < self._enough and self._decode(wall, keep_raw, waiting):
-            pieces = self._ready(waiting, held)
-        count = _rows(pieces)
-        if count < self._enough and waiting and not at_once and self._put_off < _PUT_OFF:
-            self._put_off += 1
-            return None
+        if _rows(pieces) < self._enough:
+            if not at_once and self._put_off < _PUT_OFF and self._lacks(waiting):
+                self._put_off += 1
+                return None
+            if self._decode(wall, keep_raw, waiting):
+                pieces = self._ready(waiting, held)
         self._put_off = 0
-        return self._hand_on(pieces) if count else None
+        return self._hand_on(pieces) if pieces else None
+
+    def _lacks(self, waiting: Collection[Partition]) -> bool:
+        """Tell whether the next records of partitions that are waited for make more ready, or there are only a few."""
+        if not waiting:
+            return False
+        in_hand = sum(box.raw + box.decoded for box in self._inboxes.values())
+        return in_hand < self._enough or any(p in waiting and not box.raw for p, box in self._inboxes.items())
 
     def _ready(self, waiting: Collection[Partition], held: Collection[Partition]) -> list[_Piece]:
         """Return the decoded records that are next, whatever else may come."""

@@ -38,7 +38,7 @@ from monitor.pipeline.commit import PipelineCommit, RestoreWarning, Snapshot
 from monitor.pipeline.early_metrics import EarlyMetrics
 from monitor.pipeline.effects import DeadLetter, Effects
 from monitor.pipeline.join_stage import JoinStage
-from monitor.pipeline.late_watch import LateWatch, PartitionPredictions
+from monitor.pipeline.late_watch import LateWatch, PlacedPredictions
 from monitor.pipeline.lateness import Lateness
 from monitor.pipeline.merge import MOST, DecodedRecords, PartitionMerge
 from monitor.pipeline.model import ModelMonitor
@@ -162,21 +162,12 @@ class Pipeline:
 
     def _watch_late(self, records: DecodedRecords, events: Events, late: BoolArray) -> list[AlertRecord]:
         """Tell of partitions of which most predictions come too late, each in the order of its log."""
-        told: list[AlertRecord] = []
-        prediction = events.kind <= EventKind.UNSERVED
-        source = records.batch.source[events.row]
-        for i in np.unique(source[prediction]).tolist():
-            its = np.flatnonzero(prediction & (source == i))
-            told += self._late_watch.add(
-                PartitionPredictions(
-                    records.batch.partitions[i],
-                    records.partition_time[events.row[its]],
-                    events.time[its],
-                    events.variant[its].astype(np.int64),
-                    late[its],
-                )
-            )
-        return told
+        its = np.flatnonzero(events.kind <= EventKind.UNSERVED)
+        row = events.row[its]
+        placed = PlacedPredictions(
+            records.batch.source[row], records.partition_time[row], events.time[its], events.variant[its], late[its]
+        )
+        return self._late_watch.add(records.batch.partitions, placed)
 
     def _version_name(self, variant: int) -> str:
         found = self.variants.table[variant]
