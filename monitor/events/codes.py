@@ -344,6 +344,11 @@ class Variants(dict[tuple[str, str], VariantCode]):
         """Return the model index by variant code, -1 for UNKNOWN and for models that are not configured any more."""
         return np.array([v.model for v in self.table], np.int64)
 
+    def shown(self, code: int) -> str:
+        """Return "model version" of a code, for people."""
+        variant = self.table[code]
+        return f"{self._names[variant.model]} {variant.version}" if variant.version else str(code)
+
     def of_model(self, model: int) -> VariantCode:
         """Return the code under which outcomes of a model wait."""
         return self._model_code[model]

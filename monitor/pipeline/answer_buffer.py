@@ -4,8 +4,9 @@ Whether a served answer and another one are compared must not depend on which of
 processed first. So accepted answers of models with time windows wait here, apart from the join. At the end of each pane
 those of that pane meet each other and those before: each answer that was not served is compared once. Pure.
 
-What waits is stored once, with the commit after it came, and the row is dropped when nothing of it can be compared any
-more. What had been compared by then is not stored: it follows from the panes that have ended.
+What waits is stored once, with the commit after it came, and the row is dropped when neither it nor what it was
+compared with can be compared any more. What had been compared by then is not stored: it follows from the panes that
+have ended.
 """
 
 from __future__ import annotations
@@ -205,7 +206,12 @@ class AnswerBuffer:
             self._served = [_Chunk.of(whole.take(whole.time > over))]
         if len(self._alone) and (gone := self._alone.time <= over).any():
             self._alone = self._alone.take(~gone)
-        self._forget(subject for subject, latest in self._stored.items() if latest <= over)
+        self._forget(subject for subject, latest in self._stored.items() if latest <= self._kept_over)
+
+    @property
+    def _kept_over(self) -> int:
+        """Answers after this event time, ms, stay stored: one that is held here may have been compared with them."""
+        return self._over - self._apart
 
     def _forget(self, subjects: Iterable[str]) -> None:
         for subject in list(subjects):
@@ -223,7 +229,7 @@ class AnswerBuffer:
         """Return (rows to store, subjects of rows to drop) since this was last called; called by the commit."""
         forgotten, self._forgotten = self._forgotten, []
         fresh, self._fresh = Answers.concatenated([Answers.none(), *self._fresh]), []
-        fresh = fresh.take(fresh.time > self._over)
+        fresh = fresh.take(fresh.time > self._kept_over)
         if not len(fresh):
             return [], forgotten
         subject = f"{SUBJECT}{self._next}"

@@ -35,6 +35,21 @@ _FAR: Final = 1 << 62
 
 
 @dataclass(frozen=True, slots=True)
+class Holding:
+    """How partitions count now.
+
+    Attributes:
+        idle: They hold nothing back: nothing new for the idle timeout, or left out.
+        waiting: They are waited for: they may bring records that come before those in hand.
+        held: Their records are not to be handed on.
+    """
+
+    idle: Collection[Partition] = ()
+    waiting: Collection[Partition] = ()
+    held: Collection[Partition] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class DecodedRecords:
     """Records in the order of processing, with what they hold.
 
@@ -199,15 +214,16 @@ class PartitionMerge:
         positions: Offset after the last record that was taken in, by partition.
     """
 
-    def __init__(self, decoder: EventDecoder, most: int = MOST, *, live: bool = False) -> None:
+    def __init__(self, decoder: EventDecoder, ends: Mapping[Partition, int] | None = None, *, most: int = MOST) -> None:
         """Start without partitions.
 
         Args:
             decoder: Decodes the records.
+            ends: Where the partitions of a replay end; None for a live stream, whose partitions may always bring more.
             most: Records handed on at a time; half of them do not wait for more.
-            live: Whether partitions that are not waited for may bring more than is in hand.
         """
-        self._decoder, self._most, self._enough, self._live = decoder, most, most // 2, live
+        self._decoder, self._ends, self._most, self._enough = decoder, ends, most, most // 2
+        self._finished: set[Partition] = set()
         self.positions: dict[Partition, int] = {}
         self._inboxes: dict[Partition, _Inbox] = {}
         self._partitions: tuple[Partition, ...] = ()
@@ -240,29 +256,30 @@ class PartitionMerge:
         """Return the approximate size in bytes of what is in hand, of partitions of which something is."""
         return {p: int(box.size) + 1 for p, box in self._inboxes.items() if box.raw or box.decoded}
 
-    def next_places(self, waiting: Collection[Partition], held: Collection[Partition]) -> dict[Partition, int]:
+    def next_places(self, holding: Holding) -> dict[Partition, int]:
         """Return a lower bound of the place of the next record, of all partitions of which another one is to come.
 
-        Args:
-            waiting: Partitions that are waited for.
-            held: Partitions whose records are not to be handed on; these count only where they are waited for.
+        Of those whose records are not to be handed on only if they are waited for.
         """
         return {
             p: box.next_place
             for p, box in self._inboxes.items()
-            if p in waiting or ((box.raw or box.decoded) and p not in held)
+            if p in holding.waiting or ((box.raw or box.decoded) and p not in holding.held)
         }
+
+    def unread(self) -> Holding:
+        """Return how partitions count where nothing is known: those of a replay are waited for until their ends."""
+        ends = self._ends or {}
+        return Holding(waiting={p for p, at in self.positions.items() if at < ends.get(p, 0)} - self._finished)
+
+    def finish_reading(self, partitions: Collection[Partition]) -> None:
+        """Wait no longer for partitions of a replay whose last offset holds no record that could be delivered."""
+        self._finished |= set(partitions)
 
     # -- handing on --------------------------------------------------------------------------------------
 
     def next(
-        self,
-        wall: int,
-        keep_raw: Collection[int],
-        waiting: Collection[Partition],
-        held: Collection[Partition],
-        *,
-        at_once: bool = False,
+        self, wall: int, keep_raw: Collection[int], holding: Holding, *, at_once: bool = False
     ) -> DecodedRecords | None:
         """Return the next records, at most `most`; None where the order does not allow any.
 
@@ -271,10 +288,10 @@ class PartitionMerge:
         Args:
             wall: Wall-clock time in ms, for the decoder.
             keep_raw: Models whose raw features are wanted.
-            waiting: Partitions that may bring records which come before those in hand.
-            held: Partitions whose records are not to be handed on.
+            holding: How partitions count now.
             at_once: Put nothing off.
         """
+        waiting, held = holding.waiting, holding.held
         pieces = self._ready(waiting, held)
         if _rows(pieces) < self._enough:
             if not at_once and self._put_off < _PUT_OFF and self._lacks(waiting):
@@ -283,7 +300,7 @@ class PartitionMerge:
             if self._decode(wall, keep_raw, waiting):
                 pieces = self._ready(waiting, held)
         self._put_off = 0
-        return self._hand_on(pieces) if pieces else None
+        return self._with_raw(self._hand_on(pieces), wall, keep_raw) if pieces else None
 
     def _lacks(self, waiting: Collection[Partition]) -> bool:
         """Tell whether the next records of partitions that are waited for make more ready, or there are only a few."""
@@ -333,6 +350,14 @@ class PartitionMerge:
             box.drop(its)
             box.share += _SMOOTHING * (its / len(rows) - box.share)
         return handed
+
+    def _with_raw(self, records: DecodedRecords, wall: int, keep_raw: Collection[int]) -> DecodedRecords:
+        """Decode records again whose raw features are wanted now, and were not when they were decoded."""
+        tables = records.events.features
+        if all(tables[i].raw for i in keep_raw if i in tables and len(tables[i])):
+            return records
+        events, _ = self._decoder.decode(records.batch, wall, keep_raw)
+        return replace(records, events=events.take(np.flatnonzero(np.isin(events.row, records.events.row))))
 
     # -- decoding ----------------------------------------------------------------------------------------
 
@@ -385,7 +410,7 @@ class PartitionMerge:
             mine = np.flatnonzero(source == rank)
             row = events.row[mine]
             partition_time[row], found = box.clock.places(events.time[mine])
-            may_bring_more = self._live or box.raw or partition in waiting
+            may_bring_more = self._ends is None or box.raw or partition in waiting
             if len(box.clock.recent) == RECENT or not may_bring_more:  # else an earlier event may yet count
                 place[row] = np.maximum(found, box.place)
             its = np.flatnonzero(batch.source == rank)

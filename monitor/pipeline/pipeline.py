@@ -7,7 +7,7 @@ records. One session owns it, and nothing in it locks. `docs/architecture.md` fo
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -40,7 +40,7 @@ from monitor.pipeline.effects import DeadLetter, Effects
 from monitor.pipeline.join_stage import JoinStage
 from monitor.pipeline.late_watch import LateWatch, PlacedPredictions
 from monitor.pipeline.lateness import Lateness
-from monitor.pipeline.merge import MOST, DecodedRecords, PartitionMerge
+from monitor.pipeline.merge import MOST, DecodedRecords, Holding, PartitionMerge
 from monitor.pipeline.model import ModelMonitor
 from monitor.pipeline.model_state import Restored
 from monitor.pipeline.saved_states import SavedShard, read_shard
@@ -55,8 +55,7 @@ class Pipeline:
     """The stages of all models. `ends` are where the partitions of a replay end; None for a live stream."""
 
     def __init__(self, spec: CoreSpec, seed: int, ends: Mapping[Partition, int] | None = None) -> None:
-        self._ends, self._replaying = ends, ends is not None
-        self._finished: set[Partition] = set()
+        self._replaying = ends is not None
         self._allowed_lateness = spec.allowed_lateness
         self._lateness = Lateness(spec)
         self.watermark = Watermark(spec.allowed_lateness, live=ends is None)
@@ -67,7 +66,7 @@ class Pipeline:
             [m.window.pane for m in spec.models],
         )
         self.decoder = EventDecoder(spec, self.variants, seed)
-        self.merge = PartitionMerge(self.decoder, live=ends is None)
+        self.merge = PartitionMerge(self.decoder, ends)
         self._nothing = self.merge.nothing()
         self.join = JoinStage(spec, self.variants)
         self.models = [
@@ -76,7 +75,7 @@ class Pipeline:
         ]
         self.totals = Totals()
         self.daemon = DaemonAlerts()
-        self._late_watch = LateWatch(self.daemon, self._version_name)
+        self._late_watch = LateWatch(self.daemon, self.variants.shown)
         self.positions: dict[Partition, int] = {}
         self.seq = 0
         self.warnings: list[RestoreWarning] = []  # of what was stored and does not fit the configuration
@@ -88,49 +87,37 @@ class Pipeline:
 
     # -- a batch -----------------------------------------------------------------------------------------
 
-    def process(
-        self,
-        batch: Batch,
-        wall: int,
-        idle: Collection[Partition] = (),
-        waiting: Collection[Partition] | None = None,
-        held: Collection[Partition] = (),
-    ) -> Effects:
+    def process(self, batch: Batch, wall: int, holding: Holding | None = None) -> Effects:
         """Take records in, process those that are next in order, and return what follows from them.
 
         Records that others may precede stay in hand. An empty batch lets time pass.
 
         Args:
-            batch: Records as the source handed them on.
+            batch: Records, those of each partition in the order of its log.
             wall: The time of day, ms since the epoch.
-            idle: Partitions that hold nothing back: without new records for the idle timeout, or left out.
-            waiting: Partitions that are waited for, since they have more to bring; None: none of a live stream, and
-                those that are not read to their end of a replay.
-            held: Partitions of which nothing is to be processed now.
+            holding: How partitions count now; None: nobody is idle, and only unread partitions of a replay are waited
+                for.
         """
         self._wall = wall
         self.merge.add(batch)
-        if waiting is None:
-            waiting = self._unread()
+        holding = self.merge.unread() if holding is None else holding
         effects = Effects()
-        while (records := self.merge.next(wall, self._learning(), waiting, held, at_once=not len(batch))) is not None:
-            effects.extend(self._process(records, wall, idle, self.merge.next_places(waiting, held)))
+        while (records := self.merge.next(wall, self._learning(), holding, at_once=not len(batch))) is not None:
+            effects.extend(self._process(records, wall, holding))
             if len(effects.dead_letters) >= MOST:
                 break  # there may be too many: whoever reads may hold their partition before the next ones
         if not (effects.records or len(batch)):
-            effects.extend(self._process(self._nothing, wall, idle, self.merge.next_places(waiting, held)))
+            effects.extend(self._process(self._nothing, wall, holding))
         return effects
 
     def _learning(self) -> list[int]:
         return [i for i, model in enumerate(self.models) if model.references.learner is not None]
 
-    def _process(
-        self, records: DecodedRecords, wall: int, idle: Collection[Partition], to_come: Mapping[Partition, int]
-    ) -> Effects:
+    def _process(self, records: DecodedRecords, wall: int, holding: Holding) -> Effects:
         """Process records that are next in order."""
-        batch, events = records.batch, self._with_raw(records, wall).events
+        batch, events, to_come = records.batch, records.events, self.merge.next_places(holding)
         watermark = self.watermark.advance(
-            batch, records.place, records.partition_time, _times(batch, events), to_come, idle, wall
+            batch, records.place, records.partition_time, _times(batch, events), to_come, holding.idle, wall
         )
         reached = _reached(records.partition_time, self._allowed_lateness)
         events = replace(events, effective_time=np.maximum(events.time, reached[events.row]))
@@ -151,15 +138,6 @@ class Pipeline:
         heard = {batch.partitions[i] for i in np.unique(batch.source[events.row]).tolist()}
         return Effects(published, _dead_letters(batch, refused, reached), records=len(batch), heard=heard)
 
-    def _with_raw(self, records: DecodedRecords, wall: int) -> DecodedRecords:
-        """Decode records again whose raw features are wanted now, and were not when they were read."""
-        tables = records.events.features
-        wanted = [i for i in self._learning() if i in tables and len(tables[i]) and not tables[i].raw]
-        if not wanted:
-            return records
-        events, _ = self.decoder.decode(records.batch, wall, keep_raw=wanted)
-        return replace(records, events=events.take(np.flatnonzero(np.isin(events.row, records.events.row))))
-
     def _watch_late(self, records: DecodedRecords, events: Events, late: BoolArray) -> list[AlertRecord]:
         """Tell of partitions of which most predictions come too late, each in the order of its log."""
         its = np.flatnonzero(events.kind <= EventKind.UNSERVED)
@@ -169,25 +147,11 @@ class Pipeline:
         )
         return self._late_watch.add(records.batch.partitions, placed)
 
-    def _version_name(self, variant: int) -> str:
-        found = self.variants.table[variant]
-        return f"{self.models[found.model].spec.name} {found.version}" if found.version else str(variant)
-
     # -- partitions --------------------------------------------------------------------------------------
 
     def assign(self, positions: Mapping[Partition, int]) -> None:
         """Read these partitions from these offsets. What is in hand is dropped: it is to be read again."""
         self.merge.assign(positions, self.watermark.assign(positions))
-
-    def finish_reading(self, partitions: Collection[Partition]) -> None:
-        """Wait no longer for partitions of a replay whose last offset holds no record that could be delivered."""
-        self._finished |= set(partitions)
-
-    def _unread(self) -> set[Partition]:
-        """Return the partitions of a replay that are not read to their end."""
-        if self._ends is None:
-            return set()
-        return {p for p, at in self.merge.positions.items() if at < self._ends.get(p, 0)} - self._finished
 
     def _start(self, now: int) -> list[AlertRecord | Decision]:
         """Models begin with the first event, or go on: what is configured otherwise is applied."""

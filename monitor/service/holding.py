@@ -6,7 +6,7 @@ Pure: monotonic times come in, in seconds.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Final
 
 from monitor.pipeline.merge import ENOUGH_BYTES, MOST
@@ -39,8 +39,8 @@ class QuietTimer:
 
 
 @dataclass(frozen=True, slots=True)
-class Holding:
-    """How partitions count now.
+class HoldState:
+    """What is known of how partitions hold each other back.
 
     Attributes:
         idle: They hold nothing back: nothing new for the idle timeout, or left out.
@@ -48,9 +48,9 @@ class Holding:
         left_out: They have more to bring, and did not deliver it for the time that others wait.
     """
 
-    idle: Collection[Partition] = field(default_factory=set)
-    waiting: Collection[Partition] = field(default_factory=set)
-    left_out: Collection[Partition] = field(default_factory=set)
+    idle: set[Partition]
+    waiting: set[Partition]
+    left_out: set[Partition]
 
 
 class Holds:
@@ -67,7 +67,7 @@ class Holds:
         moving: Collection[Partition],
         heard: Collection[Partition],
         now: float,
-    ) -> Holding:
+    ) -> HoldState:
         """Judge all partitions.
 
         Args:
@@ -81,7 +81,7 @@ class Holds:
         pending = {p for p, has_more in more.items() if has_more} | set(stuck)
         left_out = self._stuck.over(pending - set(moving), now)
         quiet = more.keys() - pending - set(heard)
-        return Holding(
+        return HoldState(
             self._idle.over(quiet, now) | left_out,
             {p for p, has_more in more.items() if has_more} - left_out,
             left_out,

@@ -6,7 +6,7 @@ too many refused records make the partition wait. An outage of the stream is a s
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final, TypeVar
 
@@ -14,11 +14,14 @@ import structlog
 
 from monitor.clock import Clock
 from monitor.errors import OffsetGone, PartitionFault, StreamError
-from monitor.pipeline.effects import DeadLetter, Effects
-from monitor.service.holding import Backpressure, Holding, Holds
+from monitor.pipeline.effects import Effects
+from monitor.pipeline.merge import Holding
+from monitor.service.holding import Backpressure, Holds
+from monitor.service.paused import PausedPartitions
 from monitor.service.readiness import Readiness
 from monitor.service.session import Session
 from monitor.service.snapshot import Counters
+from monitor.service.troubles import Troubles, partition_name
 from monitor.stream.types import Batch, Blocked, Partition, Source, Start
 from monitor.web.metrics import PartitionLag
 
@@ -28,7 +31,6 @@ POLL_S: Final = 0.1  # how long a poll waits for records
 _REFRESH_S: Final = 3.0  # less than a usual lateness: new partitions, recreated topics
 _STALLED_S: Final = 2.0  # a loop that stood still for so long knows nothing of the ends of partitions
 _ASK_S: Final = 2.0  # how often ends of partitions are asked for where records do not tell them
-_MINUTE_S: Final = 60.0
 _NEVER: Final = float("-inf")
 
 _Answer = TypeVar("_Answer")
@@ -53,35 +55,6 @@ class InputSpec:
     dead_letters_per_minute: int
 
 
-class RefusalLimit:
-    """Partitions with more refused records in a minute than the dead-letter topic should get."""
-
-    def __init__(self, per_minute: int) -> None:
-        self._per_minute = per_minute
-        self._began = _NEVER
-        self._refused: dict[Partition, int] = {}
-        self.parked: set[Partition] = set()
-        self.was_parked: set[Partition] = set()  # in the minute before
-
-    def begin_minute(self, now: float) -> set[Partition]:
-        """Begin to count anew where a minute is over. Returns the partitions that are parked no longer."""
-        if now - self._began < _MINUTE_S:
-            return set()
-        self._began = now
-        self._refused.clear()
-        freed, self.parked = self.parked, set()
-        self.was_parked = freed
-        return freed
-
-    def count(self, letter: DeadLetter) -> int | None:
-        """Count a refused record. Returns how many there were where this one has its partition parked, else None."""
-        count = self._refused[letter.partition] = self._refused.get(letter.partition, 0) + 1
-        if count <= self._per_minute or letter.partition in self.parked:
-            return None
-        self.parked.add(letter.partition)
-        return count
-
-
 class StreamInput:
     """A source that is read into a session. It lives as long as the session and closes the source.
 
@@ -99,15 +72,14 @@ class StreamInput:
         clock: Clock,
     ) -> None:
         self._source, self._session, self._spec = source, session, spec
-        self._readiness, self._counters, self._clock = readiness, counters, clock
-        self._limit = RefusalLimit(spec.dead_letters_per_minute)
+        self._readiness, self._clock = readiness, clock
+        self._troubles = Troubles(
+            session, readiness, counters, per_minute=spec.dead_letters_per_minute, hold_s=spec.hold_s
+        )
         self._holds = Holds(spec.idle_after_s, spec.hold_s)
         self._backpressure = Backpressure(spec.buffer_bytes)
         self._ends: dict[Partition, int] = {}
-        self._faulty: set[Partition] = set()
-        self._gaps: dict[Partition, OffsetGone] = {}  # found behind records that are not processed yet
-        self._paused: set[Partition] = set()
-        self._left_out: set[Partition] = set()
+        self._paused = PausedPartitions(source)
         self._heard: set[Partition] = set()  # partitions of which accepted events were processed since the last look
         self._refreshed_at = self._heard_at = self._polled_at = clock.monotonic()
         self._polled_wall_s = clock.wall_ms() / 1000
@@ -135,8 +107,8 @@ class StreamInput:
             # Of a partition of which nothing is in hand the source may be beyond offsets without a record.
             at = processed[p] if p in in_hand else read_to
             lag = float(max(self._ends[p] - at, 0)) if p in self._ends else None
-            parked = p in self._limit.parked or p in self._faulty
-            lags[p.topic, p.number] = PartitionLag(lag, parked, p in self._left_out)
+            parked = p in self._troubles.parked or p in self._troubles.faulty
+            lags[p.topic, p.number] = PartitionLag(lag, parked, p in self._troubles.left_out)
         return lags
 
     # -- reading -----------------------------------------------------------------------------------------
@@ -154,10 +126,10 @@ class StreamInput:
         try:
             batch = self._source.poll(self._backpressure.most_records(len(self._source.positions())), POLL_S)
         except OffsetGone as error:
-            self._gaps[Partition(error.topic, error.partition)] = error
+            self._troubles.note_gap(error)
             return None
         except PartitionFault as error:
-            self._stop_faulty(error)
+            self._troubles.stop_faulty(error)
             return None
         except StreamError as error:
             if not error.retryable:
@@ -169,11 +141,6 @@ class StreamInput:
             self._set_reachable()
             self._backpressure.note(batch)
         return batch
-
-    @property
-    def held(self) -> Collection[Partition]:
-        """Partitions of which nothing is to be processed now."""
-        return self._limit.parked
 
     def judge(self, batch: Batch) -> Holding:
         """Return which partitions are waited for and which are idle, as of a batch that was just read."""
@@ -189,59 +156,35 @@ class StreamInput:
         here = {batch.partitions[i] for i in set(batch.source.tolist())}
         blocked = self._source.blocked()
         transactions = {p for p, why in blocked.items() if why is Blocked.OPEN_TRANSACTION}
-        cannot = self._faulty | self._limit.parked
+        troubles = self._troubles
+        cannot = troubles.faulty | troubles.parked
         more = {
-            p: p in cannot or (p not in transactions and p not in self._gaps and not self._is_at_end(p, at))
+            p: p in cannot or (p not in transactions and p not in troubles.gaps and not self._is_at_end(p, at))
             for p, at in self._source.positions().items()
         }
-        moving = (here - self._limit.was_parked) | (self._backpressure.full - cannot)
+        moving = (here - troubles.was_parked) | (self._backpressure.full - cannot)
         # Of what was refused nothing tells the time: a partition that brings nothing else is idle.
         heard, self._heard = self._heard | self._session.in_hand().keys(), set()
-        holding = self._holds.judge(more, blocked.keys() & more.keys(), moving, heard, now)
+        found = self._holds.judge(more, blocked.keys() & more.keys(), moving, heard, now)
         if not self.is_reachable:  # nobody is idle or left out while the stream is away
             self._holds.reset()
-            return Holding(waiting=holding.waiting)
-        self._tell_left_out(holding.left_out, blocked)
-        return holding
+            return Holding(waiting=found.waiting, held=troubles.parked)
+        troubles.leave_out(found.left_out, blocked)
+        return Holding(found.idle, found.waiting, troubles.parked)
 
     def note_processed(self, effects: Effects) -> None:
         """Take note of what followed from records: of which partitions there were events, and what was refused."""
         self._heard |= effects.heard
-        self.limit_refusals(effects.dead_letters)
+        self._troubles.limit_refusals(effects.dead_letters, self._clock.monotonic())
 
     def _is_at_end(self, partition: Partition, position: int) -> bool:
         end = self._ends.get(partition)
         return end is not None and position >= end
 
-    def _tell_left_out(self, left_out: Collection[Partition], blocked: Mapping[Partition, Blocked]) -> None:
-        for partition in sorted(set(left_out) - self._left_out):
-            name, why = partition_name(partition), self._why_stuck(partition, blocked)
-            log.warning("worker.partition_left_out", partition=name, why=why)
-            summary = f"{name} has delivered nothing for {self._spec.hold_s:.0f} s, {why}: the others go on without it"
-            self._session.fire(f"left out {name}", summary)
-        for partition in sorted(self._left_out - set(left_out)):
-            name = partition_name(partition)
-            log.info("worker.partition_is_back", partition=name)
-            self._session.resolve(f"left out {name}", f"{name} delivers again, or holds no more")
-        self._left_out = set(left_out)
-
-    def _why_stuck(self, partition: Partition, blocked: Mapping[Partition, Blocked]) -> str:
-        if partition in self._limit.parked:
-            return "too many of its records are refused"
-        if partition in self._faulty:
-            return "its bytes cannot be read"
-        return blocked[partition].value if partition in blocked else "although it holds more"
-
     def _pause_or_resume(self) -> None:
         """Pause what waits or has enough in hand, and resume what need not wait any more."""
-        read = self._source.positions()
-        full = self._backpressure.update(self._session.in_hand(), len(read))
-        wanted = (full | self._limit.parked | self._faulty | self._gaps.keys()) & read.keys()
-        if wanted - self._paused:
-            self._source.pause(wanted - self._paused)
-        if self._paused - wanted:
-            self._source.resume((self._paused - wanted) & read.keys())
-        self._paused = wanted
+        full = self._backpressure.update(self._session.in_hand(), len(self._source.positions()))
+        self._paused.set(full | self._troubles.waiting)
 
     def _hear_ends(self) -> None:
         # What came with records may be older than what was asked for: an end does not go back by it.
@@ -294,9 +237,8 @@ class StreamInput:
             for partition, (first, end) in self._source.bounds(new).items():
                 starts[partition] = first if start is Start.EARLIEST else end
         self._source.assign(self._session.assign(starts))
-        self._gaps.clear()  # found again, as the faults are: reading begins anew where processing stands
-        self._faulty.clear()
-        self._paused = set()
+        self._troubles.forget_found()
+        self._paused.reset()
         self._pause_or_resume()
 
     def _ask(self, question: Callable[[], _Answer]) -> _Answer | None:
@@ -321,67 +263,15 @@ class StreamInput:
         self.is_reachable = False
         self._readiness.set_unready("stream", str(error))
 
-    # -- faults of one partition -------------------------------------------------------------------------
-
-    def limit_refusals(self, dead_letters: Sequence[DeadLetter]) -> None:
-        """Park a partition full of refused records until the next minute, rather than fill the dead-letter topic."""
-        freed = self._limit.begin_minute(self._clock.monotonic())
-        if freed:
-            self._unpark(freed)
-        for letter in dead_letters:
-            refused = self._limit.count(letter)
-            if refused is not None:
-                self._park(letter, refused)
-
-    def _park(self, letter: DeadLetter, refused: int) -> None:
-        name, reason = partition_name(letter.partition), letter.reason.value
-        log.error("worker.partition_parked", partition=name, refused=refused, last_reason=reason)
-        summary = f"{name} waits: {refused} records refused in a minute, the last one {reason}"
-        self._session.fire(f"refused {name}", summary)
-        self._readiness.set_unready("refused", summary)
-
-    def _unpark(self, partitions: Collection[Partition]) -> None:
-        for partition in partitions:
-            name = partition_name(partition)
-            self._session.resolve(f"refused {name}", f"{name} is read again")
-        self._readiness.clear("refused")
+    # -- gaps --------------------------------------------------------------------------------------------
 
     def _skip_gaps(self) -> None:
         """Skip the gaps before which everything is processed: positions must not pass records in hand."""
-        in_hand = self._session.in_hand() if self._gaps else {}
-        for partition in [p for p in self._gaps if p not in in_hand]:
-            error = self._gaps.pop(
-                partition, None
-            )  # new partitions that were found at an earlier one have cleared them
+        gaps = self._troubles.gaps
+        in_hand = self._session.in_hand() if gaps else {}
+        for partition in [p for p in gaps if p not in in_hand]:
+            self._refresh()  # of a topic that was made anew nothing was read at all
+            error = gaps.pop(partition, None)  # none where new partitions were found, and reading began anew
             if error is not None:
-                self._skip_gap(error)
-
-    def _skip_gap(self, error: OffsetGone) -> None:
-        """Go on behind records that are gone before they were read; an alert and the store tell of it."""
-        self._refresh()  # of a topic that was made anew nothing was read at all
-        partition = Partition(error.topic, error.partition)
-        start, target = error.position, error.earliest if error.position < error.earliest else error.latest
-        log.error("worker.gap", topic=error.topic, partition=error.partition, position=start, resumed_at=target)
-        self._counters.gap_records += max(target - start, 0)
-        self._session.skip(partition, start, target)
-        self._ends.pop(partition, None)
-        self._source.seek(partition, target)
-        name = partition_name(partition)
-        lost = f"offsets {start} to {target} were lost"
-        if target <= start:
-            lost = f"offset {start} is not there any more, reading goes on at {target}"
-        self._session.fire(f"gap {name}", f"{name}: {lost}")
-        self._session.resolve(f"gap {name}", f"{name} is read from offset {target} on")
-
-    def _stop_faulty(self, error: PartitionFault) -> None:
-        """Stop reading a partition whose bytes cannot be read; the others go on."""
-        partition = Partition(error.topic, error.partition)
-        self._faulty.add(partition)
-        log.error("worker.partition_fault", topic=error.topic, partition=error.partition, offset=error.offset)
-        summary = f"{error}: the partition waits, `driftd topics --skip` goes past it"
-        self._session.fire(f"fault {partition_name(partition)}", summary)
-
-
-def partition_name(partition: Partition) -> str:
-    """Return a partition as logs and alerts show it."""
-    return f"{partition.topic}[{partition.number}]"
+                self._ends.pop(partition, None)
+                self._source.seek(partition, self._troubles.skip_gap(error))

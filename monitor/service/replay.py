@@ -22,6 +22,7 @@ from monitor.errors import ConfigError, StreamError
 from monitor.publishing.relay import Relay
 from monitor.service.app import Components, open_stream, stream_destination
 from monitor.service.holding import Backpressure
+from monitor.service.paused import PausedPartitions
 from monitor.service.session import Session
 from monitor.store import reader, schema
 from monitor.store.owner import owner_name
@@ -142,7 +143,7 @@ class _Recording:
         self.total = sum(end - start for start, end in bounds.values())
         self.done = 0  # records handed on
         self._backpressure = Backpressure(buffer_bytes)
-        self._paused: set[Partition] = set()
+        self._paused = PausedPartitions(source)
 
     def batches(self, session: Session) -> Iterator[Batch]:
         """Yield all records before the ends. Raises `StayedAway` where they do not come."""
@@ -150,11 +151,11 @@ class _Recording:
         while True:
             reached = self._source.positions()
             finished = {p for p, end in self.ends.items() if reached.get(p, end) >= end}
-            session.pipeline.finish_reading(finished)
+            session.pipeline.merge.finish_reading(finished)
             if len(finished) == len(self.ends):
                 yield Batch.empty()  # what is in hand waits for nobody any more
                 return
-            self._pause_or_resume(session)
+            self._paused.set(self._backpressure.update(session.in_hand(), len(self.ends)))
             batch = _before(self._source.poll(self._backpressure.most_records(len(self.ends)), _POLL_S), self.ends)
             if len(batch):
                 self._backpressure.note(batch)
@@ -164,14 +165,6 @@ class _Recording:
                 heard_at = self._clock.monotonic()
             elif self._clock.monotonic() - heard_at > _SILENCE_S:
                 raise StayedAway(f"nothing came for {_SILENCE_S:.0f} s before the end of the recording", retryable=True)
-
-    def _pause_or_resume(self, session: Session) -> None:
-        full = set(self._backpressure.update(session.in_hand(), len(self.ends)))
-        if full - self._paused:
-            self._source.pause(full - self._paused)
-        if self._paused - full:
-            self._source.resume(self._paused - full)
-        self._paused = full
 
 
 def _before(batch: Batch, ends: Mapping[Partition, int]) -> Batch:

@@ -6,7 +6,7 @@ neither the stream nor the clock: records, offsets and times are handed to it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final, Protocol
 
 import structlog
@@ -17,6 +17,7 @@ from monitor.errors import ConfigError, InputFileError, StoreError
 from monitor.pipeline.commands import Command
 from monitor.pipeline.commit import PipelineCommit, Snapshot
 from monitor.pipeline.effects import Effects
+from monitor.pipeline.merge import Holding
 from monitor.pipeline.pipeline import Pipeline
 from monitor.reference.build import ProgressCallback
 from monitor.reference.file import ReferenceFile
@@ -185,27 +186,9 @@ class Session:
         self._gaps.append(Gap(partition, start, target))
         self.pipeline.positions[partition] = target
 
-    def process(
-        self,
-        batch: Batch,
-        wall: int,
-        idle: Collection[Partition] = (),
-        waiting: Collection[Partition] | None = None,
-        held: Collection[Partition] = (),
-    ) -> Effects:
-        """Take records in, and process those that are next in order; an empty batch lets time pass.
-
-        Args:
-            batch: Records, those of each partition in the order of its log.
-            wall: The time of day, in ms since the epoch.
-            idle: Partitions that hold nothing back: without new records for the idle timeout, or left out.
-            waiting: Partitions that are waited for; None: none of a live stream, the unread ones of a replay.
-            held: Partitions of which nothing is to be processed now.
-
-        Returns:
-            What followed from what was processed; it is kept for the next commit as well.
-        """
-        return self._keep(self.pipeline.process(batch, wall, idle, waiting, held))
+    def process(self, batch: Batch, wall: int, holding: Holding | None = None) -> Effects:
+        """Process records (`Pipeline.process`); what followed is kept for the next commit and returned."""
+        return self._keep(self.pipeline.process(batch, wall, holding))
 
     def in_hand(self) -> Mapping[Partition, int]:
         """Return the approximate size in bytes of what is read and not processed, by partition."""

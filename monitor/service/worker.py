@@ -17,6 +17,7 @@ from sqlalchemy.engine import Engine
 
 from monitor.clock import SYSTEM_CLOCK, Clock
 from monitor.errors import Fenced, StoreError, StreamError
+from monitor.pipeline.merge import Holding
 from monitor.publishing.relay import Relay
 from monitor.reference.file import ReferenceFile
 from monitor.service.input import POLL_S, InputSpec, StreamInput
@@ -202,7 +203,7 @@ class Worker:
         session.activate(self._spec.references, now if now >= 0 else wall)
         self._committed_at = self._telemetry.committed_at = self._clock.monotonic()
         if session.restored:  # else time begins with the first event, if there is one
-            session.process(Batch.empty(), self._clock.wall_ms(), waiting=session.positions)
+            session.process(Batch.empty(), self._clock.wall_ms(), Holding(waiting=session.positions))
         self._relay.set_epoch(session.epoch)
         self._readiness.begin()
 
@@ -238,8 +239,7 @@ class Worker:
                 self._sleep(_AWAY_S)
             return
         started = time.perf_counter()
-        holding = stream.judge(batch)
-        effects = session.process(batch, self._clock.wall_ms(), holding.idle, holding.waiting, stream.held)
+        effects = session.process(batch, self._clock.wall_ms(), stream.judge(batch))
         self._counters.batch_s += time.perf_counter() - started
         self._counters.batches += 1
         stream.note_processed(effects)

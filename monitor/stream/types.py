@@ -100,15 +100,7 @@ class Batch:
             (run,) = runs
             source = np.zeros(len(run.values), np.int32)
             return Batch((run.partition,), source, run.offset, run.timestamp, run.values, run.envelopes)
-        lengths = [len(run.values) for run in runs]
-        return Batch(
-            tuple(run.partition for run in runs),
-            np.repeat(np.arange(len(runs), dtype=np.int32), lengths),
-            np.concatenate([run.offset for run in runs]),
-            np.concatenate([run.timestamp for run in runs]),
-            list(chain.from_iterable(run.values for run in runs)),
-            _envelopes_of(runs),
-        )
+        return Batch.of_partitions(tuple(run.partition for run in runs), runs)
 
     @staticmethod
     def of_partitions(partitions: tuple[Partition, ...], runs: Sequence[Run]) -> Batch:

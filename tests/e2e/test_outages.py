@@ -154,12 +154,13 @@ def test_the_backlog_of_messages_is_shown_while_they_cannot_be_published(
         daemon.until_ready().until_published()
         topics.admin.delete_topics([kafka_place.outputs["dead-letters"]])
         kafka_place.append(kafka_place.events[0], rubbish)
-        daemon.until(lambda: daemon.metric("driftd_outbox_depth") >= 1_500, "the backlog is shown")
+        daemon.until(lambda: daemon.metric("driftd_outbox_depth") >= 1_000, "the backlog is shown")
         kafka_place.append(kafka_place.events[0], rubbish)
-        commits = daemon.metric("driftd_commits_total")
+        daemon.until(lambda: "messages wait" in (daemon.why_not_ready or ""), "it says why")
+        read, commits = daemon.read, daemon.metric("driftd_commits_total")
         daemon.until(lambda: daemon.metric("driftd_commits_total") > commits + 10, "it goes on committing")
-        assert daemon.read == 1_500
-        daemon.until(lambda: "1500 messages wait" in (daemon.why_not_ready or ""), "it says why")
+        assert daemon.read == read < 3_000
+        assert daemon.metric("driftd_outbox_depth") >= read
 
         assert kafka_place.driftd("topics", "--create").code == 0
 

@@ -22,6 +22,7 @@ from fallback.types import Decision, ServingSpec
 from monitor.alerting.records import AlertRecord
 from monitor.pipeline.commands import Command, CommandName
 from monitor.pipeline.commit import PipelineCommit
+from monitor.pipeline.merge import Holding
 from monitor.pipeline.model import ModelMonitor
 from monitor.pipeline.pipeline import Pipeline
 from monitor.reference.learning import columns_of
@@ -334,7 +335,7 @@ class Run:
 
     def process(self, batch: Batch, wall: int = WALL, idle: Collection[Partition] = ()) -> None:
         """Process one batch."""
-        self.session.process(batch, wall, idle)
+        self.session.process(batch, wall, Holding(idle=idle) if idle else None)
 
     def events(self, *events: Event | bytes | None) -> None:
         """Process events as the next records of partition 0, and commit."""

@@ -114,12 +114,14 @@ def test_a_row_is_stored_once_and_dropped_when_nothing_of_it_can_be_compared_any
     buffer.land(1)
     assert buffer.drain_changes() == ([], [])
     buffer.land(2)
-    assert (buffer.drain_changes(), len(buffer)) == (([], ["answers-compared:0"]), 0)
+    assert (buffer.drain_changes(), len(buffer)) == (([], []), 0)  # another row may hold what it was compared with
+    buffer.land(5)
+    assert buffer.drain_changes() == ([], ["answers-compared:0"])
 
 
 def test_what_is_over_before_the_commit_is_never_stored() -> None:
     buffer = a_buffer(Answer(1, SERVED, 5))
-    buffer.land(3)
+    buffer.land(5)
 
     assert buffer.drain_changes() == ([], [])
 

@@ -17,6 +17,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from fallback.types import ServingSpec
+from monitor.pipeline.merge import Holding
 from monitor.spec import Consequence, CoreSpec, LimitBasis, ModelSpec, Severity, Task
 from monitor.store.engine import connect
 from monitor.stream.types import Partition
@@ -280,7 +281,7 @@ class LiveReader(Reader):
     def process(self, records: list[Record]) -> None:
         unread = self.unread
         waiting = self.dice.sample(unread, self.dice.randint(0, len(unread)))
-        self.run.session.process(batch_of(records), WALL, waiting=waiting)
+        self.run.session.process(batch_of(records), WALL, Holding(waiting=waiting))
 
     def read(self) -> Told:
         while self.unread:
@@ -296,7 +297,7 @@ class HeldReader(LiveReader):
     def process(self, records: list[Record]) -> None:
         held = self.dice.sample(sorted(self.logs), self.dice.randint(0, len(self.logs)))
         waiting = {*held, *self.dice.sample(self.unread, self.dice.randint(0, len(self.unread)))}
-        self.run.session.process(batch_of(records), WALL, waiting=waiting, held=held)
+        self.run.session.process(batch_of(records), WALL, Holding(waiting=waiting, held=held))
 
 
 def ends_of(logs: Logs) -> dict[Partition, int]:

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from monitor.events.columns import Events
 from monitor.events.features import FeatureTable
-from monitor.pipeline.merge import ENOUGH_BYTES, DecodedRecords, PartitionMerge
+from monitor.pipeline.merge import ENOUGH_BYTES, DecodedRecords, Holding, PartitionMerge
 from monitor.pipeline.pipeline import Pipeline
 from monitor.stream.partition_time import RECENT, UNKNOWN, PartitionTime
 from monitor.stream.types import Batch, Partition
@@ -30,7 +30,7 @@ Log = list[bytes | None]
 
 
 def a_merge(most: int = MOST, *, live: bool = False) -> PartitionMerge:
-    return PartitionMerge(Pipeline(a_core(a_model()), SEED).decoder, most, live=live)
+    return PartitionMerge(Pipeline(a_core(a_model()), SEED).decoder, None if live else {}, most=most)
 
 
 def begun(*partitions: Partition, most: int = MOST, live: bool = False) -> PartitionMerge:
@@ -105,7 +105,7 @@ def drained(
     found: list[HandedOn] = []
     nothing = 0
     while nothing < CALLS:
-        records = merge.next(WALL, (), waiting, held)
+        records = merge.next(WALL, (), Holding(waiting=waiting, held=held))
         nothing = nothing + 1 if records is None else 0
         found += [] if records is None else rows_of(records)
     return found
@@ -192,7 +192,7 @@ class Delivery:
         queues = {p: iter([r for r in records if r.partition == p]) for p in PARTITIONS}
         self.merge.add(batch_of([next(queues[p]) for p in turns]))
         for _ in range(self.dice.choice((0, 1, 1, 99))):
-            records_ = self.merge.next(WALL, (), self.waiting | set(held), held)
+            records_ = self.merge.next(WALL, (), Holding(waiting=self.waiting | set(held), held=held))
             if records_ is None:
                 break
             assert 0 < len(records_) <= MOST
@@ -406,12 +406,12 @@ def test_where_a_held_partition_is_waited_for_the_next_places_say_so() -> None:
     read(merge, B, at(*range(30, 100)))
     assert len(drained(merge, waiting=[B], held=[B])) == 20
 
-    assert merge.next_places([B], [B]) == {B: T0 + 30 * SECOND}
-    assert merge.next_places([], [B]) == {}
+    assert merge.next_places(Holding(waiting=[B], held=[B])) == {B: T0 + 30 * SECOND}
+    assert merge.next_places(Holding(held=[B])) == {}
 
 
 def test_of_a_partition_of_which_nothing_is_known_the_next_place_is_far_in_the_past() -> None:
-    assert begun(A).next_places([A], [])[A] < UNKNOWN
+    assert begun(A).next_places(Holding(waiting=[A]))[A] < UNKNOWN
 
 
 # -- refused records -----------------------------------------------------------------------------------------
@@ -447,7 +447,7 @@ def test_a_refused_record_says_why_in_its_row() -> None:
     read(merge, A, [*at(1), b"{}"])
     read(merge, B, [*at(0), RUBBISH])
 
-    records = merge.next(WALL, (), (), ())
+    records = merge.next(WALL, (), Holding())
 
     assert records is not None
     assert [(r.row, records.batch.values[r.row]) for r in records.refused] == [(1, RUBBISH), (3, b"{}")]
@@ -480,7 +480,7 @@ def test_a_partition_that_goes_on_has_its_partition_time_as_its_place() -> None:
     merge = a_merge()
     merge.assign({A: 9}, {A: PartitionTime(LATENESS, T0, [T0] * RECENT)})
 
-    assert merge.next_places([A], []) == {A: T0}
+    assert merge.next_places(Holding(waiting=[A])) == {A: T0}
 
 
 def test_no_records_are_records_too() -> None:

@@ -7,12 +7,12 @@ from collections.abc import Collection
 import pytest
 
 from monitor.pipeline.merge import ENOUGH_BYTES
-from monitor.service.holding import Backpressure, Holding, Holds, QuietTimer
+from monitor.service.holding import Backpressure, Holds, HoldState, QuietTimer
 from monitor.stream.types import Partition
 
 A, B = Partition("t", 0), Partition("t", 1)
-BOTH = frozenset((A, B))
-NOBODY: frozenset[Partition] = frozenset()
+BOTH = {A, B}
+NOBODY: set[Partition] = set()
 IDLE_S, HOLD_S = 10.0, 60.0
 MEGABYTE = 1 << 20
 
@@ -30,7 +30,7 @@ def judge(
     stuck: Collection[Partition] = (),
     moving: Collection[Partition] = (),
     heard: Collection[Partition] | None = None,
-) -> Holding:
+) -> HoldState:
     """Both partitions are read; those in `more` have more to bring. What moves is heard, unless it is said."""
     return holds.judge({p: p in more for p in BOTH}, stuck, moving, moving if heard is None else heard, now)
 
@@ -39,9 +39,9 @@ def judge(
 
 
 def test_a_partition_at_its_end_is_idle_after_the_idle_timeout(holds: Holds) -> None:
-    assert judge(holds, 0) == Holding(NOBODY, NOBODY, NOBODY)
+    assert judge(holds, 0) == HoldState(NOBODY, NOBODY, NOBODY)
     assert judge(holds, IDLE_S - 1).idle == NOBODY
-    assert judge(holds, IDLE_S) == Holding(BOTH, NOBODY, NOBODY)
+    assert judge(holds, IDLE_S) == HoldState(BOTH, NOBODY, NOBODY)
 
 
 def test_a_record_begins_the_idle_timeout_anew(holds: Holds) -> None:
@@ -56,7 +56,7 @@ def test_a_record_begins_the_idle_timeout_anew(holds: Holds) -> None:
 def test_a_partition_that_has_more_to_bring_is_waited_for_and_not_idle(holds: Holds) -> None:
     judge(holds, 0, more=[A])
 
-    assert judge(holds, IDLE_S, more=[A]) == Holding({B}, {A}, NOBODY)
+    assert judge(holds, IDLE_S, more=[A]) == HoldState({B}, {A}, NOBODY)
 
 
 # -- stuck ---------------------------------------------------------------------------------------------------
@@ -64,9 +64,9 @@ def test_a_partition_that_has_more_to_bring_is_waited_for_and_not_idle(holds: Ho
 
 def test_a_partition_that_does_not_deliver_what_it_holds_is_left_out_after_the_hold(holds: Holds) -> None:
     judge(holds, 0, more=[A], moving=[B])
-    assert judge(holds, HOLD_S - 1, more=[A], moving=[B]) == Holding(NOBODY, {A}, NOBODY)
+    assert judge(holds, HOLD_S - 1, more=[A], moving=[B]) == HoldState(NOBODY, {A}, NOBODY)
 
-    assert judge(holds, HOLD_S, more=[A], moving=[B]) == Holding({A}, NOBODY, {A})
+    assert judge(holds, HOLD_S, more=[A], moving=[B]) == HoldState({A}, NOBODY, {A})
 
 
 def test_one_that_delivers_now_and_then_is_waited_for(holds: Holds) -> None:
@@ -79,7 +79,7 @@ def test_one_that_delivers_again_is_waited_for_again(holds: Holds) -> None:
     judge(holds, 0, more=[A])
     assert judge(holds, HOLD_S, more=[A]).left_out == {A}
 
-    assert judge(holds, HOLD_S + 1, more=[A], moving=[A]) == Holding({B}, {A}, NOBODY)
+    assert judge(holds, HOLD_S + 1, more=[A], moving=[A]) == HoldState({B}, {A}, NOBODY)
 
 
 def test_one_behind_an_open_transaction_is_not_waited_for_and_holds_stream_time_until_it_is_left_out(
@@ -87,16 +87,16 @@ def test_one_behind_an_open_transaction_is_not_waited_for_and_holds_stream_time_
 ) -> None:
     """It is read to where it can be; what it holds beyond comes later."""
     judge(holds, 0, stuck=[A])
-    assert judge(holds, HOLD_S - 1, stuck=[A]) == Holding({B}, NOBODY, NOBODY)
+    assert judge(holds, HOLD_S - 1, stuck=[A]) == HoldState({B}, NOBODY, NOBODY)
 
-    assert judge(holds, HOLD_S, stuck=[A]) == Holding(BOTH, NOBODY, {A})
+    assert judge(holds, HOLD_S, stuck=[A]) == HoldState(BOTH, NOBODY, {A})
 
 
 def test_one_that_is_left_out_and_holds_no_more_is_quiet_from_then_on(holds: Holds) -> None:
     judge(holds, 0, stuck=[A])
     judge(holds, HOLD_S, stuck=[A], moving=[B])
 
-    assert judge(holds, HOLD_S + 1, moving=[B]) == Holding(NOBODY, NOBODY, NOBODY)
+    assert judge(holds, HOLD_S + 1, moving=[B]) == HoldState(NOBODY, NOBODY, NOBODY)
     assert judge(holds, HOLD_S + 1 + IDLE_S, moving=[B]).idle == {A}
 
 
@@ -104,7 +104,7 @@ def test_after_a_time_of_which_nothing_is_known_all_begins_anew(holds: Holds) ->
     judge(holds, 0, more=[A])
     holds.reset()
 
-    assert judge(holds, 100, more=[A]) == Holding(NOBODY, {A}, NOBODY)
+    assert judge(holds, 100, more=[A]) == HoldState(NOBODY, {A}, NOBODY)
     assert judge(holds, 100 + HOLD_S, more=[A]).left_out == {A}
 
 
