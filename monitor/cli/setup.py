@@ -61,7 +61,7 @@ def check_config(
         "webhooks": webhooks,
         "memory_mb": {
             "waiting": round(need.pending / _MIB), "seen": round(need.seen / _MIB),
-            "windows": round(need.windows / _MIB),
+            "windows": round(need.windows / _MIB), "in_order": round(need.waiting / _MIB),
         },
     }  # fmt: skip
     if as_json:
@@ -85,7 +85,8 @@ def check_config(
         out.print(f"webhook {escape(webhook.name)}: {' and '.join(sorted(webhook.kinds))}")
     out.print(
         f"memory at {rate:g} predictions a second: up to {need.pending // _MIB} MB for pending predictions, "
-        f"{need.seen // _MIB} MB for recognising duplicates, {need.windows // _MIB} MB for windows"
+        f"{need.seen // _MIB} MB for recognising duplicates, {need.windows // _MIB} MB for windows, "
+        f"{need.waiting // _MIB} MB for what waits to be processed in the order of time"
     )
     out.print("[green]the configuration is valid[/green]")
 

@@ -298,17 +298,19 @@ def _serving(section: ModelSection) -> ServingSpec:
 
 @dataclass(frozen=True, slots=True)
 class MemoryNeed:
-    """Estimated memory in bytes: pending predictions, remembered requests, and windows."""
+    """Estimated memory in bytes: pending predictions, remembered requests, windows, what waits for its turn."""
 
     pending: int
     seen: int
     windows: int
+    waiting: int
 
 
 def memory_need(config: Configuration, per_second: float, features: int = 20) -> MemoryNeed:
     """Estimate the memory that a configuration needs at most.
 
-    Assumes 75 bytes a pending prediction, 20 a remembered request, and 16 a histogram cell in a window.
+    Assumes 75 bytes a pending prediction, 20 a remembered request, 16 a histogram cell in a window, and 100 a pair that
+    waits until its pane ends.
 
     Args:
         config: The configuration.
@@ -316,11 +318,12 @@ def memory_need(config: Configuration, per_second: float, features: int = 20) ->
         features: Numeric features of each model.
     """
     spec = core(config)
-    waiting = 0.0
+    unanswered = pairs = 0.0
     windows = 0
     for model in spec.models:
         if model.outcomes is not None:
-            waiting += per_second * model.outcomes.prediction_ttl / 1000
+            unanswered += per_second * model.outcomes.prediction_ttl / 1000
+            pairs += 0 if model.window.counted else per_second * (model.window.pane + spec.allowed_lateness) / 1000
         cells = features * (2 * model.reference.points + 1)
         panes = (
             model.window.events // model.window.every
@@ -328,5 +331,6 @@ def memory_need(config: Configuration, per_second: float, features: int = 20) ->
             else model.window.span // model.window.pane
         )
         windows += 2 * cells * 16 + panes * cells * 16
-    pending = int(min(waiting, spec.limits.pending))
-    return MemoryNeed(pending * 75, int((spec.limits.pending + spec.limits.seen) * 20), windows)
+    pending = int(min(unanswered, spec.limits.pending))
+    remembered = int((spec.limits.pending + spec.limits.seen) * 20)
+    return MemoryNeed(pending * 75, remembered, windows, config.stream.buffer_bytes + int(pairs * 100))

@@ -24,6 +24,7 @@ from detectors.types import BoolArray, FloatArray, IntArray
 from monitor.aggregation.predictions import Predictions
 from monitor.events.columns import EventKind
 from monitor.join.results import ComparedAnswers
+from monitor.pipeline.numbered_rows import NumberedRows
 
 SUBJECT: Final = "answers-compared:"  # of stored rows, before their number
 _MAGIC: Final = b"DRIFTANS"
@@ -114,8 +115,7 @@ class AnswerBuffer:
         self._over = _NEVER  # answers up to this event time (ms) have been let go
         self._fresh: list[Answers] = []  # not stored yet
         self._stored: dict[str, int] = {}  # latest event time (ms) of each stored row
-        self._forgotten: list[str] = []  # rows of the store of which nothing is held any more
-        self._next = 0  # number of the next stored row
+        self._rows = NumberedRows(SUBJECT)
 
     def __len__(self) -> int:
         """Answers that may be compared yet."""
@@ -216,7 +216,7 @@ class AnswerBuffer:
     def _forget(self, subjects: Iterable[str]) -> None:
         for subject in list(subjects):
             del self._stored[subject]
-            self._forgotten.append(subject)
+            self._rows.forget(subject)
 
     def end(self) -> None:
         """Let go of everything, because the stream has ended."""
@@ -227,13 +227,12 @@ class AnswerBuffer:
 
     def drain_changes(self) -> tuple[list[tuple[str, bytes]], list[str]]:
         """Return (rows to store, subjects of rows to drop) since this was last called; called by the commit."""
-        forgotten, self._forgotten = self._forgotten, []
+        forgotten = self._rows.drain_forgotten()
         fresh, self._fresh = Answers.concatenated([Answers.none(), *self._fresh]), []
         fresh = fresh.take(fresh.time > self._kept_over)
         if not len(fresh):
             return [], forgotten
-        subject = f"{SUBJECT}{self._next}"
-        self._next += 1
+        subject = self._rows.begin()
         self._stored[subject] = int(fresh.time.max())
         return [(subject, _encoded(fresh))], forgotten
 
@@ -245,12 +244,11 @@ class AnswerBuffer:
             ended: Panes before this one had ended: what could meet in them has been compared. None if panes are
                 numbered otherwise now: what waited is dropped.
         """
-        for subject in sorted((s for s in stored if s.startswith(SUBJECT)), key=lambda s: int(s[len(SUBJECT) :])):
-            self._next = int(subject[len(SUBJECT) :]) + 1
+        for subject, bodies in self._rows.restore(stored):
             if ended is None or not self.compares:
-                self._forgotten.append(subject)
+                self._rows.forget(subject)
                 continue
-            answers = Answers.concatenated([_decoded(body) for body in stored[subject]])
+            answers = Answers.concatenated([_decoded(body) for body in bodies])
             self._stored[subject] = int(answers.time.max())
             self._put(answers)
         if ended is not None and self.compares:

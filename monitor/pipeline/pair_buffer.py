@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from detectors.saved import pack, unpack
 from detectors.types import BoolArray, IntArray
 from monitor.aggregation.pairs import MatchedPairs, ShadowComparisons
+from monitor.pipeline.numbered_rows import NumberedRows
 
 SUBJECT: Final = "pairs:"  # of stored rows, before their number
 _MAGIC: Final = b"DRIFTPRS"
@@ -85,8 +86,7 @@ class PairBuffer:
         """
         self._width, self._name_of, self._settle, self._numbers = width, name_of, settle, numbers
         self._chunks: list[_Chunk] = []
-        self._forgotten: list[str] = []  # rows of the store whose pairs have all landed
-        self._next = 0  # number of the next stored row
+        self._rows = NumberedRows(SUBJECT)
 
     def __len__(self) -> int:
         """Rows that wait."""
@@ -122,7 +122,7 @@ class PairBuffer:
             if len(rest):
                 kept.append(rest)
             elif chunk.subject is not None:
-                self._forgotten.append(chunk.subject)
+                self._rows.forget(chunk.subject)
         self._chunks = kept
         if not landed:
             return None
@@ -148,7 +148,7 @@ class PairBuffer:
 
     def drain_changes(self) -> tuple[list[tuple[str, bytes]], list[str]]:
         """Return (rows to store, subjects of rows to drop) since this was last called; called by the commit."""
-        forgotten, self._forgotten = self._forgotten, []
+        forgotten = self._rows.drain_forgotten()
         fresh = [chunk for chunk in self._chunks if chunk.subject is None]
         if not fresh:
             return [], forgotten
@@ -157,9 +157,8 @@ class PairBuffer:
             np.concatenate([chunk.pairs_due for chunk in fresh]),
             ShadowComparisons.concatenated([chunk.comparisons for chunk in fresh]),
             np.concatenate([chunk.comparisons_due for chunk in fresh]),
-            f"{SUBJECT}{self._next}",
+            self._rows.begin(),
         )
-        self._next += 1
         self._chunks = [*(chunk for chunk in self._chunks if chunk.subject is not None), whole]
         return [(str(whole.subject), _encoded(whole))], forgotten
 
@@ -170,17 +169,16 @@ class PairBuffer:
             stored: Bodies by subject; subjects of others are passed over.
             ended: Panes before this one had ended. None if panes are numbered otherwise now: what waited is dropped.
         """
-        for subject in sorted((s for s in stored if s.startswith(SUBJECT)), key=lambda s: int(s[len(SUBJECT) :])):
-            self._next = int(subject[len(SUBJECT) :]) + 1
+        for subject, bodies in self._rows.restore(stored):
             if ended is None:
-                self._forgotten.append(subject)
+                self._rows.forget(subject)
                 continue
-            for body in stored[subject]:
+            for body in bodies:
                 _, rest = _decoded(body, subject).split(ended - 1)
                 if len(rest):
                     self._chunks.append(rest)
                 else:
-                    self._forgotten.append(subject)
+                    self._rows.forget(subject)
 
 
 _PAIR_ARRAYS: Final = (

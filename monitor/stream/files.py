@@ -30,6 +30,7 @@ class FileSource:
         self._directory, self._topics, self._block = directory, topics, block
         self._cursors: dict[Partition, _Cursor] = {}  # of the assigned partitions, sorted
         self._paused: set[Partition] = set()
+        self._turn = -1  # which file was the first one at the last poll
 
     def partitions(self) -> frozenset[Partition]:
         return frozenset(self._find())
@@ -52,11 +53,17 @@ class FileSource:
     def poll(self, max_records: int, timeout_s: float) -> Batch:
         deadline = time.monotonic() + timeout_s
         while True:
-            batch = Batch.of(_take([c for p, c in self._cursors.items() if p not in self._paused], max_records))
+            batch = Batch.of(_take(self._in_turn(), max_records))
             left = deadline - time.monotonic()
             if len(batch) or left <= 0:
                 return batch
             time.sleep(min(POLL_STEP_S, left))
+
+    def _in_turn(self) -> list[_Cursor]:
+        """Return the cursors that are not paused, another one first each time: there may be more than records asked."""
+        cursors = [c for p, c in self._cursors.items() if p not in self._paused]
+        self._turn = (self._turn + 1) % max(len(cursors), 1)
+        return cursors[self._turn :] + cursors[: self._turn]
 
     def seek(self, partition: Partition, offset: int) -> None:
         self._check_assigned([partition])

@@ -394,3 +394,4 @@ def test_the_need_of_memory_grows_with_what_waits_and_with_the_windows() -> None
     assert none.pending == 0 < little.pending < long_wait.pending
     assert build.memory_need(configured(), 1e9).pending == build.memory_need(configured(), 1e12).pending
     assert wide.windows > little.windows
+    assert none.waiting == 64 << 20 < little.waiting  # of which no pairs wait, and some

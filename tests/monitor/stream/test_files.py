@@ -125,6 +125,15 @@ class TestReading:
             batch = source.poll(6, 0)
             assert batch.next_positions() == {A0: 5, B0: 1}
 
+    def test_no_file_starves_where_there_are_more_files_than_records_are_asked_for(self, tmp_path: Path) -> None:
+        for name in ("a.jsonl", "a-1.jsonl", "b.jsonl"):
+            write(tmp_path / name, at(1), at(2))
+
+        with reading(tmp_path, "a", "b") as source:
+            for _ in range(3):
+                source.poll(1, 0)
+            assert source.positions() == {A0: 1, A1: 1, B0: 1}
+
     @given(
         st.lists(st.integers(0, 12), min_size=1, max_size=4),
         st.lists(st.integers(1, 7), min_size=1),
