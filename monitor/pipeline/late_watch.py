@@ -1,7 +1,7 @@
 """Alert when most predictions of a partition come too late: a producer's clock or buffer is wrong.
 
 Pure. What is told depends on the partition's log alone: minutes are those of partition time, and the alert belongs to
-the event that made late predictions the majority.
+the event that made late predictions the majority. It ends with a minute in which they are not, or with silence.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from monitor.alerting.records import AlertRecord
 from monitor.stream.types import Partition
 
 MINUTE: Final = 60_000
+QUIET: Final = 10 * MINUTE  # after its last minute with predictions the alert about a partition ends
 LEAST: Final = 20  # predictions in a minute from which on the majority says something
 _MINUTES: Final = 32  # bits for the number of a minute
 _NAMED: Final = 5  # versions that the alert names
@@ -69,6 +70,11 @@ class LateMinute(msgspec.Struct):
     behind: int = 0
 
     @property
+    def over_at(self) -> int:
+        """When nothing more is expected of the partition, ms of partition time."""
+        return (self.minute + 1) * MINUTE + QUIET
+
+    @property
     def is_mostly_late(self) -> bool:
         """Whether so many are late that it is told."""
         return self.predictions >= LEAST and 2 * self.late > self.predictions
@@ -104,10 +110,23 @@ class LateWatch:
         if held is not None and held.minute >= minute:
             return None
         self._minutes[partition] = LateMinute(minute)
+        if held is not None and held.over_at <= minute * MINUTE:
+            return self._end_quiet(partition, held)
         if held is None or held.is_mostly_late:
             return None
-        summary = f"predictions of {_shown(partition)} come in time again"
+        summary = f"predictions of {partition} come in time again"
         return self._daemon.resolve(_alert(partition), summary, minute * MINUTE)
+
+    def settle(self, now: int) -> list[AlertRecord]:
+        """End the alerts about partitions that bring no predictions any more; `now` is stream time, ms."""
+        if not self._daemon.state.firing:
+            return []
+        over = [(p, held) for p, held in sorted(self._minutes.items(), key=lambda item: item[0]) if held.over_at <= now]
+        return [record for p, held in over if (record := self._end_quiet(p, held)) is not None]
+
+    def _end_quiet(self, partition: Partition, held: LateMinute) -> AlertRecord | None:
+        summary = f"{partition} brings no predictions any more"
+        return self._daemon.resolve(_alert(partition), summary, held.over_at)
 
     def _add_late(self, partition: Partition, its: PlacedPredictions) -> AlertRecord | None:
         """Count predictions of the minute that has begun, some of them late; fire where they become the majority."""
@@ -141,18 +160,14 @@ class LateWatch:
         self._minutes = {Partition(topic, number): held for topic, number, held in state}
 
 
-def _shown(partition: Partition) -> str:
-    return f"{partition.topic}[{partition.number}]"
-
-
 def _alert(partition: Partition) -> str:
-    return f"late {_shown(partition)}"
+    return f"late {partition}"
 
 
 def _summary(partition: Partition, held: LateMinute) -> str:
     versions = sorted(held.by_version.items(), key=lambda item: (-item[1], item[0]))
     named = ", ".join(f"{name} ({count})" for name, count in versions[:_NAMED])
     return (
-        f"{held.late} of {held.predictions} predictions of {_shown(partition)} within a minute came too late for their "
+        f"{held.late} of {held.predictions} predictions of {partition} within a minute came too late for their "
         f"window, up to {held.behind / 1000:.0f} s behind the others: {named}"
     )

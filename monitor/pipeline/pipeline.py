@@ -145,7 +145,9 @@ class Pipeline:
         placed = PlacedPredictions(
             records.batch.source[row], records.partition_time[row], events.time[its], events.variant[its], late[its]
         )
-        return self._late_watch.add(records.batch.partitions, placed)
+        return [
+            *self._late_watch.add(records.batch.partitions, placed), *self._late_watch.settle(self.watermark.now)
+        ]  # fmt: skip
 
     # -- partitions --------------------------------------------------------------------------------------
 

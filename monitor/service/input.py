@@ -21,7 +21,7 @@ from monitor.service.paused import PausedPartitions
 from monitor.service.readiness import Readiness
 from monitor.service.session import Session
 from monitor.service.snapshot import Counters
-from monitor.service.troubles import Troubles, partition_name
+from monitor.service.troubles import Troubles
 from monitor.stream.types import Batch, Blocked, Partition, Source, Start
 from monitor.web.metrics import PartitionLag
 
@@ -227,7 +227,7 @@ class StreamInput:
         self._session.identify(identities)
         new = partitions - self._session.positions.keys()
         if new:
-            log.info("worker.new_partitions", partitions=[partition_name(p) for p in sorted(new)])
+            log.info("worker.new_partitions", partitions=[str(p) for p in sorted(new)])
             self._ask(lambda: self._assign(partitions, Start.EARLIEST))
 
     def _assign(self, partitions: frozenset[Partition], start: Start) -> None:

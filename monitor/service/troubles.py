@@ -111,7 +111,7 @@ class Troubles:
                 self._park(letter, refused)
 
     def _park(self, letter: DeadLetter, refused: int) -> None:
-        name, reason = partition_name(letter.partition), letter.reason.value
+        name, reason = str(letter.partition), letter.reason.value
         log.error("worker.partition_parked", partition=name, refused=refused, last_reason=reason)
         summary = f"{name} waits: {refused} records refused in a minute, the last one {reason}"
         self._session.fire(f"refused {name}", summary)
@@ -119,7 +119,7 @@ class Troubles:
 
     def _unpark(self, partitions: Collection[Partition]) -> None:
         for partition in partitions:
-            name = partition_name(partition)
+            name = str(partition)
             self._session.resolve(f"refused {name}", f"{name} is read again")
         self._readiness.clear("refused")
 
@@ -136,7 +136,7 @@ class Troubles:
         log.error("worker.gap", topic=error.topic, partition=error.partition, position=start, resumed_at=target)
         self._counters.gap_records += max(target - start, 0)
         self._session.skip(partition, start, target)
-        name = partition_name(partition)
+        name = str(partition)
         lost = f"offsets {start} to {target} were lost"
         if target <= start:
             lost = f"offset {start} is not there any more, reading goes on at {target}"
@@ -150,7 +150,7 @@ class Troubles:
         self.faulty.add(partition)
         log.error("worker.partition_fault", topic=error.topic, partition=error.partition, offset=error.offset)
         summary = f"{error}: the partition waits, `driftd topics --skip` goes past it"
-        self._session.fire(f"fault {partition_name(partition)}", summary)
+        self._session.fire(f"fault {partition}", summary)
 
     # -- left out ----------------------------------------------------------------------------------------
 
@@ -162,12 +162,12 @@ class Troubles:
             blocked: Partitions that the source says cannot deliver, and why.
         """
         for partition in sorted(set(left_out) - self.left_out):
-            name, why = partition_name(partition), self._why_stuck(partition, blocked)
+            name, why = str(partition), self._why_stuck(partition, blocked)
             log.warning("worker.partition_left_out", partition=name, why=why)
             summary = f"{name} has delivered nothing for {self._hold_s:.0f} s, {why}: the others go on without it"
             self._session.fire(f"left out {name}", summary)
         for partition in sorted(self.left_out - set(left_out)):
-            name = partition_name(partition)
+            name = str(partition)
             log.info("worker.partition_is_back", partition=name)
             self._session.resolve(f"left out {name}", f"{name} delivers again, or holds no more")
         self.left_out = set(left_out)
@@ -178,8 +178,3 @@ class Troubles:
         if partition in self.faulty:
             return "its bytes cannot be read"
         return blocked[partition].value if partition in blocked else "although it holds more"
-
-
-def partition_name(partition: Partition) -> str:
-    """Return a partition as logs and alerts show it."""
-    return f"{partition.topic}[{partition.number}]"

@@ -114,7 +114,7 @@ class FileSource:
     def _check_assigned(self, partitions: Collection[Partition]) -> None:
         for partition in partitions:
             if partition not in self._cursors:
-                raise ValueError(f"{partition.topic}[{partition.number}] is not assigned")
+                raise ValueError(f"{partition} is not assigned")
 
     def _close_all(self) -> None:
         for cursor in self._cursors.values():

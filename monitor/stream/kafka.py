@@ -64,7 +64,7 @@ class KafkaSource:
         client = self._connected()
         now_s = time.monotonic()
         if self._watch.is_due(now_s) and (stuck := self._stuck(client, now_s)):
-            log.warning("stream.stuck", partitions=[f"{p.topic}[{p.number}]" for p in sorted(stuck)])
+            log.warning("stream.stuck", partitions=[str(p) for p in sorted(stuck)])
             self._disconnect()
             client = self._connected()
         before = client.positions()
@@ -158,7 +158,7 @@ class KafkaSource:
     def _check_assigned(self, partitions: Collection[Partition]) -> None:
         for partition in partitions:
             if partition not in self._positions:
-                raise ValueError(f"{partition.topic}[{partition.number}] is not assigned")
+                raise ValueError(f"{partition} is not assigned")
 
 
 class KafkaSink:

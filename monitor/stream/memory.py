@@ -217,7 +217,7 @@ class MemorySource:
     def _check_assigned(self, partitions: Collection[Partition]) -> None:
         for partition in partitions:
             if partition not in self._positions:
-                raise ValueError(f"{partition.topic}[{partition.number}] is not assigned")
+                raise ValueError(f"{partition} is not assigned")
 
     def _take(self, max_records: int) -> list[Run]:
         self._stream.check()

@@ -22,6 +22,10 @@ class Partition(NamedTuple):
     topic: str
     number: int
 
+    def __str__(self) -> str:
+        """Return it as logs and alerts show it."""
+        return f"{self.topic}[{self.number}]"
+
 
 class Blocked(StrEnum):
     """Why a partition cannot deliver what it holds."""

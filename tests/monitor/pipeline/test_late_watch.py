@@ -8,7 +8,10 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from monitor.pipeline.late_watch import QUIET
 from monitor.store.engine import connect
+from monitor.stream.types import Partition
+from monitor.times import format_time
 from tests.monitor.kit import (
     SECOND,
     T0,
@@ -18,12 +21,14 @@ from tests.monitor.kit import (
     Told,
     a_core,
     a_model,
+    batch_of,
     believed,
     prediction,
     records_of,
     timed,
 )
 
+FIRST, OTHER = Partition("events", 0), Partition("events", 1)
 CORE = a_core(a_model(window=timed(10 * SECOND, 10 * SECOND)), lateness=5 * SECOND)
 
 
@@ -55,6 +60,21 @@ def test_most_predictions_of_a_minute_being_late_is_told_with_partition_version_
         "31 of 61 predictions of events[0] within a minute came too late for their window, up to 120 s behind the "
         "others: m v2 (31)"
     )
+
+
+def test_it_ends_when_the_partition_brings_no_predictions_any_more() -> None:
+    """Whether the others go on without it, or it comes back after a long time: at the same time, in the same words."""
+    begins = [*in_time(30), *late(40, 29, by=120)]
+    back = alerts([*begins, *in_time(10, start=1_200)])
+    run = Run(CORE, partitions=(0, 1))
+    run.feed(records_of(begins))
+    run.feed([r._replace(partition=OTHER, offset=r.offset) for r in records_of(in_time(1_200, name="b"))])
+    run.process(batch_of([]), idle=[FIRST])
+
+    for first, last in (back, run.finish().alerts("daemon")):
+        assert (first["status"], last["status"]) == ("firing", "resolved")
+        assert last["summary"] == "events[0] brings no predictions any more"
+        assert last["ends_at"] == format_time(T0 // (60 * SECOND) * 60 * SECOND + 60 * SECOND + QUIET)
 
 
 def test_half_of_them_is_not_most() -> None:
