@@ -121,8 +121,9 @@ class LateWatch:
         """End the alerts about partitions that bring no predictions any more; `now` is stream time, ms."""
         if not self._daemon.state.firing:
             return []
-        over = [(p, held) for p, held in sorted(self._minutes.items(), key=lambda item: item[0]) if held.over_at <= now]
-        return [record for p, held in over if (record := self._end_quiet(p, held)) is not None]
+        over = sorted(partition for partition, held in self._minutes.items() if held.over_at <= now)
+        records = [self._end_quiet(partition, self._minutes[partition]) for partition in over]
+        return [record for record in records if record is not None]
 
     def _end_quiet(self, partition: Partition, held: LateMinute) -> AlertRecord | None:
         summary = f"{partition} brings no predictions any more"

@@ -145,9 +145,8 @@ class Pipeline:
         placed = PlacedPredictions(
             records.batch.source[row], records.partition_time[row], events.time[its], events.variant[its], late[its]
         )
-        return [
-            *self._late_watch.add(records.batch.partitions, placed), *self._late_watch.settle(self.watermark.now)
-        ]  # fmt: skip
+        told = self._late_watch.add(records.batch.partitions, placed)
+        return told + self._late_watch.settle(self.watermark.now)
 
     # -- partitions --------------------------------------------------------------------------------------
 
