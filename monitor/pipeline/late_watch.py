@@ -23,7 +23,6 @@ from monitor.stream.types import Partition
 MINUTE: Final = 60_000
 QUIET: Final = 10 * MINUTE  # after its last minute with predictions the alert about a partition ends
 LEAST: Final = 20  # predictions in a minute from which on the majority says something
-_MINUTES: Final = 32  # bits for the number of a minute
 _NAMED: Final = 5  # versions that the alert names
 
 
@@ -90,24 +89,20 @@ class LateWatch:
 
     def add(self, partitions: Sequence[Partition], predictions: PlacedPredictions) -> list[AlertRecord]:
         """Take in predictions of these partitions, and return what is to be told of them."""
-        minute = predictions.partition_time // MINUTE
-        key = predictions.partition.astype(np.int64) << _MINUTES | minute
-        groups, where, counts = np.unique(key, return_inverse=True, return_counts=True)
-        late = np.bincount(where, predictions.late, len(groups))
         records: list[AlertRecord | None] = []
-        for i, (group, count) in enumerate(zip(groups.tolist(), counts.tolist(), strict=True)):
-            partition, number = partitions[group >> _MINUTES], group & (1 << _MINUTES) - 1
-            records.append(self._begin(partition, number))
-            if late[i]:
-                records.append(self._add_late(partition, predictions.take(np.flatnonzero(where == i))))
+        for rows in _by_minute(predictions):
+            partition = partitions[int(predictions.partition[rows[0]])]
+            records.append(self._begin(partition, int(predictions.partition_time[rows[0]]) // MINUTE))
+            if predictions.late[rows].any():
+                records.append(self._add_late(partition, predictions.take(rows)))
             else:
-                self._minutes[partition].predictions += count
+                self._minutes[partition].predictions += len(rows)
         return [record for record in records if record is not None]
 
     def _begin(self, partition: Partition, minute: int) -> AlertRecord | None:
         """Begin a minute of partition time; the alert ends where the one before it was not mostly late."""
         held = self._minutes.get(partition)
-        if held is not None and held.minute >= minute:
+        if held is not None and held.minute == minute:
             return None
         self._minutes[partition] = LateMinute(minute)
         if held is not None and held.over_at <= minute * MINUTE:
@@ -159,6 +154,17 @@ class LateWatch:
     def restore(self, state: list[tuple[str, int, LateMinute]]) -> None:
         """Go on with a stored state."""
         self._minutes = {Partition(topic, number): held for topic, number, held in state}
+
+
+def _by_minute(predictions: PlacedPredictions) -> Sequence[IntArray]:
+    """Return the rows of each partition's minutes, in the order of its log.
+
+    Partition time goes back before nine events were seen, so a minute may come twice.
+    """
+    rows = np.argsort(predictions.partition, kind="stable")
+    of_rows = predictions.partition[rows], predictions.partition_time[rows] // MINUTE
+    changes = (np.flatnonzero(np.diff(column)) for column in of_rows)
+    return np.split(rows, np.union1d(*changes) + 1) if len(rows) else []
 
 
 def _alert(partition: Partition) -> str:

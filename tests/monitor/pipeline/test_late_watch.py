@@ -107,6 +107,17 @@ def test_what_is_told_does_not_depend_on_batches(sizes: list[int]) -> None:
     assert alerts(events, sizes) == alerts(events)
 
 
+@settings(max_examples=20)
+@given(st.lists(st.integers(1, 40), min_size=1, max_size=4))
+def test_a_first_event_far_ahead_hides_nothing_however_batches_are_cut(sizes: list[int]) -> None:
+    """Until nine events were seen, partition time goes back to the smallest of them."""
+    ahead = prediction("ahead", T0 + 3_600 * SECOND)
+    events = [ahead, *in_time(30), *late(40, 29, by=120), *in_time(120, 30)]
+
+    assert [alert["status"] for alert in alerts(events)] == ["firing", "resolved"]
+    assert alerts(events, sizes) == alerts(events)
+
+
 def test_a_daemon_that_goes_on_has_counted_the_minute_before_its_end(tmp_path: Path) -> None:
     run = StoredRun(CORE, engine=connect(f"sqlite:///{tmp_path}/store.db"))
     run.events(*in_time(30), *late(20, 29, by=120))
