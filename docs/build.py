@@ -67,7 +67,12 @@ METRICS_PAGE: Final = """\
 <!-- Made by `python docs/build.py` from monitor/web/metrics.py and monitor/aggregation/metrics.py. -->
 
 `/metrics` shows the committed state: it never counts anything that a crash would undo. The number of series is bounded
-by the models of the configuration and `limits.versions`.
+by the models of the configuration and `limits.versions`. Counters with labels are there from the start, at 0. Beside
+them stand `process_cpu_seconds_total`, `process_resident_memory_bytes` and the other `process_` metrics of Prometheus's
+client.
+
+`config/prometheus-rules.yaml` has alerting rules made of them, each with what to do; `config/grafana-dashboard.json` is
+a dashboard.
 
 """
 

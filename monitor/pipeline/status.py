@@ -25,6 +25,7 @@ from monitor.serving.state import ServingState
 from monitor.stream.types import Batch
 
 SCHEMA: Final = 1
+CHECK_RESULTS: Final = ("ok", "drift", "too_few", "no_reference")
 _EVENTS: Final = (
     "read", "predictions", "outcomes", "resources", "dead_letters", "late_predictions", "late_after_idle",
 )  # fmt: skip

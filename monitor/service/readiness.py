@@ -66,4 +66,8 @@ class Readiness:
         return part in self._reasons
 
     def _publish(self) -> None:
-        self._telemetry.set_ready(ready=not self._reasons, why_not="; ".join(self._reasons.values()))
+        self._telemetry.set_ready(
+            ready=not self._reasons,
+            why_not="; ".join(self._reasons.values()),
+            standby=self._reasons.keys() == {"owner"},
+        )

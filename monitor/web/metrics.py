@@ -8,16 +8,21 @@ configuration. Names follow the conventions of Prometheus: base units, `_total` 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+import platform
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from importlib.metadata import version as installed
 from typing import Any, Final, NamedTuple
 
-from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from fallback.types import Tier
+from fallback.types import Reason, Tier
+from monitor.alerting.records import AlertKind
 from monitor.clock import SYSTEM_CLOCK, Clock
+from monitor.events.refusals import Refusal
+from monitor.pipeline.status import CHECK_RESULTS
 from monitor.publishing.loop import DeliveryState
 
 
@@ -78,6 +83,8 @@ DECLARED: Final = (
         "driftd_destination_given_up_total", _C, "Messages never delivered to a destination.", (*_DESTINATION, "reason")
     ),
     Declared("driftd_ready", _G, "1 while this daemon owns the store and the stream is available."),
+    Declared("driftd_standby", _G, "1 while another daemon owns the store and this one is ready to take over."),
+    Declared("driftd_build_info", _G, "1; the labels say which release runs.", ("version", "python")),
     Declared("driftd_loop_age_seconds", _G, "Time since the last turn of the poll loop, which feeds the watchdog."),
     Declared("driftd_feature_type_mismatches_total", _C, "Feature values of another type than the reference.", _MODEL),
     Declared("driftd_join_segments", _G, "Rows of pending predictions in the database."),
@@ -137,10 +144,12 @@ class Telemetry(Collector):
         self._snapshot = MetricsSnapshot({})
         self._registry = CollectorRegistry(auto_describe=False)
         self._registry.register(self)
+        ProcessCollector(registry=self._registry)
         self.committed_at = self._clock.monotonic()
         self.turned_at = self._clock.monotonic()
-        self.ready = False
+        self.ready = self.standby = False
         self.why_not = "starting"
+        self._build = installed("driftd"), platform.python_version()
 
     @property
     def status(self) -> Mapping[str, Any]:
@@ -158,9 +167,15 @@ class Telemetry(Collector):
         """Record a turn of the poll loop."""
         self.turned_at = self._clock.monotonic()
 
-    def set_ready(self, ready: bool, why_not: str = "") -> None:
-        """Set whether the daemon is ready; if not, `why_not` is the reason that /-/ready reports."""
-        self.ready, self.why_not = ready, why_not
+    def set_ready(self, ready: bool, why_not: str = "", *, standby: bool = False) -> None:
+        """Set whether the daemon is ready; if not, `why_not` is the reason that /-/ready reports.
+
+        Args:
+            ready: Whether it does its work.
+            why_not: Why it does not.
+            standby: Whether the only reason is that another daemon does it.
+        """
+        self.ready, self.why_not, self.standby = ready, why_not, standby
 
     def loop_age_s(self) -> float:
         """Return the seconds since the last turn of the poll loop."""
@@ -180,6 +195,8 @@ class Telemetry(Collector):
         samples["driftd_commit_age_seconds"].append(((), now - self.committed_at))
         samples["driftd_loop_age_seconds"].append(((), now - self.turned_at))
         samples["driftd_ready"].append(((), float(self.ready)))
+        samples["driftd_standby"].append(((), float(self.standby)))
+        samples["driftd_build_info"].append((self._build, 1.0))
         for declared in DECLARED:
             if not samples[declared.name]:
                 continue
@@ -246,16 +263,19 @@ def _totals(status: Mapping[str, Any]) -> Iterator[Sample]:
         yield "driftd_events_total", (kind.removesuffix("s") if kind != "resources" else kind,), events[kind]
     yield "driftd_late_predictions_total", (), events["late_predictions"]
     yield "driftd_late_after_idle_total", (), events["late_after_idle"]
-    for reason, count in status["dead_letters_by_reason"].items():
-        yield "driftd_dead_letters_total", (reason,), count
+    yield from _from_zero("driftd_dead_letters_total", Refusal, status["dead_letters_by_reason"])
     for result in ("joined", "duplicates", "conflicts", "orphans", "late", "expired"):
         yield "driftd_join_total", (result,), join[result]
     yield "driftd_join_pending", (), join["pending"]
-    for kind, count in status["alerts"]["by_kind"].items():
-        yield "driftd_alerts_total", (kind,), count
+    yield from _from_zero("driftd_alerts_total", AlertKind, status["alerts"]["by_kind"])
     yield "driftd_alerts_resolved_total", (), status["alerts"]["resolved"]
-    for reason, count in status["decisions_by_reason"].items():
-        yield "driftd_decisions_total", (reason,), count
+    yield from _from_zero("driftd_decisions_total", Reason, status["decisions_by_reason"])
+
+
+def _from_zero(name: str, values: Iterable[str], counts: Mapping[str, int]) -> Iterator[Sample]:
+    """Yield a counter for each value of its label, since an increase from nothing to one is not seen."""
+    for value in sorted({*map(str, values), *counts}):
+        yield name, (value,), counts.get(value, 0)
 
 
 _HEALTH: Final = {"healthy": 2.0, "degraded": 1.0, "failed": 0.0}
@@ -279,7 +299,7 @@ def _model(name: str, model: Mapping[str, Any]) -> Iterator[Sample]:
         for level, count in v["served_by"].items():
             if total:
                 yield "driftd_version_served_ratio", (*at, level), count / total
-        for result, count in v["checks"].items():
-            yield "driftd_checks_total", (*at, result), count
+        for result in sorted({*CHECK_RESULTS, *v["checks"]}):
+            yield "driftd_checks_total", (*at, result), v["checks"].get(result, 0)
         for reason in sorted(set(v["skipped"].values())):
             yield "driftd_checks_skipped_features", (*at, reason), sum(w == reason for w in v["skipped"].values())

@@ -210,7 +210,7 @@ class Cluster:
 
     def _configure(self) -> None:
         names = [*self._listeners, "CONTROLLER"]
-        ports = iter(_free_ports(len(self.nodes) * len(names)))
+        ports = iter(free_ports(len(self.nodes) * len(names)))
         by_node = [dict(zip(names, ports, strict=False)) for _ in self.nodes]
         self.ports = by_node[0]
         voters = ",".join(f"{n.number}@127.0.0.1:{p['CONTROLLER']}" for n, p in zip(self.nodes, by_node, strict=True))
@@ -250,7 +250,8 @@ class Cluster:
         }
 
 
-def _free_ports(count: int) -> list[int]:
+def free_ports(count: int) -> list[int]:
+    """Ports that nobody listens on now."""
     with contextlib.ExitStack() as stack:
         sockets = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(count)]
         return [int(s.getsockname()[1]) for s in sockets]
