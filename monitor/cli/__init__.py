@@ -10,13 +10,13 @@ from __future__ import annotations
 import sys
 import traceback
 from collections.abc import Sequence
-from typing import Final
+from importlib.metadata import version as installed
+from typing import Annotated, Final
 
 import typer
 
-from monitor.cli import operate, reference, service, setup
+from monitor.cli.commands import ROOT, Commands
 from monitor.errors import ConfigError, ConfigErrors, DriftdError, InputFileError, StoreError, StreamError
-from monitor.service import logs
 
 USAGE, BAD_INPUT, FAULT, AWAY, CONFIGURATION, INTERRUPTED = 64, 65, 70, 75, 78, 130
 _HELP: Final = """Watches machine-learning models in production.
@@ -26,13 +26,23 @@ and switches to fallbacks. One file configures it: `config/driftd.yaml` explains
 """
 
 app = typer.Typer(
-    name="driftd", help=_HELP, no_args_is_help=True, add_completion=False, rich_markup_mode=None,
-    pretty_exceptions_enable=False, context_settings={"help_option_names": ["-h", "--help"]},
+    name=ROOT, cls=Commands, help=_HELP, no_args_is_help=True, rich_markup_mode=None, pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
 )  # fmt: skip
-service.register(app)
-setup.register(app)
-operate.register(app)
-app.add_typer(reference.app, name="reference")
+
+
+def _show_version(value: bool) -> None:
+    if value:
+        typer.echo(f"{ROOT} {installed(ROOT)}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the release.", callback=_show_version, is_eager=True)
+    ] = False,
+) -> None: ...
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -46,7 +56,6 @@ def run(arguments: Sequence[str] | None = None) -> int:
     Args:
         arguments: Command-line arguments; None takes those of the process.
     """
-    logs.warnings_only()
     try:
         code = app(args=None if arguments is None else list(arguments), standalone_mode=False)
     except typer.TyperException as error:

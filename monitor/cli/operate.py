@@ -6,21 +6,13 @@ applies in its next commit, or at its next start.
 
 from __future__ import annotations
 
-import csv
 import getpass
-import json
-import math
 import socket
-import sys
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import asdict, fields
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.markup import escape
-from sqlalchemy.engine import Engine
 
 from detectors.reference import Profile
 from monitor.alerting.records import AlertKind
@@ -29,23 +21,21 @@ from monitor.cli.options import (
     ConfigOption,
     JsonOption,
     ModelArgument,
-    configuration,
     err,
+    escape,
     known,
     out,
     show_json,
 )
 from monitor.cli.show import show_status
+from monitor.cli.stored import has_tables, store_of
 from monitor.config.units import duration_ms
 from monitor.pipeline.commands import CommandName
 from monitor.pipeline.inspection import look_up
 from monitor.pipeline.status import Totals, document
-from monitor.service.app import Components, parts
 from monitor.service.session import Session
 from monitor.store import reader, schema
 from monitor.store.commands import ask, wait_for
-from monitor.store.reader import HistoryValue
-from monitor.times import format_time, parse_time
 
 ReasonOption = Annotated[str, typer.Option("--reason", help="Why; stored with the command.")]
 WaitOption = Annotated[
@@ -62,28 +52,10 @@ KeyOption = Annotated[
 def register(app: typer.Typer) -> None:
     """Add the commands of this module."""
     for name, command in (
-        ("status", status), ("history", history), ("inspect", inspect), ("silence", silence),
+        ("status", status), ("inspect", inspect), ("silence", silence),
         ("rollback", rollback), ("recover", recover),
     ):  # fmt: skip
         app.command(name)(command)
-
-
-@contextmanager
-def store_of(path: Path, *, read_only: bool = True) -> Iterator[Components]:
-    """Open the store of a configuration, and close it at the end of the context."""
-    p = parts(configuration(path), read_only=read_only)
-    try:
-        yield p
-    finally:
-        p.engine.dispose()
-
-
-def has_tables(engine: Engine) -> bool:
-    """Return whether a daemon or a replay has ever used this store, also one of an earlier release."""
-    url = engine.url
-    if url.get_backend_name() == "sqlite" and not Path(url.database or "").exists():
-        return False
-    return schema.is_made(engine)
 
 
 # -- queries ---------------------------------------------------------------------------------------------
@@ -100,60 +72,6 @@ def status(config: ConfigOption = CONFIG, as_json: JsonOption = False) -> None:
         show_json(found)
     else:
         show_status(out, found)
-
-
-def history(
-    model: ModelArgument,
-    config: ConfigOption = CONFIG,
-    metric: Annotated[str | None, typer.Option(help="Only this metric, such as ks or accuracy.")] = None,
-    version: Annotated[str | None, typer.Option(help="Only this version.")] = None,
-    feature: Annotated[str | None, typer.Option(help="Only this feature.")] = None,
-    since: Annotated[str | None, typer.Option(help="Only windows that end after this: RFC 3339 or epoch ms.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object a line.")] = False,
-    as_csv: Annotated[bool, typer.Option("--csv", help="Print comma-separated values with a header.")] = False,
-) -> None:
-    """Print the stored metrics of a model's windows, one value a row, the oldest first."""
-    if as_json and as_csv:
-        raise typer.BadParameter("give either --json or --csv")
-    with store_of(config) as p:
-        known("model", model, p.config.models)
-        if not has_tables(p.engine):
-            err.print("nothing was committed yet: start it with `driftd run`")
-            return
-        values = reader.history(p.engine, model, metric=metric, version=version, feature=feature, since=_since(since))
-        _print_history(values, as_json=as_json, as_csv=as_csv)
-
-
-def _since(text: str | None) -> int | None:
-    if text is None:
-        return None
-    try:
-        return parse_time(int(text) if text.isdigit() else text)
-    except ValueError as error:
-        raise typer.BadParameter(f"--since: {text}: {error}") from None
-
-
-def _print_history(values: Iterable[HistoryValue], *, as_json: bool, as_csv: bool) -> None:
-    names = [f.name for f in fields(HistoryValue)]
-    rows = ({**asdict(v), "start": format_time(v.start), "end": format_time(v.end)} for v in values)
-    if as_json:
-        for row in rows:
-            # JSON has no infinity; the square of a large error may be infinite.
-            value = row["value"] if math.isfinite(row["value"]) else None
-            typer.echo(json.dumps({**row, "value": value}, allow_nan=False))
-        return
-    if as_csv:
-        writer = csv.DictWriter(sys.stdout, names, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
-        return
-    typer.echo(f"{'end':<25}{'version':<16}{'metric':<18}{'feature':<24}{'value':>12}{'n':>9}{'coverage':>10}")
-    for row in rows:
-        coverage = "" if row["coverage"] is None else f"{row['coverage']:.1%}"
-        typer.echo(
-            f"{row['end']:<25}{row['version']:<16}{row['metric']:<18}{row['feature']:<24}"
-            f"{row['value']:>12.5g}{row['n']:>9}{coverage:>10}"
-        )
 
 
 def inspect(

@@ -13,10 +13,12 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from rich import markup
 from rich.console import Console
 
 from monitor.config.load import read
 from monitor.config.schema import Configuration
+from monitor.printable import printable
 
 ConfigOption = Annotated[
     Path,
@@ -56,6 +58,11 @@ def known(what: str, name: str, names: Collection[str]) -> str:
     nearest = difflib.get_close_matches(name, names, 1)
     hint = f"did you mean {nearest[0]}?" if nearest else f"known: {', '.join(sorted(names)) or 'none'}"
     raise typer.BadParameter(f"there is no {what} {name}; {hint}")
+
+
+def escape(text: str) -> str:
+    """Return a text for a console: nothing in it is markup, and nothing in it moves the cursor."""
+    return markup.escape(printable(text))
 
 
 def show_json(document: Mapping[str, Any]) -> None:

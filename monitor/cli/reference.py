@@ -9,11 +9,10 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.markup import escape
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from detectors.reference import CategoricalReference, NumericReference, Profile
-from monitor.cli.operate import KeyOption, ReasonOption, WaitOption, has_tables, order, store_of
+from monitor.cli.operate import KeyOption, ReasonOption, WaitOption, order
 from monitor.cli.options import (
     CONFIG,
     ConfigOption,
@@ -21,10 +20,12 @@ from monitor.cli.options import (
     ModelArgument,
     configuration,
     err,
+    escape,
     known,
     out,
     show_json,
 )
+from monitor.cli.stored import has_tables, store_of
 from monitor.config import build as build_config
 from monitor.pipeline.commands import CommandName
 from monitor.reference.build import load
@@ -38,6 +39,11 @@ from monitor.times import format_time
 app = typer.Typer(
     help="Build references from tables, show them, and replace them.", no_args_is_help=True, rich_markup_mode=None
 )
+
+
+def register(to: typer.Typer) -> None:
+    """Add the commands of this module."""
+    to.add_typer(app, name="reference")
 
 
 @app.command("build")

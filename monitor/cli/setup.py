@@ -9,9 +9,8 @@ from collections.abc import Sequence
 from typing import Annotated, Any, Final
 
 import typer
-from rich.markup import escape
 
-from monitor.cli.options import CONFIG, ConfigOption, JsonOption, configuration, err, known, out, show_json
+from monitor.cli.options import CONFIG, ConfigOption, JsonOption, configuration, err, escape, known, out, show_json
 from monitor.config import build
 from monitor.config.schema import Configuration
 from monitor.service.app import open_stream, parts

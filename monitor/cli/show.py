@@ -9,8 +9,9 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
+
+from monitor.cli.options import escape
 
 _SHOWN: Final = ("accuracy", "roc_auc", "mae", "error_rate", "latency_p95_ms", "coverage")
 _COLOUR: Final = {"healthy": "green", "degraded": "yellow", "failed": "red"}

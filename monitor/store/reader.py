@@ -181,6 +181,7 @@ def history(
     version: str | None = None,
     feature: str | None = None,
     since: int | None = None,
+    last: int | None = None,
 ) -> Iterator[HistoryValue]:
     """Yield stored values of a model's windows, in order of the end of the window.
 
@@ -191,6 +192,7 @@ def history(
         version: Only this version.
         feature: Only this feature.
         since: Only windows that end after this time, in ms since the epoch.
+        last: Only windows with so many of the latest ends.
     """
     h = t.history
     wanted = sa.select(h).where(h.c.model == model).order_by(h.c.end_ms, h.c.version, h.c.outcomes, h.c.start_ms)
@@ -198,6 +200,10 @@ def history(
         wanted = wanted.where(h.c.version == version)
     if since is not None:
         wanted = wanted.where(h.c.end_ms > since)
+    if last is not None:
+        mine = (h.c.model == model,) if version is None else (h.c.model == model, h.c.version == version)
+        ends = sa.select(h.c.end_ms).where(*mine).distinct().order_by(h.c.end_ms.desc()).limit(last).subquery()
+        wanted = wanted.where(h.c.end_ms >= sa.select(sa.func.min(ends.c.end_ms)).scalar_subquery())
     with translated(), engine.connect().execution_options(stream_results=True) as c:
         layouts = {row.id: json.loads(row.names) for row in c.execute(sa.select(t.history_layout))}
         for row in c.execute(wanted):
@@ -246,33 +252,76 @@ def last_window(engine: Engine, model: str) -> LastWindow | None:
     return LastWindow(version, row.start_ms, row.end_ms, n, positions)
 
 
-def alerts(engine: Engine, model: str | None = None, *, most: int = 100) -> list[dict[str, Any]]:
-    """Return the latest alert records, the newest first, at most `most`."""
+def alerts(
+    engine: Engine, model: str | None = None, *, since: int | None = None, most: int = 100
+) -> list[dict[str, Any]]:
+    """Return the latest alert records, the newest first, at most `most`; `since` ms only those issued after it."""
     a = t.alert
     wanted = sa.select(a.c.body, a.c.silenced).order_by(a.c.issued_at.desc(), a.c.seq.desc()).limit(most)
     if model is not None:
         wanted = wanted.where(a.c.model == model)
+    if since is not None:
+        wanted = wanted.where(a.c.issued_at > since)
     with translated(), engine.begin() as c:
         return [{**json.loads(row.body), "silenced": row.silenced} for row in c.execute(wanted)]
 
 
-def firing(engine: Engine) -> list[tuple[str, bytes, str]]:
-    """Return the latest record of every firing, unsilenced alert, as (fingerprint, value, event id)."""
+def _latest() -> sa.Select[Any]:
+    """The latest record of every alert that fires."""
     a = t.alert
     latest = sa.select(a.c.fingerprint, sa.func.max(a.c.seq).label("seq")).group_by(a.c.fingerprint).subquery()
-    wanted = (
-        sa.select(a.c.fingerprint, a.c.body, a.c.event_id)
-        .join(latest, sa.and_(a.c.fingerprint == latest.c.fingerprint, a.c.seq == latest.c.seq))
-        .where(a.c.status == "firing", ~a.c.silenced)
+    same = sa.and_(a.c.fingerprint == latest.c.fingerprint, a.c.seq == latest.c.seq)
+    return (
+        sa.select(a.c.fingerprint, a.c.body, a.c.event_id, a.c.silenced)
+        .join(latest, same)
+        .where(a.c.status == "firing")
     )
+
+
+def firing_alerts(engine: Engine, model: str | None = None) -> list[dict[str, Any]]:
+    """Return the latest record of every alert that fires, those that began last first."""
+    wanted = _latest() if model is None else _latest().where(t.alert.c.model == model)
     with translated(), engine.begin() as c:
-        return [(row.fingerprint, row.body.encode(), row.event_id) for row in c.execute(wanted)]
+        found = [{**json.loads(row.body), "silenced": row.silenced} for row in c.execute(wanted)]
+    return sorted(found, key=lambda alert: (alert["starts_at"], alert["model"], alert["version"]), reverse=True)
 
 
-def decisions(engine: Engine, model: str, *, most: int = 100) -> list[dict[str, Any]]:
-    """Return the latest decisions of a model, the newest first, at most `most`."""
+def firing(engine: Engine) -> list[tuple[str, bytes, str]]:
+    """Return the latest record of every firing, unsilenced alert, as (fingerprint, value, event id)."""
+    with translated(), engine.begin() as c:
+        rows = c.execute(_latest().where(~t.alert.c.silenced))
+        return [(row.fingerprint, row.body.encode(), row.event_id) for row in rows]
+
+
+def stream_time(engine: Engine) -> int:
+    """Return stream time as of the last commit, ms; -1 before it is known."""
+    with translated(), engine.begin() as c:
+        found = c.execute(sa.select(t.shard.c.stream_time).where(t.shard.c.id == SHARD)).scalar_one_or_none()
+    return -1 if found is None else int(found)
+
+
+def silences(engine: Engine, model: str | None = None) -> list[dict[str, Any]]:
+    """Return the silences that have not ended, by model."""
+    with translated(), engine.begin() as c:
+        bodies = {row.model: json.loads(row.body) for row in c.execute(sa.select(t.model_state))}
+    return [
+        {"model": name, **silence}
+        for name, body in sorted(bodies.items())
+        if model in (None, name)
+        for silence in body["records"]["silences"]
+    ]
+
+
+def decisions(
+    engine: Engine, model: str | None = None, *, since: int | None = None, most: int = 100
+) -> list[dict[str, Any]]:
+    """Return the latest decisions, the newest first, at most `most`; `since` ms only those issued after it."""
     d = t.decision
-    wanted = sa.select(d.c.body).where(d.c.model == model).order_by(d.c.generation.desc()).limit(most)
+    wanted = sa.select(d.c.body).order_by(d.c.issued_at.desc(), d.c.generation.desc(), d.c.model).limit(most)
+    if model is not None:
+        wanted = wanted.where(d.c.model == model)
+    if since is not None:
+        wanted = wanted.where(d.c.issued_at > since)
     with translated(), engine.begin() as c:
         return [json.loads(body) for body in c.execute(wanted).scalars()]
 

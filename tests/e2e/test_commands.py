@@ -143,6 +143,46 @@ def test_history_is_narrowed_by_version_feature_and_time(asked: Worked) -> None:
     ]
 
 
+def test_history_is_narrowed_to_the_latest_windows_and_to_a_duration(asked: Worked) -> None:
+    everything = asked.driftd("history", "prices", "--version", "v2", "--json").rows()
+    ends = sorted({row["end"] for row in everything})
+    time = asked.driftd("status", "--json").json()["stream_time"]
+
+    last = asked.driftd("history", "prices", "--version", "v2", "--last", "3", "--json").rows()
+    recent = asked.driftd("history", "prices", "--version", "v2", "--since", "1m", "--json").rows()
+
+    assert last == [row for row in everything if row["end"] in ends[-3:]]
+    assert recent == [r for r in everything if (auditor.milliseconds(r["end"]) or 0) > time - 60_000]
+
+
+def test_alerts_lists_what_fires_and_with_all_every_record(asked: Worked) -> None:
+    records = asked.found().alerts
+    latest = {record["fingerprint"]: record for record in sorted(records, key=lambda r: r["seq"])}
+    fires = {r["event_id"] for r in latest.values() if r["status"] == "firing"}
+
+    firing = asked.driftd("alerts", "--json").json()["alerts"]
+    every = asked.driftd("alerts", "prices", "--all", "--last", "1000", "--json").json()["alerts"]
+
+    assert {record["event_id"] for record in firing} == fires
+    mine = [(r["event_id"], r["seq"]) for r in records if r["model"] == "prices"]
+    assert sorted((r["event_id"], r["seq"]) for r in every) == sorted(mine)
+
+
+def test_alerts_for_people_say_since_when_how_bad_and_what(asked: Worked) -> None:
+    told = asked.driftd("alerts", "--all").out
+
+    assert all(record["summary"] in told for record in asked.found().alerts)
+    assert "critical" in told
+
+
+def test_decisions_say_who_serves_since_when_and_why(asked: Worked) -> None:
+    told = asked.driftd("decisions", "--json").json()["decisions"]
+
+    assert sorted(d["issued_at"] for d in told) == [d["issued_at"] for d in reversed(told)]
+    assert {(d["model"], d["generation"]) for d in told} == {(d["model"], d["generation"]) for d in asked.decisions()}
+    assert "rule_breached" in asked.driftd("decisions", "prices").out
+
+
 def test_inspect_tells_what_became_of_a_request(asked: Worked) -> None:
     joined = asked.driftd("inspect", "r1", "--json")
     never = asked.driftd("inspect", "nobody", "--json")
@@ -188,6 +228,8 @@ def test_before_the_first_start_questions_are_answered_empty(file_place: FilePla
     assert (status.code, status.json()["events"]["read"]) == (0, 0)
     assert "nothing was committed yet" in status.err
     assert file_place.driftd("history", "prices", "--json").out == ""
+    for question in ("alerts", "decisions", "silences"):
+        assert file_place.driftd(question, "--json").json() == {question: []}
     assert "unknown" in file_place.driftd("inspect", "r1").out
     assert file_place.driftd("reference", "accept", "prices", "--reason", "x").code == AWAY
     assert not Path(file_place.store_url.removeprefix("sqlite:///")).exists()
@@ -245,6 +287,9 @@ def test_silenced_alerts_are_recorded_and_not_published(place: FilePlace, daemon
     assert result(place.driftd(*order)).startswith("silent until 2026-01-01T01:0")
     place.produce([line for line in LINES if line.at >= workload.T0 + 55_000])
     daemon.until_read(len(LINES)).until_published()
+    (silence,) = place.driftd("silences", "--json").json()["silences"]
+    assert (silence["model"], silence["version"], silence["kind"], silence["reason"]) == ("prices", None, None, "known")
+    assert silence["until"].startswith("2026-01-01T01:0")
 
     published = {a["model"] for a in place.alerts()}
     recorded = {a["model"] for a in place.found().alerts}
@@ -347,7 +392,9 @@ def test_a_reference_is_built_from_a_table_and_used(place: FilePlace) -> None:
     [
         (["--help"], 0, "Usage"),
         ([], USAGE, "Usage"),
+        (["--version"], 0, "driftd 0."),
         (["watch"], USAGE, "watch"),
+        (["statsu"], USAGE, "did you mean status"),
         (["status", "--colour"], USAGE, "--colour"),
         (["run", "--log-level", "LOUD"], USAGE, "--log-level"),
         (["history", "price", "--json"], USAGE, "did you mean prices"),

@@ -10,4 +10,7 @@ import os
 # Before numpy: threads that wait in a server of forks are of no use to anybody.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
-import monitor.cli  # noqa: F401
+from monitor.cli.commands import COMMANDS, load
+
+for name in COMMANDS:
+    load(name)

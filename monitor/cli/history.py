@@ -1,0 +1,77 @@
+"""The command `history`: stored metrics of windows.
+
+Shell.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+import sys
+from collections.abc import Iterable
+from dataclasses import asdict, fields
+from typing import Annotated
+
+import typer
+
+from monitor.cli.options import CONFIG, ConfigOption, ModelArgument, err, known
+from monitor.cli.stored import SinceOption, has_tables, since_ms, store_of
+from monitor.printable import cell, printable
+from monitor.store import reader
+from monitor.store.reader import HistoryValue
+from monitor.times import format_time
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command of this module."""
+    app.command("history")(history)
+
+
+def history(
+    model: ModelArgument,
+    config: ConfigOption = CONFIG,
+    metric: Annotated[str | None, typer.Option(help="Only this metric, such as ks or accuracy.")] = None,
+    version: Annotated[str | None, typer.Option(help="Only this version.")] = None,
+    feature: Annotated[str | None, typer.Option(help="Only this feature.")] = None,
+    since: SinceOption = None,
+    last: Annotated[int | None, typer.Option(min=1, help="Only so many of the latest windows.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object a line.")] = False,
+    as_csv: Annotated[bool, typer.Option("--csv", help="Print comma-separated values with a header.")] = False,
+) -> None:
+    """Print the stored metrics of a model's windows, one value a row, the oldest first."""
+    if as_json and as_csv:
+        raise typer.BadParameter("give either --json or --csv")
+    with store_of(config) as p:
+        known("model", model, p.config.models)
+        if not has_tables(p.engine):
+            err.print("nothing was committed yet: start it with `driftd run`")
+            return
+        values = reader.history(
+            p.engine, model, metric=metric, version=version, feature=feature, since=since_ms(p.engine, since), last=last
+        )
+        _print_history(values, as_json=as_json, as_csv=as_csv)
+
+
+def _print_history(values: Iterable[HistoryValue], *, as_json: bool, as_csv: bool) -> None:
+    names = [f.name for f in fields(HistoryValue)]
+    rows = ({**asdict(v), "start": format_time(v.start), "end": format_time(v.end)} for v in values)
+    if as_json:
+        for row in rows:
+            # JSON has no infinity; the square of a large error may be infinite.
+            value = row["value"] if math.isfinite(row["value"]) else None
+            typer.echo(json.dumps({**row, "value": value}, allow_nan=False))
+        return
+    if as_csv:
+        writer = csv.DictWriter(sys.stdout, names, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows({name: cell(v) if isinstance(v, str) else v for name, v in row.items()} for row in rows)
+        return
+    typer.echo(f"{'end':<25}{'version':<16}{'metric':<18}{'feature':<24}{'value':>12}{'n':>9}{'coverage':>10}")
+    for row in rows:
+        coverage = "" if row["coverage"] is None else f"{row['coverage']:.1%}"
+        typer.echo(
+            f"{row['end']:<25}{printable(row['version']):<16}{printable(row['metric']):<18}"
+            f"{printable(row['feature']):<24}"
+            f"{row['value']:>12.5g}{row['n']:>9}{coverage:>10}"
+        )
