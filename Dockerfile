@@ -11,12 +11,14 @@ RUN python -m venv /opt/driftd \
 
 FROM python:3.12-slim
 COPY --from=build /opt/driftd /opt/driftd
-RUN useradd --system --home-dir /var/lib/driftd --create-home driftd
-USER driftd
+RUN useradd --system --uid 10001 --home-dir /var/lib/driftd --create-home driftd
+# By number: an orchestrator can see that it is not root.
+USER 10001
 WORKDIR /var/lib/driftd
-ENV PATH=/opt/driftd/bin:$PATH PYTHONUNBUFFERED=1
+# A container is reached from outside, unless the configuration has another http.host.
+ENV PATH=/opt/driftd/bin:$PATH PYTHONUNBUFFERED=1 DRIFTD_HTTP_HOST=0.0.0.0
 EXPOSE 9464
-# Give the configuration with: -v ./driftd.yaml:/etc/driftd/driftd.yaml:ro  (with http.host 0.0.0.0 for the port)
+# Give the configuration with: -v ./driftd.yaml:/etc/driftd/driftd.yaml:ro
 HEALTHCHECK --interval=15s --timeout=5s --start-period=60s CMD \
     ["python", "-c", "import urllib.request as u; u.urlopen('http://127.0.0.1:9464/-/healthy', timeout=4)"]
 STOPSIGNAL SIGTERM

@@ -40,6 +40,12 @@ def run(
             help="Exit 75 if Kafka or the database is unavailable for this many seconds at the start; by default wait."
         ),
     ] = None,
+    http_host: Annotated[
+        str | None,
+        typer.Option(
+            envvar="DRIFTD_HTTP_HOST", help="Address of metrics and probes, where the configuration has no http.host."
+        ),
+    ] = None,
 ) -> int:
     """Run the daemon: watch the models of the configuration until SIGTERM.
 
@@ -49,7 +55,10 @@ def run(
     from monitor.service import app, logs
 
     logs.set_up(_level(log_level), _format(log_format))
-    return app.run(configuration(config), startup_timeout_s=startup_timeout)
+    read = configuration(config)
+    if http_host and "host" not in read.http.model_fields_set:
+        read = read.model_copy(update={"http": read.http.model_copy(update={"host": http_host})})
+    return app.run(read, startup_timeout_s=startup_timeout)
 
 
 def replay(

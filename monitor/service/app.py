@@ -39,7 +39,7 @@ from monitor.stream.connect import Stream
 from monitor.stream.connect import connect as connect_stream
 from monitor.stream.types import Sink, Start
 from monitor.web.metrics import Telemetry
-from monitor.web.server import HttpServer, application
+from monitor.web.server import HttpServer, application, names_of
 
 log = structlog.get_logger(__name__)
 
@@ -159,7 +159,8 @@ def run(config: Configuration, *, startup_timeout_s: float | None = None) -> int
     relay = Relay(p.engine, ends, config.stream.heartbeat / 1000)
     writer = StoreWriter(p.engine, owner_name(), config.store.retention, subscriptions=subscriptions(ends))
     worker = Worker(worker_spec(p), p.engine, writer, p.stream.source, relay, telemetry, watchdog)
-    http = HttpServer(application(telemetry, lambda: telemetry.status), config.http.host, config.http.port)
+    names = names_of(config.http.host, config.http.hosts)
+    http = HttpServer(application(telemetry, lambda: telemetry.status, names), config.http.host, config.http.port)
     _listen_to_signals(worker.stop, watchdog.stopping)
     http.start()
     relay.start()

@@ -7,9 +7,10 @@ core. The probes have the same paths as those of Prometheus.
 from __future__ import annotations
 
 import errno
+import ipaddress
 import socket
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
 from typing import Any, Final
 
@@ -19,12 +20,15 @@ from fastapi import FastAPI, Response
 from fastapi.responses import HTMLResponse, JSONResponse, PlainTextResponse
 
 from monitor.errors import ConfigError
+from monitor.web.impatient import ImpatientProtocol
 from monitor.web.metrics import Telemetry
 from monitor.web.page import render
 
 log = structlog.get_logger(__name__)
 
 STALE_S: Final = 60.0  # a poll loop that has not turned for this long is not alive
+MOST_CONNECTIONS: Final = 64  # one more is answered with 503
+_LOOPBACK: Final = frozenset({"localhost", "127.0.0.1", "[::1]"})
 _TAKEN_S: Final = 1.0  # between two attempts to listen on a port that another process has
 _CONTENT: Final = "text/plain; version=0.0.4; charset=utf-8"
 _HEADERS: Final = {
@@ -35,27 +39,52 @@ _HEADERS: Final = {
 }
 
 
-def application(telemetry: Telemetry, status: Callable[[], Mapping[str, Any]]) -> FastAPI:
+def names_of(host: str, configured: Collection[str]) -> frozenset[str] | None:
+    """Return the names by which a server may be asked; None for any.
+
+    Args:
+        host: The address that it listens on.
+        configured: The names of the configuration.
+    """
+    if configured:
+        return frozenset(name.lower() for name in configured)
+    try:
+        loopback = host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return None
+    return _LOOPBACK | {f"[{host}]" if ":" in host else host} if loopback else None
+
+
+def application(
+    telemetry: Telemetry, status: Callable[[], Mapping[str, Any]], names: Collection[str] | None = None
+) -> FastAPI:
     """Create the application with its routes.
 
     Args:
         telemetry: Metrics, readiness and liveness of the daemon.
         status: Returns the status document.
+        names: Names that the header Host may have; None for any.
     """
-    app = FastAPI(title="driftd", docs_url=None, redoc_url=None, openapi_url=None)
+    # Redirects would repeat the Host that was sent.
+    app = FastAPI(title="driftd", docs_url=None, redoc_url=None, openapi_url=None, redirect_slashes=False)
 
     @app.middleware("http")
     async def _safe(request: Any, call_next: Any) -> Any:
+        if names is not None and _name(request.headers.get("host", "")) not in names:
+            return PlainTextResponse("this name is not served: see http.hosts\n", 421, _HEADERS)
         response = await call_next(request)
         for name, value in _HEADERS.items():
             response.headers.setdefault(name, value)
         return response
 
-    @app.get("/metrics")
+    def route(path: str) -> Callable[[Callable[[], Response]], object]:
+        return app.api_route(path, methods=["GET", "HEAD"])
+
+    @route("/metrics")
     def _metrics() -> Response:
         return Response(telemetry.scrape(), media_type=_CONTENT)
 
-    @app.get("/-/healthy")
+    @route("/-/healthy")
     def _healthy() -> Response:
         """Succeed while the poll loop turns: a restart would not help against an outage of Kafka or the database."""
         age = telemetry.loop_age_s()
@@ -63,21 +92,27 @@ def application(telemetry: Telemetry, status: Callable[[], Mapping[str, Any]]) -
             return PlainTextResponse("healthy\n")
         return PlainTextResponse(f"the poll loop has not turned for {age:.0f} s\n", 503)
 
-    @app.get("/-/ready")
+    @route("/-/ready")
     def _ready() -> Response:
         if telemetry.ready:
             return PlainTextResponse("ready\n")
         return PlainTextResponse(f"not ready: {telemetry.why_not}\n", 503)
 
-    @app.get("/status")
+    @route("/status")
     def _status() -> Response:
         return JSONResponse(dict(status()))
 
-    @app.get("/")
+    @route("/")
     def _page() -> Response:
         return HTMLResponse(render(status(), telemetry.ready, telemetry.why_not))
 
     return app
+
+
+def _name(host: str) -> str:
+    """Return the name in a header Host, without the port."""
+    name, _, port = host.rpartition(":")
+    return (name if port.isdigit() and name else host).lower()
 
 
 class HttpServer:
@@ -88,7 +123,10 @@ class HttpServer:
     """
 
     def __init__(self, app: FastAPI, host: str, port: int) -> None:
-        config = uvicorn.Config(app, host=host, port=port, log_level="warning", access_log=False, lifespan="off")
+        config = uvicorn.Config(
+            app, host=host, port=port, log_level="warning", access_log=False, lifespan="off", http=ImpatientProtocol,
+            ws="none", limit_concurrency=MOST_CONNECTIONS, server_header=False,
+        )  # fmt: skip
         self._server = uvicorn.Server(config)
         self._thread = threading.Thread(target=self._run, name="http", daemon=True)
         self._stopping = threading.Event()

@@ -44,6 +44,11 @@ class HttpSection(Section):
 
     host: Text = Field("127.0.0.1", description="address to listen on; 0.0.0.0 for all interfaces")
     port: Count = Field(9464, ge=0, le=65_535, description="port to listen on; 0 takes any free port and logs it")
+    hosts: list[Text] = Field(
+        [],
+        description="names by which it may be asked, in the header Host; empty: any, or localhost only where `host` is "
+        "a loopback address, so that no page of a browser can read it under a name of its own",
+    )
 
 
 class LimitsSection(Section):

@@ -1,0 +1,103 @@
+"""The HTTP server: who may ask it, how, and how many at once."""
+
+from __future__ import annotations
+
+import socket
+import threading
+import time
+from collections.abc import Iterator
+
+import httpx
+import pytest
+import uvicorn
+
+from monitor.web.impatient import ImpatientProtocol
+from monitor.web.metrics import Telemetry
+from monitor.web.server import MOST_CONNECTIONS, HttpServer, application, names_of
+
+HOST = "127.0.0.1"
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[HttpServer]:
+    server = HttpServer(application(Telemetry(), dict, names_of(HOST, [])), HOST, 0)
+    server.start()
+    yield server
+    server.stop()
+
+
+def ask(server: HttpServer, path: str, method: str = "GET", host: str | None = None) -> httpx.Response:
+    headers = {} if host is None else {"Host": host}
+    return httpx.request(method, f"http://{HOST}:{server.port}{path}", headers=headers)
+
+
+@pytest.mark.parametrize("path", ["/", "/metrics", "/status", "/-/healthy", "/-/ready"])
+def test_head_is_answered_like_get_without_the_text(server: HttpServer, path: str) -> None:
+    head, get = ask(server, path, "HEAD"), ask(server, path)
+
+    assert (head.status_code, head.content) == (get.status_code, b"")
+    assert head.headers["content-type"] == get.headers["content-type"]
+
+
+@pytest.mark.parametrize("host", ["localhost", "127.0.0.1:9464", "[::1]:9464", "LOCALHOST"])
+def test_on_a_loopback_address_it_answers_to_the_names_of_this_machine(server: HttpServer, host: str) -> None:
+    assert ask(server, "/metrics", host=host).status_code == 200
+
+
+@pytest.mark.parametrize("host", ["evil.example", "evil.example:9464", "localhost.evil.example"])
+def test_and_to_no_other_name(server: HttpServer, host: str) -> None:
+    refused = ask(server, "/status", host=host)
+
+    assert refused.status_code == 421
+    assert "http.hosts" in refused.text
+
+
+def test_which_names_are_served_follows_the_address_and_the_configuration() -> None:
+    assert names_of("0.0.0.0", []) is None
+    assert names_of("driftd.internal", []) is None
+    assert names_of("0.0.0.0", ["Driftd.example"]) == frozenset({"driftd.example"})
+    assert "localhost" in (names_of("::1", []) or ())
+
+
+@pytest.mark.parametrize("path", ["/status/", "//evil.example/", "/metrics/"])
+def test_nothing_is_redirected(server: HttpServer, path: str) -> None:
+    answer = ask(server, path, host="localhost")
+
+    assert answer.status_code == 404
+    assert "location" not in answer.headers
+
+
+def test_connections_beyond_the_limit_are_answered_with_503(server: HttpServer) -> None:
+    held = [socket.create_connection((HOST, server.port)) for _ in range(MOST_CONNECTIONS)]
+    try:
+        assert ask(server, "/metrics").status_code == 503
+    finally:
+        for connection in held:
+            connection.close()
+
+
+class Hasty(ImpatientProtocol):
+    """Waits a fifth of a second."""
+
+    header_s = 0.2
+
+
+def test_a_connection_whose_header_never_ends_is_closed() -> None:
+    listening = socket.create_server((HOST, 0))
+    config = uvicorn.Config(application(Telemetry(), dict), http=Hasty, lifespan="off", log_level="warning")
+    server = uvicorn.Server(config)
+    thread = threading.Thread(target=server.run, args=([listening],), daemon=True)
+    thread.start()
+    with socket.create_connection(listening.getsockname(), timeout=20) as connection:
+        connection.sendall(b"GET /metrics HTTP/1.1\r\nHost: loc")
+        assert connection.recv(1) == b""
+    with socket.create_connection(listening.getsockname(), timeout=20) as connection:
+        connection.sendall(b"GET /-/healthy HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        assert connection.recv(12) == b"HTTP/1.1 200"
+        connection.sendall(b"GET /metrics HTTP/1.1\r\n")
+        end = time.monotonic() + 20
+        while connection.recv(1 << 16) and time.monotonic() < end:
+            pass
+        assert time.monotonic() < end
+    server.should_exit = True
+    thread.join(5)
