@@ -8,7 +8,7 @@ then everything in memory is dropped, and the loop waits to become the owner aga
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -17,10 +17,12 @@ from sqlalchemy.engine import Engine
 
 from monitor.clock import SYSTEM_CLOCK, Clock
 from monitor.errors import Fenced, StoreError, StreamError
+from monitor.pipeline.commands import Command
 from monitor.pipeline.merge import Holding
 from monitor.publishing.relay import Relay
 from monitor.reference.file import ReferenceFile
 from monitor.service.input import POLL_S, InputSpec, StreamInput
+from monitor.service.journal import Journal
 from monitor.service.readiness import Readiness, Watchdog
 from monitor.service.session import Session, profile_changed
 from monitor.service.snapshot import Counters, metrics_snapshot
@@ -93,6 +95,7 @@ class Worker:
         self._telemetry, self._clock = telemetry, clock
         self._readiness = Readiness(telemetry, watchdog)
         self._counters = Counters()
+        self._journal = Journal({})
         self._stopping = self._upgraded = False
         self._stopped_at = self._committed_at = clock.monotonic()
 
@@ -198,6 +201,7 @@ class Worker:
 
     def _begin(self, session: Session) -> None:
         """Put in force what is configured, and let publishing begin."""
+        self._journal = Journal({model.spec.name: model.controller.serving for model in session.pipeline.models})
         wall, now = self._clock.wall_ms(), session.pipeline.watermark.now
         session.resolve_all("the daemon began anew; what lasts is told again", wall)
         session.activate(self._spec.references, now if now >= 0 else wall)
@@ -248,7 +252,7 @@ class Worker:
 
     def _commit(self, session: Session, stream: StreamInput, *, last: bool = False) -> None:
         """Commit, with pending commands applied; tried until it is known to be in the database. Raises `Fenced`."""
-        self._apply_commands(session)
+        orders = self._apply_commands(session)
         started, failures = time.perf_counter(), self._counters.commit_failures
         commit = session.commit(self._retry_commit, last=last)
         if self._readiness.clear("store"):
@@ -256,6 +260,7 @@ class Worker:
         self._committed_at = self._telemetry.committed_at = self._clock.monotonic()
         self._counters.commit_s += time.perf_counter() - started
         self._counters.commits += 1
+        self._journal.tell(commit, orders, self._committed_at)
         if commit.published or commit.dead_letters:
             self._relay.wake(len(commit.published) + len(commit.dead_letters))
         stream.commit(commit.positions)
@@ -274,16 +279,17 @@ class Worker:
         self._clock.sleep(_BACKOFF_S[0 if self._stopping else min(failed, len(_BACKOFF_S) - 1)])
         return True
 
-    def _apply_commands(self, session: Session) -> None:
+    def _apply_commands(self, session: Session) -> Sequence[Command]:
+        """Apply the orders that wait, and return them."""
         try:
             commands = pending_commands(self._engine)
         except StoreError as error:
             if not error.retryable:
                 raise
-            return  # the commit waits for the database; the commands are applied by the next one
+            return ()  # the commit waits for the database; the commands are applied by the next one
         for command in commands:
             session.apply(command, self._clock.wall_ms())
-            log.info("worker.command", id=command.id, name=command.name.value, model=command.model)
+        return commands
 
     def _end(self, session: Session, stream: StreamInput) -> None:
         """End cleanly: commit what is processed and release the store."""
