@@ -3,6 +3,7 @@
     DriftdError
     ├── ConfigError          a configuration value is invalid: key, value found, what is accepted
     │   └── ConfigErrors     several of them: a configuration is validated as a whole
+    ├── AddressTaken         another process listens on the configured address
     ├── InputFileError       a table or a profile cannot be read
     ├── StreamError          reading or writing a stream failed; `retryable` says whether a retry may succeed
     │   ├── OffsetGone       a position is no longer in the log
@@ -46,6 +47,15 @@ class ConfigErrors(ConfigError):
         first = problems[0]
         super().__init__(first.path, first.got, first.hint)
         self.args = ("\n".join(map(str, problems)),)
+
+
+class AddressTaken(DriftdError):
+    """Another process listens where the HTTP server is to listen."""
+
+    def __init__(self, host: str, port: int) -> None:
+        self.host, self.port = host, port
+        hint = "another process listens there; end it, or choose another port"
+        super().__init__(f"http.port: {host}:{port}: {hint}")
 
 
 class InputFileError(DriftdError):

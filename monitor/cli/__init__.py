@@ -16,7 +16,7 @@ from typing import Annotated, Final
 import typer
 
 from monitor.cli.commands import ROOT, Commands
-from monitor.errors import ConfigError, ConfigErrors, DriftdError, InputFileError, StoreError, StreamError
+from monitor.errors import AddressTaken, ConfigError, ConfigErrors, DriftdError, InputFileError, StoreError, StreamError
 
 USAGE, BAD_INPUT, FAULT, AWAY, CONFIGURATION, INTERRUPTED = 64, 65, 70, 75, 78, 130
 _HELP: Final = """Watches machine-learning models in production.
@@ -82,6 +82,9 @@ def run(arguments: Sequence[str] | None = None) -> int:
     except InputFileError as error:
         _say(str(error))
         return BAD_INPUT
+    except AddressTaken as error:
+        _say(str(error))
+        return AWAY
     except (StreamError, StoreError) as error:
         _say(str(error))
         return AWAY if error.retryable else CONFIGURATION

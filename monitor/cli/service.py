@@ -73,7 +73,15 @@ def replay(
     publish: Annotated[
         bool, typer.Option("--publish", help="Publish to Kafka; by default a replay of Kafka publishes nothing.")
     ] = False,
-    store: Annotated[str | None, typer.Option("--store", help="Use this database instead of store.url.")] = None,
+    store: Annotated[
+        str | None,
+        typer.Option(
+            "--store", help="Use this database instead of store.url; ${NAME} is a variable of the environment."
+        ),
+    ] = None,
+    store_file: Annotated[
+        Path | None, typer.Option("--store-file", help="File with the URL of the database, for one with a password.")
+    ] = None,
     fresh: Annotated[bool, typer.Option("--fresh", help="Use a temporary database, deleted afterwards.")] = False,
     log_level: LevelOption = "WARNING",
     log_format: FormatOption = "auto",
@@ -83,20 +91,30 @@ def replay(
     Use it to try thresholds on recorded traffic. The store must be empty: give another one with --store, or use
     --fresh.
     """
+    from monitor.config.build import secret_of
+    from monitor.config.load import substituted
     from monitor.service import logs
     from monitor.service.app import parts
     from monitor.service.replay import replay as run_replay
     from monitor.service.replay import temporary_store
+    from monitor.store.engine import is_in_memory
 
-    if store is not None and fresh:
-        raise typer.BadParameter("give either --store or --fresh")
+    if (store is not None) + (store_file is not None) + fresh > 1:
+        raise typer.BadParameter("give only one of --store, --store-file and --fresh")
     if out_dir is not None and publish:
         raise typer.BadParameter("give either --out or --publish")
     logs.set_up(_level(log_level), _format(log_format))
     with contextlib.ExitStack() as stack:
-        url = stack.enter_context(temporary_store()) if fresh else store
+        if fresh:
+            url: str | None = stack.enter_context(temporary_store())
+        elif store_file is not None:
+            url = secret_of(store_file, "--store-file")
+        else:
+            url = None if store is None else substituted(store, "--store")
         p = parts(configuration(config), store_url=url)
         stack.callback(p.engine.dispose)
+        if is_in_memory(p.engine.url):
+            err.print("the database is in memory: history, alerts and decisions of this replay are lost when it ends")
         tell = stack.enter_context(_progress())
         summary: Mapping[str, Any] = run_replay(p, out=out_dir, publish=publish, progress=tell)
     if as_json:

@@ -138,19 +138,30 @@ def _path(value: str | None) -> Path | None:
 
 
 def _secret(path: str | None, where: str) -> str | None:
-    if path is None:
-        return None
+    return None if path is None else secret_of(Path(path), where)
+
+
+def secret_of(path: Path, where: str) -> str:
+    """Return the content of a file with a secret, without blanks around it.
+
+    Args:
+        path: The file.
+        where: Key or option that names the file, for errors.
+
+    Raises:
+        ConfigError: The file cannot be read, or is empty.
+    """
     try:
-        found = Path(path).read_text(encoding="utf-8").strip()
-        open_to_all = Path(path).stat().st_mode & stat.S_IROTH
+        found = path.read_text(encoding="utf-8").strip()
+        open_to_all = path.stat().st_mode & stat.S_IROTH
     except OSError as error:
-        raise ConfigError(where, path, f"cannot be read: {error.strerror}") from error
+        raise ConfigError(where, str(path), f"cannot be read: {error.strerror}") from error
     except UnicodeDecodeError:
-        raise ConfigError(where, path, "is not UTF-8") from None  # the error has the bytes in it
+        raise ConfigError(where, str(path), "is not UTF-8") from None  # the error has the bytes in it
     if not found:
-        raise ConfigError(where, path, "is empty")
+        raise ConfigError(where, str(path), "is empty")
     if open_to_all:  # not refused: secrets mounted by container platforms are readable by everyone
-        log.warning("config.secret_is_readable_by_everyone", field=where, path=path, fix="chmod o-r")
+        log.warning("config.secret_is_readable_by_everyone", field=where, path=str(path), fix="chmod o-r")
     return found
 
 

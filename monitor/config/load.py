@@ -95,6 +95,24 @@ def parse(text: str, environment: Mapping[str, str], name: str = "the file") -> 
     raise ConfigErrors(problems)
 
 
+def substituted(text: str, where: str, environment: Mapping[str, str] = os.environ) -> str:
+    """Return a text with every `${NAME}` replaced by the variable of the environment.
+
+    Args:
+        text: The text.
+        where: Key or option that it belongs to, for errors.
+        environment: The variables.
+
+    Raises:
+        ConfigError: There is no such variable.
+    """
+    reading = _Reading(environment)
+    found = str(reading.filled(text, where))
+    if reading.problems:
+        raise ConfigErrors(reading.problems)
+    return found
+
+
 def _marked(error: yaml.MarkedYAMLError) -> str:
     mark = error.problem_mark
     where = f"line {mark.line + 1}, column {mark.column + 1}: " if mark is not None else ""

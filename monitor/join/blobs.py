@@ -14,7 +14,8 @@ import numpy as np
 import zstandard
 from numpy.typing import NDArray
 
-from monitor.errors import SchemaTooNew, StoreError
+from detectors.saved import DamagedError
+from monitor.errors import SchemaTooNew
 from monitor.join.arrays import Mask
 from monitor.join.closed import Closings
 from monitor.join.slots import SAVED
@@ -59,7 +60,7 @@ def decode_segment(body: bytes) -> dict[str, NDArray[Any]]:
     """Decode what `encode_segment` made.
 
     Raises:
-        StoreError: The blob is damaged.
+        DamagedError: The blob is damaged.
         SchemaTooNew: The blob is of a newer release.
     """
     flags, count, size, base, tail = _opened(body, "join segment")
@@ -111,13 +112,13 @@ def decode_alive(body: bytes) -> Mask:
 def _opened(body: bytes, what: str) -> tuple[int, int, int, int, bytes]:
     """Check a blob and take it apart: flags, rows, raw size, time base, and what follows the head."""
     if len(body) < _HEAD.size or body[:2] != _MAGIC:
-        raise StoreError(f"a {what} is damaged; restore the database from a backup", retryable=False)
+        raise DamagedError(f"a {what} is damaged")
     _, schema, flags, count, size, base, checksum = _HEAD.unpack_from(body)
     if schema > _SCHEMA:
         raise SchemaTooNew(f"a {what}", schema, _SCHEMA)
     tail = body[_HEAD.size :]
     if crc32c.crc32c(tail) != checksum:
-        raise StoreError(f"a {what} is damaged; restore the database from a backup", retryable=False)
+        raise DamagedError(f"a {what} is damaged")
     return flags, count, size, base, tail
 
 

@@ -30,6 +30,7 @@ from monitor.join.blobs import (
 from monitor.join.closed import EMPTIED, Closings, StoredClosings
 from monitor.join.slots import FREE, SAVED
 from monitor.join.table import JoinTable
+from monitor.saved import damage_in
 
 _FEW_LIVE = 4096  # a segment with fewer open rows is a candidate for rewriting
 _LOW_SHARE = 0.25
@@ -246,7 +247,7 @@ class JoinLog:
             SchemaTooNew: A blob is of a newer release.
         """
         closed_rows = sorted(closed, key=lambda row: row.seq)
-        keys = [(row, decode_closed(row.body)) for row in closed_rows]
+        keys = [(row, _closings(row)) for row in closed_rows]
         self._closed = [(row.seq, row.generation) for row in closed_rows]
         self._latest = [k for row, k in keys if row.generation == closed_rows[-1].generation]
         self._latest_start = closed_rows[-1].clock if closed_rows else 0
@@ -263,15 +264,22 @@ class JoinLog:
         """Read the rows of all segments, without those that are not open by the latest `bits` of a segment."""
         parts = []
         for segment in sorted(segments, key=lambda s: s.id):
-            columns = decode_segment(segment.body)
-            columns["segment_id"] = np.full(segment.rows, segment.id, np.int64)
-            columns["row"] = np.arange(segment.rows, dtype=np.int32)
+            with damage_in(f"table join_segment, row {segment.id}"):
+                columns = decode_segment(segment.body)
+                columns["segment_id"] = np.full(segment.rows, segment.id, np.int64)
+                columns["row"] = np.arange(segment.rows, dtype=np.int32)
             if segment.id in bits:
-                is_open = decode_alive(bits[segment.id])
-                columns = {name: c[is_open] for name, c in columns.items()}
+                with damage_in(f"table join_alive, row {segment.id}"):
+                    is_open = decode_alive(bits[segment.id])
+                    columns = {name: c[is_open] for name, c in columns.items()}
             self._rows[segment.id], self._live[segment.id] = segment.rows, 0
             parts.append(columns)
         return _joined(parts)
+
+
+def _closings(row: ClosedRow) -> Closings:
+    with damage_in(f"table join_closed, row {row.seq}"):
+        return decode_closed(row.body)
 
 
 def _survivors(columns: Columns, keys: list[tuple[ClosedRow, Closings]]) -> RowIndices:

@@ -13,13 +13,11 @@ from typing import Any
 
 import numpy as np
 
-from detectors.saved import DamagedError
 from detectors.types import BoolArray, IntArray
 from fallback.types import Decision
 from monitor.aggregation.outcome_columns import DROPPED_PANE
 from monitor.alerting.daemon import DaemonAlerts
 from monitor.alerting.records import AlertRecord
-from monitor.errors import StoreError
 from monitor.events.codes import Entry, Variants
 from monitor.events.columns import EventKind, Events
 from monitor.events.decoder import EventDecoder
@@ -45,7 +43,7 @@ from monitor.pipeline.model import ModelMonitor
 from monitor.pipeline.model_state import Restored
 from monitor.pipeline.saved_states import SavedShard, read_shard
 from monitor.pipeline.status import Totals, document
-from monitor.saved import to_plain
+from monitor.saved import damage_in, to_plain
 from monitor.spec import CoreSpec, ModelSpec
 from monitor.stream.types import Batch, Partition
 from monitor.stream.watermark import UNKNOWN, Watermark
@@ -304,21 +302,24 @@ class Pipeline:
         Raises:
             StoreError: something is damaged.
         """
-        try:
-            self._restore(snapshot, positions)
-        except DamagedError as error:
-            raise StoreError(f"the store is damaged: {error}; restore it from a backup", retryable=False) from error
-
-    def _restore(self, snapshot: Snapshot, positions: Mapping[Partition, int]) -> None:
         self.seq = snapshot.seq
         self.positions = dict(positions)
-        self.totals = Totals(**snapshot.totals)
-        self._restore_codes(snapshot.codes)
+        with damage_in("table shard, column totals"):
+            self.totals = Totals(**snapshot.totals)
+        with damage_in("table code"):
+            self._restore_codes(snapshot.codes)
         for model in self.models:
             if model.spec.name in snapshot.models:
-                self._restored[model.spec.name] = model.restore(snapshot.models[model.spec.name])
-        self._restore_shard(snapshot.shard)
-        self.join.log.restore(snapshot.segments, snapshot.alive, snapshot.closed, max(self.watermark.now, 0))
+                with damage_in(f"table model_state, pane, outcome_log or learned, model {model.spec.name!r}"):
+                    self._restored[model.spec.name] = model.restore(snapshot.models[model.spec.name])
+        with damage_in("table shard, column state"):
+            self._restore_shard(snapshot.shard)
+        with damage_in("tables join_segment, join_alive, join_closed"):
+            self.join.log.restore(snapshot.segments, snapshot.alive, snapshot.closed, max(self.watermark.now, 0))
+        with damage_in("table model_state"):
+            self._warn_of_changes(snapshot)
+
+    def _warn_of_changes(self, snapshot: Snapshot) -> None:
         owner = self.variants.model_of()
         for i, model in enumerate(self.models):
             restored = self._restored.get(model.spec.name)

@@ -12,6 +12,7 @@ from sqlalchemy.engine import Engine
 
 from monitor.publishing.destinations.base import OutboxMessage
 from monitor.publishing.outbox import Outbox
+from monitor.saved import damage_in
 from monitor.store import reader
 from monitor.store.subscriptions import MessageKind
 
@@ -44,7 +45,8 @@ class Heartbeat:
         firing = []
         if self._outbox.is_owned(epoch):
             for fingerprint, body, event_id in reader.firing(self._engine):
-                headers = {"schema": "1", "event_id": event_id, "seq": str(json.loads(body)["seq"])}
+                with damage_in(f"table alert, row {event_id!r}"):
+                    headers = {"schema": "1", "event_id": event_id, "seq": str(json.loads(body)["seq"])}
                 firing.append(OutboxMessage(0, MessageKind.ALERT, fingerprint.encode(), body, headers))
         if not firing:
             self.done()

@@ -9,13 +9,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Sequence
+from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.engine import Engine
+from sqlalchemy.engine import Engine, Row
 
 from monitor.publishing.destinations.base import OutboxMessage
 from monitor.store import tables as t
 from monitor.store.engine import translated
+from monitor.store.rows import read_rows
 from monitor.store.subscriptions import STREAM, MessageKind
 from monitor.store.writer import SHARD
 
@@ -61,11 +63,7 @@ class Outbox:
     def _select(self, most: int, epoch: int | None, *more: sa.ColumnElement[bool]) -> list[OutboxMessage]:
         wanted = sa.select(_o).where(self._mine, _owned(epoch), *more).order_by(_o.c.id).limit(most)
         with translated(), self._engine.connect() as c:
-            rows = c.execute(wanted).all()
-        return [
-            OutboxMessage(r.id, MessageKind(r.kind), bytes(r.key), bytes(r.value), json.loads(r.headers), r.attempts)
-            for r in rows
-        ]
+            return list(read_rows(c, wanted, _o, _message))
 
     def remove(self, sent: Sequence[OutboxMessage], epoch: int | None = None) -> None:
         """Delete messages that were delivered or given up."""
@@ -113,6 +111,11 @@ class Outbox:
         """Return how many messages wait."""
         with translated(), self._engine.connect() as c:
             return int(c.execute(sa.select(sa.func.count()).select_from(_o).where(self._mine)).scalar_one())
+
+
+def _message(r: Row[Any]) -> OutboxMessage:
+    headers = dict(json.loads(r.headers))
+    return OutboxMessage(r.id, MessageKind(r.kind), bytes(r.key), bytes(r.value), headers, r.attempts)
 
 
 def remove_others(engine: Engine, destinations: Collection[str], epoch: int) -> dict[str, int]:

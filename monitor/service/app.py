@@ -21,6 +21,7 @@ from sqlalchemy.engine import Engine
 
 from monitor.config import build
 from monitor.config.schema import Configuration
+from monitor.errors import ConfigError, StoreError
 from monitor.publishing.destinations.base import Destination
 from monitor.publishing.destinations.stream import StreamDestination
 from monitor.publishing.destinations.webhook import Webhook, WebhookSpec
@@ -30,9 +31,10 @@ from monitor.service.input import InputSpec
 from monitor.service.systemd import Systemd
 from monitor.service.worker import Worker, WorkerSpec
 from monitor.spec import CoreSpec
-from monitor.store.engine import LEASE_S
+from monitor.store import reader
+from monitor.store.engine import LEASE_S, is_in_memory
 from monitor.store.engine import connect as connect_store
-from monitor.store.owner import owner_name
+from monitor.store.owner import is_neighbour, owner_name
 from monitor.store.subscriptions import MessageKind, Subscription
 from monitor.store.writer import StoreWriter
 from monitor.stream.connect import Stream
@@ -149,11 +151,15 @@ def run(config: Configuration, *, startup_timeout_s: float | None = None) -> int
         The exit code.
 
     Raises:
+        AddressTaken: Another process has the port, and is not the owner of the store.
         ConfigError: Something that is configured cannot be.
         InputFileError: A reference cannot be read.
         StoreError: The store is damaged, or of a newer release.
     """
     p = parts(config)
+    if is_in_memory(p.engine.url):
+        hint = "a database in memory ends with the process: state, history and alerts would be lost; name a file"
+        raise ConfigError("store.url", None, hint)
     telemetry, watchdog = Telemetry(), Systemd()
     ends = destinations(p)
     relay = Relay(p.engine, ends, config.stream.heartbeat / 1000)
@@ -162,7 +168,7 @@ def run(config: Configuration, *, startup_timeout_s: float | None = None) -> int
     names = names_of(config.http.host, config.http.hosts)
     http = HttpServer(application(telemetry, lambda: telemetry.status, names), config.http.host, config.http.port)
     _listen_to_signals(worker.stop, watchdog.stopping)
-    http.start()
+    http.start(lambda: _is_standby(p.engine))
     relay.start()
     drain_s = 0.0  # where the last commit failed, the outbox cannot be read either
     try:
@@ -175,6 +181,14 @@ def run(config: Configuration, *, startup_timeout_s: float | None = None) -> int
         p.engine.dispose()
     log.info("app.ended", waiting=relay.depth)
     return DONE if ended_well else STAYED_AWAY
+
+
+def _is_standby(engine: Engine) -> bool:
+    """Return whether another daemon of this host owns the store, which then has the port as well."""
+    with suppress(StoreError):
+        owner = reader.owner(engine)
+        return owner is not None and is_neighbour(owner)
+    return False
 
 
 def _listen_to_signals(stop: Callable[[], None], announce: Callable[[], None]) -> None:

@@ -18,7 +18,7 @@ from monitor.pipeline.effects import Effects
 from monitor.pipeline.merge import Holding
 from monitor.service.holding import Backpressure, Holds
 from monitor.service.paused import PausedPartitions
-from monitor.service.readiness import Readiness
+from monitor.service.readiness import Readiness, why
 from monitor.service.session import Session
 from monitor.service.snapshot import Counters
 from monitor.service.troubles import Troubles
@@ -261,7 +261,7 @@ class StreamInput:
         if self.is_reachable:
             log.warning("worker.stream_is_away", error=str(error))
         self.is_reachable = False
-        self._readiness.set_unready("stream", str(error))
+        self._readiness.set_unready("stream", why(error))
 
     # -- gaps --------------------------------------------------------------------------------------------
 

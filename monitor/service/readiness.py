@@ -8,7 +8,21 @@ from __future__ import annotations
 
 from typing import Protocol
 
+from monitor.errors import DriftdError, Fenced, SchemaTooNew, StreamError, TopicsMissing
 from monitor.web.metrics import Telemetry
+
+_OWN_TEXT = (Fenced, SchemaTooNew, TopicsMissing)
+
+
+def why(error: DriftdError) -> str:
+    """Return what is shown of an error of the stream or the store to whoever asks over HTTP.
+
+    Texts of drivers stay in the log: they may repeat parts of an address.
+    """
+    if isinstance(error, _OWN_TEXT):
+        return str(error)
+    part = "stream: it is" if isinstance(error, StreamError) else "store: the database is"
+    return f"{part} unavailable; the log says why"
 
 
 class Watchdog(Protocol):

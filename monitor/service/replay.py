@@ -16,6 +16,7 @@ from typing import Any, Final
 
 import numpy as np
 import structlog
+from sqlalchemy.engine import Engine
 
 from monitor.clock import SYSTEM_CLOCK, Clock
 from monitor.errors import ConfigError, StreamError
@@ -30,6 +31,7 @@ from monitor.store.subscriptions import STREAM_SUBSCRIPTION
 from monitor.store.writer import StoreWriter
 from monitor.stream.files import FileSink
 from monitor.stream.types import Batch, Partition, Sink, Source
+from monitor.times import format_time
 
 log = structlog.get_logger(__name__)
 
@@ -84,8 +86,7 @@ def replay(
     started = clock.monotonic()
     schema.upgrade(p.engine)
     if not reader.is_empty(p.engine):
-        hint = "holds the results of an earlier run; name another one with --store URL, or use --fresh"
-        raise ConfigError("store.url", None, hint)
+        raise ConfigError("store.url", None, _held(p.engine))
     open_sink = _sink_of(p, out, publish=publish)
     # Webhooks get nothing from a replay: nobody is to be called out for what happened last month.
     subscriptions = () if open_sink is None else (STREAM_SUBSCRIPTION,)
@@ -97,6 +98,7 @@ def replay(
         session = Session.claim(p.core, p.engine, writer, p.config.store.lease / 1000, ends=recording.ends)
         if not isinstance(session, Session):
             raise ConfigError("store.url", None, "is in use by a running daemon; name another one with --store URL")
+        stack.callback(session.abandon)
         ends = [] if open_sink is None else [stream_destination(p.config, open_sink)]
         relay = Relay(p.engine, ends, heartbeat_s=math.inf)
         stack.callback(relay.close)
@@ -118,6 +120,17 @@ def replay(
         commit(last=True)
         session.release()
         return session.pipeline.status()
+
+
+def _held(engine: Engine) -> str:
+    """Return what a store holds, and that a replay leaves it alone."""
+    found = reader.status(engine) or {}
+    models = ", ".join(sorted(found.get("models", {}))) or "no model"
+    until = f" until {format_time(time)}" if (time := found.get("stream_time", -1)) >= 0 else ""
+    return (
+        f"holds the state, history and alerts of {models}{until}, which a replay neither continues nor overwrites; "
+        "name another one with --store URL, or use --fresh"
+    )
 
 
 def _sink_of(p: Components, out: Path | None, *, publish: bool) -> Callable[[], Sink] | None:

@@ -23,6 +23,7 @@ from monitor.reference.build import ProgressCallback
 from monitor.reference.file import ReferenceFile
 from monitor.spec import CoreSpec
 from monitor.store import reader
+from monitor.store.lease import LeaseKeeper
 from monitor.store.owner import is_gone
 from monitor.store.reader import StoredProgress
 from monitor.store.writer import Claim, Gap, StoreWriter
@@ -77,6 +78,7 @@ class Session:
         claim: Claim | None = None,
         ends: Mapping[Partition, int] | None = None,
         stored: tuple[Snapshot, StoredProgress] | None = None,
+        lease: LeaseKeeper | None = None,
     ) -> None:
         """Make a pipeline and restore it.
 
@@ -86,6 +88,7 @@ class Session:
             claim: The right to write, with the seed of the store.
             ends: End offsets of a replay; None for a live stream.
             stored: The state to go on from; None to begin anew.
+            lease: What renews the lease of the claim; the first commit stops it.
 
         Raises:
             StoreError: The state is damaged.
@@ -96,7 +99,7 @@ class Session:
         self.restored = stored is not None
         self.identities: Mapping[str, str] = {}
         self.effects = Effects()
-        self._writer = writer
+        self._writer, self._lease = writer, lease
         self._alerts: list[AlertRecord] = []  # of the daemon itself; not committed yet, as the gaps
         self._gaps: list[Gap] = []
         if stored is not None:
@@ -114,8 +117,11 @@ class Session:
         *,
         ends: Mapping[Partition, int] | None = None,
         is_gone: Callable[[str], bool] = is_gone,
+        alive: Callable[[], None] = lambda: None,
     ) -> Session | float:
         """Become the owner of the store and restore the state of its last commit.
+
+        The lease is kept until the first commit, however long that takes; `abandon` a session that is not to have one.
 
         Args:
             core: The configuration of the models.
@@ -124,17 +130,28 @@ class Session:
             lease_s: How long after its last commit another owner keeps the store, in seconds.
             ends: End offsets of a replay; None for a live stream.
             is_gone: Tells of an owner's name whether its process is known to have ended.
+            alive: Called now and then until the first commit, in a thread of its own.
 
         Returns:
             The session, or how many seconds the lease of another owner still holds.
 
         Raises:
+            Fenced: Another process has taken the store meanwhile.
             StoreError: The store is away or damaged.
         """
         claim = writer.claim(lease_s, is_gone)
         if not isinstance(claim, Claim):
             return claim
-        return cls(core, writer, claim=claim, ends=ends, stored=reader.load(engine))
+        lease = LeaseKeeper(engine, claim.epoch, lease_s, alive)
+        lease.start()
+        try:
+            session = cls(core, writer, claim=claim, ends=ends, stored=reader.load(engine), lease=lease)
+            lease.check()
+        except BaseException:
+            lease.stop()
+            lease.check()  # what another owner has written meanwhile may look like damage
+            raise
+        return session
 
     @classmethod
     def read_only(cls, core: CoreSpec, engine: Engine) -> Session:
@@ -254,6 +271,7 @@ class Session:
         self._alerts = []
         commit = self.pipeline.prepare_commit(effects, last=last)
         self._write(commit, retry)
+        self.abandon()
         self.pipeline.on_committed(commit)
         self._gaps.clear()
         return commit
@@ -272,8 +290,20 @@ class Session:
                     raise
                 failed += 1
 
+    def check_owner(self) -> None:
+        """Raise `Fenced` where the store was lost before the first commit."""
+        if self._lease is not None:
+            self._lease.check()
+
+    def abandon(self) -> None:
+        """Renew the lease no more: commits do it, or the session is void."""
+        if self._lease is not None:
+            self._lease.stop()
+            self._lease = None
+
     def release(self) -> None:
         """Give the store to whoever wants it next. Raises `StoreError`."""
+        self.abandon()
         if self._writer is not None:
             self._writer.release()
 

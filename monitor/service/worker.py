@@ -23,7 +23,7 @@ from monitor.publishing.relay import Relay
 from monitor.reference.file import ReferenceFile
 from monitor.service.input import POLL_S, InputSpec, StreamInput
 from monitor.service.journal import Journal
-from monitor.service.readiness import Readiness, Watchdog
+from monitor.service.readiness import Readiness, Watchdog, why
 from monitor.service.session import Session, profile_changed
 from monitor.service.snapshot import Counters, metrics_snapshot
 from monitor.spec import CoreSpec
@@ -31,7 +31,7 @@ from monitor.store import reader, schema
 from monitor.store.commands import pending_commands
 from monitor.store.engine import patient
 from monitor.store.writer import StoreWriter
-from monitor.stream.types import Batch, Source
+from monitor.stream.types import Batch, Partition, Source
 from monitor.web.metrics import Telemetry
 
 log = structlog.get_logger(__name__)
@@ -96,7 +96,7 @@ class Worker:
         self._readiness = Readiness(telemetry, watchdog)
         self._counters = Counters()
         self._journal = Journal({})
-        self._stopping = self._upgraded = False
+        self._stopping = self._upgraded = self._restoring = False
         self._stopped_at = self._committed_at = clock.monotonic()
 
     def stop(self) -> None:
@@ -132,12 +132,16 @@ class Worker:
             self._loop(session, stream)
             self._end(session, stream)
         except Fenced as error:
-            self._counters.fenced += 1
-            self._relay.set_epoch(None)
-            log.warning("worker.fenced", error=str(error))
-            self._readiness.set_unready("owner", "another daemon owns the store")
+            self._on_fenced(error)
         finally:
+            session.abandon()
             stream.close()
+
+    def _on_fenced(self, error: Fenced) -> None:
+        self._counters.fenced += 1
+        self._relay.set_epoch(None)
+        log.warning("worker.fenced", error=str(error))
+        self._readiness.set_unready("owner", "another daemon owns the store")
 
     # -- beginning ---------------------------------------------------------------------------------------
 
@@ -154,6 +158,9 @@ class Worker:
                     log.info("worker.waiting_for_the_store", seconds=round(acquired, 1))
                 pause = min(acquired, 1.0)
                 deadline = None  # it is there, only not ours
+            except Fenced as error:
+                self._on_fenced(error)
+                pause, deadline = _BACKOFF_S[0], None
             except (StoreError, StreamError) as error:
                 if not error.retryable:
                     raise
@@ -162,7 +169,7 @@ class Worker:
                     return None
                 if attempt % 10 == 0:
                     log.warning("worker.cannot_begin", error=str(error))
-                self._readiness.set_unready("start", str(error), only=True)
+                self._readiness.set_unready("start", why(error), only=True)
                 pause = _BACKOFF_S[min(attempt, len(_BACKOFF_S) - 1)]
             self._sleep(pause)
             attempt += 1
@@ -187,17 +194,49 @@ class Worker:
             self._upgraded = True
         known = reader.configured_references(self._engine)
         profile_changed(self._spec.references, known, lambda rows: self._readiness.heartbeat("reading a reference"))
-        session = Session.claim(self._spec.core, self._engine, self._writer, self._spec.lease_s)
-        if not isinstance(session, Session):
-            return session
+        self._restoring, started = True, self._clock.monotonic()
+        try:
+            session = Session.claim(
+                self._spec.core, self._engine, self._writer, self._spec.lease_s, alive=self._while_restoring
+            )
+            if not isinstance(session, Session):
+                return session
+            stream = self._restored(session, source, partitions, identities)
+        finally:
+            self._restoring = False
+        took = round(self._clock.monotonic() - started, 1)
+        log.info(
+            "worker.began", epoch=session.epoch, commit=session.pipeline.seq, partitions=len(partitions), seconds=took
+        )
+        return session, stream
+
+    def _while_restoring(self) -> None:
+        """Be alive while the loop cannot turn. Called by another thread."""
+        if self._restoring:
+            self._readiness.heartbeat("restoring the state of the last commit")
+
+    def _restored(
+        self, session: Session, source: Source, partitions: frozenset[Partition], identities: Mapping[str, str]
+    ) -> StreamInput:
+        """Put a session that was restored to work, as long as it owns the store."""
+        try:
+            stream = self._put_to_work(session, source, partitions, identities)
+            session.check_owner()
+        except BaseException:
+            session.abandon()
+            raise
+        return stream
+
+    def _put_to_work(
+        self, session: Session, source: Source, partitions: frozenset[Partition], identities: Mapping[str, str]
+    ) -> StreamInput:
         for warning in session.pipeline.warnings:
             log.warning("worker.state_differs", model=warning.model, what=warning.event, detail=warning.detail)
         session.identify(identities)
         stream = StreamInput(source, session, self._spec.input, self._readiness, self._counters, self._clock)
         stream.begin(partitions)
         self._begin(session)
-        log.info("worker.began", epoch=session.epoch, commit=session.pipeline.seq, partitions=len(partitions))
-        return session, stream
+        return stream
 
     def _begin(self, session: Session) -> None:
         """Put in force what is configured, and let publishing begin."""
@@ -232,7 +271,7 @@ class Worker:
         """Be unready while alerts reach nobody. Reading goes on until too many of them wait."""
         if self._relay.failing:
             waiting = f"; {self._relay.depth} messages wait" if self._relay.depth else ""
-            self._readiness.set_unready("relay", f"cannot publish: {self._relay.last_error}{waiting}")
+            self._readiness.set_unready("relay", f"stream: cannot publish; the log says why{waiting}")
         else:
             self._readiness.clear("relay")
 
@@ -274,7 +313,7 @@ class Worker:
         self._counters.commit_failures += 1
         if failed == 0:
             log.warning("worker.commit_failed", error=str(error))
-        self._readiness.set_unready("store", str(error))
+        self._readiness.set_unready("store", why(error))
         self._readiness.heartbeat("the database is away")
         self._clock.sleep(_BACKOFF_S[0 if self._stopping else min(failed, len(_BACKOFF_S) - 1)])
         return True
@@ -307,7 +346,7 @@ class Worker:
         self._readiness.heartbeat("waiting for the database")
         if waited_s > _SLOW_S and not self._readiness.is_unready("store"):
             log.warning("worker.database_is_slow", seconds=round(waited_s, 1))
-            self._readiness.set_unready("store", "the database does not answer")
+            self._readiness.set_unready("store", "store: the database does not answer")
         return not self._must_give_up()
 
     def _must_give_up(self) -> bool:

@@ -17,8 +17,10 @@ from sqlalchemy.engine import Engine
 from detectors.reference import Profile
 from detectors.saved import DamagedError
 from monitor.pipeline.commands import Command, CommandName
+from monitor.saved import damage_in
 from monitor.store import tables as t
 from monitor.store.engine import database_clock, translated
+from monitor.store.rows import row_of
 from monitor.store.writer import insert
 
 
@@ -83,7 +85,8 @@ def pending_commands(engine: Engine) -> list[Command]:
         rows = c.execute(wanted).all()
         commands = []
         for row in rows:
-            arguments = json.loads(row.arguments)
+            with damage_in(row_of(t.command, row.id)):
+                arguments = dict(json.loads(row.arguments))
             profile = None
             if "reference" in arguments:
                 body = c.execute(

@@ -27,6 +27,11 @@ def is_gone(owner: str) -> bool:
     return _start_time(int(pid)) != started
 
 
+def is_neighbour(owner: str) -> bool:
+    """Return whether an owner is a living process of this host, other than this one."""
+    return owner.partition("/")[0] == _host() and owner != owner_name() and not is_gone(owner)
+
+
 def _host() -> str:
     """Return the host name and PID namespace: containers may share a host name without sharing process ids."""
     try:

@@ -12,8 +12,10 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection, Engine
 
 from monitor.errors import ConfigError
+from monitor.saved import damage_in
 from monitor.store import tables as t
 from monitor.store.engine import database_clock, translated
+from monitor.store.rows import row_of
 from monitor.store.writer import SHARD, insert
 from monitor.stream.types import Partition
 
@@ -86,7 +88,8 @@ def _positions(c: Connection, lease_s: float, is_gone: IsGone) -> list[list[int 
         return []
     if row.owner is not None and not is_gone(row.owner) and row.age < lease_s:
         raise ConfigError("store.url", None, f"is in use by {row.owner}: stop the daemon first")
-    rows: list[list[int | str]] = json.loads(row.positions)
+    with damage_in(row_of(t.shard, SHARD)):
+        rows: list[list[int | str]] = [list(entry) for entry in json.loads(row.positions)]
     return rows
 
 

@@ -9,13 +9,13 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import sqlalchemy as sa
 import zstandard
 from numpy.typing import NDArray
-from sqlalchemy.engine import Connection, Engine
+from sqlalchemy.engine import Connection, Engine, Row
 
 from detectors.reference import Profile
 from detectors.saved import DamagedError, unpack
@@ -24,12 +24,15 @@ from monitor.events.codes import Entry
 from monitor.join.log import AliveRow, ClosedRow, SegmentRow
 from monitor.pipeline.commit import ModelSnapshot, Snapshot
 from monitor.pipeline.status import Totals, document
+from monitor.saved import damage_in
 from monitor.store import tables as t
-from monitor.store.engine import translated
+from monitor.store.engine import snapshot, translated
+from monitor.store.rows import read_rows, row_of
 from monitor.store.subscriptions import STREAM
 from monitor.store.writer import OUTCOMES_MAGIC, SHARD
 from monitor.stream.types import Partition
 
+_PREDICTIONS: Final = ("", "predictions")
 _decompress = zstandard.ZstdDecompressor().decompress
 
 
@@ -50,70 +53,109 @@ def load(engine: Engine) -> tuple[Snapshot, StoredProgress] | None:
     Raises:
         StoreError: The stored data are damaged.
     """
-    with translated(), engine.begin() as c:
-        row = c.execute(sa.select(t.shard).where(t.shard.c.id == SHARD)).one_or_none()
+    with snapshot(engine) as c:
+        row = _shard(c)
         if row is None or row.seq == 0:
             return None
-        try:
-            stored = Snapshot(
-                seq=row.seq,
-                shard=json.loads(row.state),
-                totals=json.loads(row.totals),
-                segments=[
-                    SegmentRow(s.id, s.rows, s.min_time, s.max_time, bytes(s.body))
-                    for s in c.execute(sa.select(t.join_segment).where(t.join_segment.c.shard == SHARD))
-                ],
-                alive=[
-                    AliveRow(a.id, a.as_of, bytes(a.bits))
-                    for a in c.execute(sa.select(t.join_alive).where(t.join_alive.c.shard == SHARD))
-                ],
-                closed=[
-                    ClosedRow(k.seq, k.generation, k.clock, bytes(k.body))
-                    for k in c.execute(sa.select(t.join_closed).where(t.join_closed.c.shard == SHARD))
-                ],
-                codes=[Entry(e.model, e.kind, e.code, e.text) for e in c.execute(sa.select(t.code))],
-                models={s.model: _model(c, s.model, s.body) for s in c.execute(sa.select(t.model_state)).all()},
+        with damage_in(row_of(t.shard, SHARD)):
+            shard, totals, positions = _mapping(row.state), _mapping(row.totals), json.loads(row.positions)
+            progress = StoredProgress(
+                {Partition(topic, int(number)): int(offset) for topic, number, offset, _ in positions},
+                {topic: identity for topic, _, _, identity in positions},
             )
-        except (ValueError, zstandard.ZstdError) as error:  # ValueError includes DamagedError and invalid JSON
-            raise StoreError(f"the store is damaged: {error}; restore it from a backup", retryable=False) from error
-        positions = json.loads(row.positions)
-        progress = StoredProgress(
-            {Partition(topic, number): offset for topic, number, offset, _ in positions},
-            {topic: identity for topic, _, _, identity in positions},
+        segments, alive, closed = t.join_segment, t.join_alive, t.join_closed
+        states = dict(read_rows(c, sa.select(t.model_state), t.model_state, lambda s: (s.model, _mapping(s.body))))
+        stored = Snapshot(
+            seq=row.seq,
+            shard=shard,
+            totals=totals,
+            segments=list(
+                read_rows(
+                    c,
+                    sa.select(segments).where(segments.c.shard == SHARD),
+                    segments,
+                    lambda s: SegmentRow(s.id, s.rows, s.min_time, s.max_time, bytes(s.body)),
+                )
+            ),
+            alive=list(
+                read_rows(
+                    c,
+                    sa.select(alive).where(alive.c.shard == SHARD),
+                    alive,
+                    lambda a: AliveRow(a.id, a.as_of, bytes(a.bits)),
+                )
+            ),
+            closed=list(
+                read_rows(
+                    c,
+                    sa.select(closed).where(closed.c.shard == SHARD),
+                    closed,
+                    lambda k: ClosedRow(k.seq, k.generation, k.clock, bytes(k.body)),
+                )
+            ),
+            codes=list(
+                read_rows(c, sa.select(t.code), t.code, lambda e: Entry(e.model, e.kind, int(e.code), str(e.text)))
+            ),
+            models={model: _model(c, model, state) for model, state in states.items()},
         )
         return stored, progress
 
 
-def _model(c: Connection, model: str, body: str) -> ModelSnapshot:
+def _shard(c: Connection) -> Row[Any] | None:
+    return next(read_rows(c, sa.select(t.shard).where(t.shard.c.id == SHARD), t.shard, lambda row: row), None)
+
+
+def _mapping(text: str) -> dict[str, Any]:
+    found = json.loads(text)
+    if not isinstance(found, dict):
+        raise ValueError(f"a mapping is stored there, not {text[:20]}")
+    return found
+
+
+def _model(c: Connection, model: str, state: Mapping[str, Any]) -> ModelSnapshot:
     panes: dict[tuple[int, int], list[bytes]] = {}
-    rows = sa.select(t.pane).where(t.pane.c.model == model).order_by(t.pane.c.variant, t.pane.c.pane, t.pane.c.seq)
-    for p in c.execute(rows):
-        panes.setdefault((p.variant, p.pane), []).append(_decompress(bytes(p.body)))
+    wanted = sa.select(t.pane).where(t.pane.c.model == model).order_by(t.pane.c.variant, t.pane.c.pane, t.pane.c.seq)
+    for key, fragment in read_rows(c, wanted, t.pane, lambda p: ((p.variant, p.pane), _decompress(bytes(p.body)))):
+        panes.setdefault(key, []).append(fragment)
     outcomes: dict[int, list[dict[str, NDArray[Any]]]] = {}
     log = t.outcome_log
-    for o in c.execute(sa.select(log).where(log.c.model == model).order_by(log.c.variant, log.c.seq)):
-        _, arrays = unpack(OUTCOMES_MAGIC, _decompress(bytes(o.body)))
-        outcomes.setdefault(o.variant, []).append(arrays)
+    wanted = sa.select(log).where(log.c.model == model).order_by(log.c.variant, log.c.seq)
+    for variant, arrays in read_rows(c, wanted, log, lambda o: (o.variant, _outcomes(o.body))):
+        outcomes.setdefault(variant, []).append(arrays)
     learned: dict[str, list[bytes]] = {}
-    for row in c.execute(sa.select(t.learned).where(t.learned.c.model == model).order_by(t.learned.c.seq)):
-        learned.setdefault(row.subject, []).append(bytes(row.body))
-    references = {
-        r.subject: Profile.from_bytes(bytes(r.body))
-        for r in c.execute(sa.select(t.reference).where(t.reference.c.model == model, t.reference.c.state == "active"))
-    }
-    return ModelSnapshot(json.loads(body), panes, outcomes, references, learned)
+    wanted = sa.select(t.learned).where(t.learned.c.model == model).order_by(t.learned.c.seq)
+    for subject, body in read_rows(c, wanted, t.learned, lambda row: (row.subject, bytes(row.body))):
+        learned.setdefault(subject, []).append(body)
+    wanted = sa.select(t.reference).where(t.reference.c.model == model, t.reference.c.state == "active")
+    references = dict(read_rows(c, wanted, t.reference, lambda r: (r.subject, Profile.from_bytes(bytes(r.body)))))
+    return ModelSnapshot(state, panes, outcomes, references, learned)
+
+
+def _outcomes(body: bytes) -> dict[str, NDArray[Any]]:
+    return unpack(OUTCOMES_MAGIC, _decompress(bytes(body)))[1]
 
 
 def configured_references(engine: Engine) -> dict[str, str | None]:
     """Return the digest of the configured reference that was activated last, by model."""
-    with translated(), engine.begin() as c:
-        rows = c.execute(sa.select(t.model_state.c.model, t.model_state.c.body)).all()
-    return {row.model: json.loads(row.body)["configured_reference"] for row in rows}
+    with snapshot(engine) as c:
+        wanted = sa.select(t.model_state.c.model, t.model_state.c.body)
+        return dict(
+            read_rows(c, wanted, t.model_state, lambda row: (row.model, _mapping(row.body)["configured_reference"]))
+        )
+
+
+def owner(engine: Engine) -> str | None:
+    """Return the name of the process that owns the store; None where nobody does, or there are no tables yet."""
+    with snapshot(engine) as c:
+        if not sa.inspect(c).has_table(t.shard.name):
+            return None
+        name: str | None = c.execute(sa.select(t.shard.c.owner).where(t.shard.c.id == SHARD)).scalar_one_or_none()
+        return name
 
 
 def is_empty(engine: Engine) -> bool:
     """Return whether nothing was ever committed."""
-    with translated(), engine.begin() as c:
+    with snapshot(engine) as c:
         seq = c.execute(sa.select(t.shard.c.seq).where(t.shard.c.id == SHARD)).scalar_one_or_none()
     return not seq
 
@@ -123,13 +165,18 @@ def is_empty(engine: Engine) -> bool:
 
 def status(engine: Engine) -> dict[str, Any] | None:
     """Return the status document as of the last commit; None before the first."""
-    with translated(), engine.begin() as c:
-        row = c.execute(sa.select(t.shard).where(t.shard.c.id == SHARD)).one_or_none()
+    with snapshot(engine) as c:
+        row = _shard(c)
         if row is None or row.seq == 0:
             return None
-        models = {s.model: json.loads(s.body) for s in c.execute(sa.select(t.model_state))}
+        models = dict(read_rows(c, sa.select(t.model_state), t.model_state, lambda s: (s.model, _mapping(s.body))))
         waiting = _destinations(c)
-    found = document(Totals(**json.loads(row.totals)), models)
+    with damage_in(f"{row_of(t.shard, SHARD)}, or table model_state"):
+        return _status(row, models, waiting)
+
+
+def _status(row: Row[Any], models: Mapping[str, Any], waiting: Mapping[str, Any]) -> dict[str, Any]:
+    found = document(Totals(**_mapping(row.totals)), models)
     return {
         **found,
         "stream_time": row.stream_time,
@@ -205,18 +252,29 @@ def history(
         ends = sa.select(h.c.end_ms).where(*mine).distinct().order_by(h.c.end_ms.desc()).limit(last).subquery()
         wanted = wanted.where(h.c.end_ms >= sa.select(sa.func.min(ends.c.end_ms)).scalar_subquery())
     with translated(), engine.connect().execution_options(stream_results=True) as c:
-        layouts = {row.id: json.loads(row.names) for row in c.execute(sa.select(t.history_layout))}
-        for row in c.execute(wanted):
-            names = layouts[row.layout]
-            body = bytes(row.body)
-            values = np.frombuffer(body, "<f8", len(names))
-            events = np.frombuffer(body, "<i8", len(names), 8 * len(names))
-            for (its_feature, its_metric), value, n in zip(names, values.tolist(), events.tolist(), strict=True):
+        layouts = dict(read_rows(c, sa.select(t.history_layout), t.history_layout, lambda r: (r.id, _names(r.names))))
+        for row, values in read_rows(c, wanted, h, lambda row: (row, _window_values(row, layouts[row.layout]))):
+            for its_feature, its_metric, value, n in values:
                 if metric in (None, its_metric) and feature in (None, its_feature):
                     yield HistoryValue(
                         model, row.version, "", its_feature, its_metric, row.start_ms, row.end_ms, n, value,
                         row.coverage, False,
                     )  # fmt: skip
+
+
+def _names(text: str) -> list[list[str]]:
+    """The columns of a layout, as [feature, metric]."""
+    names = [[feature, metric] for feature, metric in json.loads(text)]
+    if not all(isinstance(name, str) for pair in names for name in pair):
+        raise ValueError("names are texts")
+    return names
+
+
+def _window_values(row: Row[Any], names: list[list[str]]) -> list[tuple[str, str, float, int]]:
+    body = bytes(row.body)
+    values = np.frombuffer(body, "<f8", len(names))
+    events = np.frombuffer(body, "<i8", len(names), 8 * len(names))
+    return [(f, m, value, n) for (f, m), value, n in zip(names, values.tolist(), events.tolist(), strict=True)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -239,15 +297,15 @@ def last_window(engine: Engine, model: str) -> LastWindow | None:
     h = t.history
     mine = (h.c.model == model, h.c.version == version, ~h.c.outcomes)
     wanted = sa.select(h).where(*mine).order_by(h.c.end_ms.desc(), h.c.start_ms).limit(1)
-    with translated(), engine.begin() as c:
+    with snapshot(engine) as c:
         row = c.execute(wanted).one_or_none()
         if row is None:
             return None
-        names = json.loads(
-            c.execute(sa.select(t.history_layout.c.names).where(t.history_layout.c.id == row.layout)).scalar_one()
-        )
-    events = np.frombuffer(bytes(row.body), "<i8", len(names), 8 * len(names))
-    n = int(events[names.index(["", "predictions"])])
+        layout = sa.select(t.history_layout).where(t.history_layout.c.id == row.layout)
+        found_names = list(read_rows(c, layout, t.history_layout, lambda r: _names(r.names)))
+    with damage_in(f"table history or history_layout, a window of {model!r}"):
+        counts = {(feature, name): n for feature, name, _, n in _window_values(row, found_names[0])}
+        n = counts[_PREDICTIONS]
     positions = {Partition(topic, number): at for topic, number, at in found["positions"]}
     return LastWindow(version, row.start_ms, row.end_ms, n, positions)
 
@@ -257,13 +315,17 @@ def alerts(
 ) -> list[dict[str, Any]]:
     """Return the latest alert records, the newest first, at most `most`; `since` ms only those issued after it."""
     a = t.alert
-    wanted = sa.select(a.c.body, a.c.silenced).order_by(a.c.issued_at.desc(), a.c.seq.desc()).limit(most)
+    wanted = (
+        sa.select(a.c.event_id, a.c.seq, a.c.body, a.c.silenced)
+        .order_by(a.c.issued_at.desc(), a.c.seq.desc())
+        .limit(most)
+    )
     if model is not None:
         wanted = wanted.where(a.c.model == model)
     if since is not None:
         wanted = wanted.where(a.c.issued_at > since)
-    with translated(), engine.begin() as c:
-        return [{**json.loads(row.body), "silenced": row.silenced} for row in c.execute(wanted)]
+    with snapshot(engine) as c:
+        return list(read_rows(c, wanted, a, lambda row: {**_mapping(row.body), "silenced": row.silenced}))
 
 
 def _latest() -> sa.Select[Any]:
@@ -272,7 +334,7 @@ def _latest() -> sa.Select[Any]:
     latest = sa.select(a.c.fingerprint, sa.func.max(a.c.seq).label("seq")).group_by(a.c.fingerprint).subquery()
     same = sa.and_(a.c.fingerprint == latest.c.fingerprint, a.c.seq == latest.c.seq)
     return (
-        sa.select(a.c.fingerprint, a.c.body, a.c.event_id, a.c.silenced)
+        sa.select(a.c.event_id, a.c.seq, a.c.fingerprint, a.c.body, a.c.silenced)
         .join(latest, same)
         .where(a.c.status == "firing")
     )
@@ -281,16 +343,17 @@ def _latest() -> sa.Select[Any]:
 def firing_alerts(engine: Engine, model: str | None = None) -> list[dict[str, Any]]:
     """Return the latest record of every alert that fires, those that began last first."""
     wanted = _latest() if model is None else _latest().where(t.alert.c.model == model)
-    with translated(), engine.begin() as c:
-        found = [{**json.loads(row.body), "silenced": row.silenced} for row in c.execute(wanted)]
+    with snapshot(engine) as c:
+        rows = read_rows(c, wanted, t.alert, lambda row: {**_mapping(row.body), "silenced": row.silenced})
+        found = list(rows)
     return sorted(found, key=lambda alert: (alert["starts_at"], alert["model"], alert["version"]), reverse=True)
 
 
 def firing(engine: Engine) -> list[tuple[str, bytes, str]]:
     """Return the latest record of every firing, unsilenced alert, as (fingerprint, value, event id)."""
-    with translated(), engine.begin() as c:
-        rows = c.execute(_latest().where(~t.alert.c.silenced))
-        return [(row.fingerprint, row.body.encode(), row.event_id) for row in rows]
+    wanted = _latest().where(~t.alert.c.silenced)
+    with snapshot(engine) as c:
+        return list(read_rows(c, wanted, t.alert, lambda row: (row.fingerprint, row.body.encode(), row.event_id)))
 
 
 def stream_time(engine: Engine) -> int:
@@ -302,8 +365,9 @@ def stream_time(engine: Engine) -> int:
 
 def silences(engine: Engine, model: str | None = None) -> list[dict[str, Any]]:
     """Return the silences that have not ended, by model."""
-    with translated(), engine.begin() as c:
-        bodies = {row.model: json.loads(row.body) for row in c.execute(sa.select(t.model_state))}
+    with snapshot(engine) as c:
+        rows = read_rows(c, sa.select(t.model_state), t.model_state, lambda row: (row.model, _mapping(row.body)))
+        bodies = dict(rows)
     return [
         {"model": name, **silence}
         for name, body in sorted(bodies.items())
@@ -317,20 +381,25 @@ def decisions(
 ) -> list[dict[str, Any]]:
     """Return the latest decisions, the newest first, at most `most`; `since` ms only those issued after it."""
     d = t.decision
-    wanted = sa.select(d.c.body).order_by(d.c.issued_at.desc(), d.c.generation.desc(), d.c.model).limit(most)
+    wanted = (
+        sa.select(d.c.model, d.c.generation, d.c.body)
+        .order_by(d.c.issued_at.desc(), d.c.generation.desc(), d.c.model)
+        .limit(most)
+    )
     if model is not None:
         wanted = wanted.where(d.c.model == model)
     if since is not None:
         wanted = wanted.where(d.c.issued_at > since)
-    with translated(), engine.begin() as c:
-        return [json.loads(body) for body in c.execute(wanted).scalars()]
+    with snapshot(engine) as c:
+        return list(read_rows(c, wanted, d, lambda row: _mapping(row.body)))
 
 
 def hash_seed(engine: Engine) -> int:
     """Return the seed of the hashes of request ids; 0 before the first start."""
-    with translated(), engine.begin() as c:
+    with snapshot(engine) as c:
         seed = c.execute(sa.select(t.shard.c.hash_seed).where(t.shard.c.id == SHARD)).scalar_one_or_none()
-    return int(seed or 0)
+    with damage_in(row_of(t.shard, SHARD)):
+        return int(seed or 0)
 
 
 def references(engine: Engine, model: str) -> list[tuple[str, str, Profile]]:
@@ -341,7 +410,7 @@ def references(engine: Engine, model: str) -> list[tuple[str, str, Profile]]:
     """
     r = t.reference
     wanted = sa.select(r).where(r.c.model == model, r.c.state != "retired").order_by(r.c.subject, r.c.id)
-    with translated(), engine.begin() as c:
+    with snapshot(engine) as c:
         try:
             return [(row.subject, row.state, Profile.from_bytes(bytes(row.body))) for row in c.execute(wanted)]
         except DamagedError as error:

@@ -12,9 +12,9 @@ from alembic import command
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy.engine import Engine
+from sqlalchemy.engine import Connection, Engine
 
-from monitor.errors import SchemaTooNew
+from monitor.errors import ConfigError, SchemaTooNew
 from monitor.store.engine import translated
 
 _SCRIPTS: Final = Path(__file__).parent / "migrations"
@@ -34,6 +34,7 @@ def upgrade(engine: Engine) -> str:
         The revision of the schema.
 
     Raises:
+        ConfigError: The database cannot hold every text.
         SchemaTooNew: A newer release has changed the tables.
         StoreError: The database failed.
     """
@@ -42,6 +43,7 @@ def upgrade(engine: Engine) -> str:
     head = script.get_current_head() or ""
     with translated(), engine.begin() as connection:
         if connection.dialect.name == "postgresql":
+            _check_encoding(connection)
             # Two daemons may start at once; with SQLite the transaction itself is a lock.
             connection.exec_driver_sql("SELECT pg_advisory_xact_lock(7310741)")
         present = MigrationContext.configure(connection).get_current_revision()
@@ -51,6 +53,15 @@ def upgrade(engine: Engine) -> str:
             config.attributes["connection"] = connection
             command.upgrade(config, "head")
         return head
+
+
+def _check_encoding(connection: Connection) -> None:
+    found = str(connection.exec_driver_sql("SHOW server_encoding").scalar_one())
+    if found != "UTF8":
+        hint = (
+            "the database's encoding must be UTF8, for names that have other letters: CREATE DATABASE … ENCODING 'UTF8'"
+        )
+        raise ConfigError("store.url", found, hint)
 
 
 def is_made(engine: Engine) -> bool:

@@ -29,8 +29,10 @@ from monitor.errors import Fenced
 from monitor.evaluation.history import HistoryRow
 from monitor.pipeline.commit import ModelCommit, OutcomeRows, PipelineCommit
 from monitor.pipeline.effects import DeadLetter
+from monitor.saved import damage_in
 from monitor.store import tables as t
 from monitor.store.engine import database_clock, translated
+from monitor.store.rows import row_of
 from monitor.store.subscriptions import STREAM_SUBSCRIPTION, MessageKind, Subscription
 from monitor.stream.types import Partition
 
@@ -105,16 +107,18 @@ class StoreWriter:
                 .where(t.shard.c.id == SHARD)
                 .with_for_update()
             ).one()
+            with damage_in(row_of(t.shard, SHARD)):
+                seed, epoch = int(row.hash_seed), int(row.epoch)
             held = row.owner is not None and row.owner != self._owner and not is_gone(row.owner)
             if held and row.age < lease_s:
                 return max(lease_s - float(row.age), 0.1)
-            self._epoch = row.epoch + 1
+            self._epoch = epoch + 1
             c.execute(
                 sa.update(t.shard)
                 .where(t.shard.c.id == SHARD)
                 .values(epoch=self._epoch, owner=self._owner, updated_at=clock)
             )
-            return Claim(self._epoch, int(row.hash_seed))
+            return Claim(self._epoch, seed)
 
     def _insert_missing(self, c: Connection, clock: sa.ColumnElement[float]) -> None:
         values = {

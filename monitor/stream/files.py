@@ -20,6 +20,7 @@ from monitor.stream.layout import file_error, find_partitions, path_of
 from monitor.stream.lines import BLOCK, CLOSED, LineReader
 from monitor.stream.types import Batch, Blocked, Message, Partition, Run, TopicSpec, TopicState
 
+PRIVATE: Final = 0o600  # of new files: events and alerts may name people
 POLL_STEP_S: Final = 0.05  # interval at which a poll checks whether files have grown
 
 
@@ -244,7 +245,7 @@ class _Appender:
             self.close()
         is_new = not self._path.exists()
         self._path.parent.mkdir(parents=True, exist_ok=True)
-        self._file = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
+        self._file = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_APPEND, PRIVATE)
         os.ftruncate(self._file, _end_of_lines(self._file))
         if is_new:
             _sync_directory(self._path.parent)
@@ -267,7 +268,7 @@ class FileAdmin:
             self._directory.mkdir(parents=True, exist_ok=True)
             for spec in missing:
                 for number in range(spec.partitions):
-                    path_of(self._directory, Partition(spec.name, number)).touch()
+                    path_of(self._directory, Partition(spec.name, number)).touch(PRIVATE)
         except OSError as error:
             raise file_error(f"make topics in {self._directory}", error) from error
 

@@ -10,6 +10,7 @@ import errno
 import ipaddress
 import socket
 import threading
+import time
 from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
 from typing import Any, Final
@@ -19,7 +20,7 @@ import uvicorn
 from fastapi import FastAPI, Response
 from fastapi.responses import HTMLResponse, JSONResponse, PlainTextResponse
 
-from monitor.errors import ConfigError
+from monitor.errors import AddressTaken, ConfigError
 from monitor.web.impatient import ImpatientProtocol
 from monitor.web.metrics import Telemetry
 from monitor.web.page import render
@@ -30,6 +31,8 @@ STALE_S: Final = 60.0  # a poll loop that has not turned for this long is not al
 MOST_CONNECTIONS: Final = 64  # one more is answered with 503
 _LOOPBACK: Final = frozenset({"localhost", "127.0.0.1", "[::1]"})
 _TAKEN_S: Final = 1.0  # between two attempts to listen on a port that another process has
+_UNKNOWN_S: Final = 3.0  # how long a port may be taken by nobody knows whom
+_STEP_S: Final = 0.1
 _CONTENT: Final = "text/plain; version=0.0.4; charset=utf-8"
 _HEADERS: Final = {
     "Cache-Control": "no-store",
@@ -118,8 +121,8 @@ def _name(host: str) -> str:
 class HttpServer:
     """Serves an application in a thread until `stop`.
 
-    `port` is final once `start` has returned, unless another process has it: a second daemon on a host, which waits for
-    the first one to end, also waits for its port.
+    `port` is final once `start` has returned, unless another process has it and that is allowed: a second daemon on a
+    host, which waits for the first one to end, also waits for its port.
     """
 
     def __init__(self, app: FastAPI, host: str, port: int) -> None:
@@ -134,20 +137,35 @@ class HttpServer:
         self._host = host
         self.port = port
 
-    def start(self) -> None:
+    def start(self, may_wait: Callable[[], bool] = lambda: False) -> None:
         """Listen, or wait in the background until the port is free.
 
+        Args:
+            may_wait: Called several times while another process has the port; whether it is one to wait for.
+
         Raises:
+            AddressTaken: Another process has the port, and `may_wait` has not said for three seconds that it may.
             ConfigError: The address cannot be used.
         """
+        deadline = time.monotonic() + _UNKNOWN_S
+        while not self._try_to_listen():
+            if may_wait():
+                log.warning("http.port_is_taken", host=self._host, port=self.port, detail="waiting until it is free")
+                break
+            if time.monotonic() > deadline:
+                raise AddressTaken(self._host, self.port)
+            time.sleep(_STEP_S)  # two daemons that begin at once: the other one does not own the store yet
+        self._thread.start()
+
+    def _try_to_listen(self) -> bool:
         try:
             self._listening = self._listen()
         except OSError as error:
-            if error.errno != errno.EADDRINUSE:
-                why = f"cannot listen there: {error.strerror}; choose another address"
-                raise ConfigError("http", f"{self._host}:{self.port}", why) from error
-            log.warning("http.port_is_taken", host=self._host, port=self.port, detail="waiting until it is free")
-        self._thread.start()
+            if error.errno == errno.EADDRINUSE:
+                return False
+            why = f"cannot listen there: {error.strerror}; choose another address"
+            raise ConfigError("http", f"{self._host}:{self.port}", why) from error
+        return True
 
     def _listen(self) -> socket.socket:
         found = socket.getaddrinfo(self._host, self.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)

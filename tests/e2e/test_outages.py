@@ -114,7 +114,7 @@ def between(begin: Callable[[], None], end: Callable[[], None]) -> Outage:
 def test_nothing_is_lost_while_the_broker_is_dead(kafka_place: KafkaPlace, kafka: Cluster) -> None:
     node = kafka.nodes[0]
 
-    survives(kafka_place, between(node.kill, node.start), "cannot ask", seed=11, fed=False)
+    survives(kafka_place, between(node.kill, node.start), "stream: it is unavailable", seed=11, fed=False)
 
 
 @pytest.mark.kafka
@@ -123,7 +123,7 @@ def test_nothing_is_lost_while_the_broker_hangs(postgres_place: KafkaPlace, kafk
     """Its connections stay open, and nobody answers."""
     node = kafka.nodes[0]
 
-    survives(postgres_place, between(node.freeze, node.thaw), "cannot ask", seed=12, fed=False)
+    survives(postgres_place, between(node.freeze, node.thaw), "stream: it is unavailable", seed=12, fed=False)
 
 
 @pytest.mark.kafka
@@ -176,6 +176,15 @@ def test_the_backlog_of_messages_is_shown_while_they_cannot_be_published(
 @pytest.mark.postgres
 def test_nothing_is_lost_while_the_database_is_dead(postgres_place: KafkaPlace, postgres: Postgres) -> None:
     survives(postgres_place, between(postgres.kill, postgres.start), "database", seed=21)
+
+
+@pytest.mark.postgres
+def test_nothing_is_lost_while_a_failover_has_made_the_database_read_only(
+    tmp_path: Path, postgres: Postgres, postgres_url: str
+) -> None:
+    outage = between(lambda: postgres.set_read_only(True), lambda: postgres.set_read_only(False))
+
+    survives(FilePlace(tmp_path, postgres_url), outage, "store: the database is unavailable", seed=25)
 
 
 def turns(daemon: Daemon) -> None:
@@ -248,7 +257,7 @@ def waits_from_the_start(place: Place, begin: Callable[[], None], end: Callable[
 def test_a_daemon_that_starts_before_the_broker_waits_for_it(kafka_place: KafkaPlace, kafka: Cluster) -> None:
     node = kafka.nodes[0]
 
-    waits_from_the_start(kafka_place, node.kill, node.start, "cannot connect to Kafka")
+    waits_from_the_start(kafka_place, node.kill, node.start, "stream: it is unavailable")
 
 
 @pytest.mark.postgres
@@ -258,6 +267,17 @@ def test_a_daemon_that_starts_before_the_database_waits_for_it(
     place = FilePlace(tmp_path, postgres_url)
 
     waits_from_the_start(place, postgres.kill, postgres.start, "database")
+
+
+@pytest.mark.postgres
+def test_a_daemon_that_starts_while_the_database_is_read_only_waits_for_it(
+    tmp_path: Path, postgres: Postgres, postgres_url: str
+) -> None:
+    place = FilePlace(tmp_path, postgres_url)
+
+    waits_from_the_start(
+        place, lambda: postgres.set_read_only(True), lambda: postgres.set_read_only(False), "database is unavailable"
+    )
 
 
 @pytest.mark.postgres

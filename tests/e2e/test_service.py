@@ -298,16 +298,27 @@ def test_a_reference_that_cannot_be_read_is_named(place: FilePlace) -> None:
 # -- beside each other ---------------------------------------------------------------------------------------
 
 
-def test_a_daemon_whose_port_is_taken_waits_for_it(file_place: FilePlace) -> None:
-    """As a second one does that was started from the same configuration."""
+def test_a_daemon_whose_port_somebody_else_has_does_not_start(file_place: FilePlace) -> None:
     with closing(socket.create_server(("127.0.0.1", 0))) as other:
-        file_place.configure(workload.models(drift=False), http={"port": other.getsockname()[1]})
+        port = other.getsockname()[1]
+        file_place.configure(workload.models(drift=False), http={"port": port})
         with file_place.daemon() as daemon:
-            daemon.until(lambda: len(daemon.logged("worker.began")) == 1, "it works")
-            assert len(daemon.logged("http.port_is_taken")) == 1
-            other.close()
-            daemon.until(lambda: daemon.is_ready, "it listens")
-            assert daemon.stop() == 0
+            assert daemon.ended() == AWAY
+            assert f"http.port: 127.0.0.1:{port}: another process listens there" in daemon.told()
+
+
+def test_a_standby_waits_for_the_port_of_the_owner(file_place: FilePlace) -> None:
+    """It was started from the same configuration, as the owner was."""
+    with closing(socket.create_server(("127.0.0.1", 0))) as free:
+        port = free.getsockname()[1]
+    file_place.configure(workload.models(drift=False), http={"port": port})
+    with file_place.daemon(name="owner") as owner:
+        owner.until_ready()
+        with file_place.daemon(name="standby") as standby:
+            standby.until(lambda: len(standby.logged("http.port_is_taken")) == 1, "it waits")
+            assert owner.stop() == 0
+            standby.until_ready()
+            assert standby.stop() == 0
 
 
 def test_a_daemon_that_was_frozen_takes_nothing_for_late_that_came_meanwhile(file_place: FilePlace) -> None:

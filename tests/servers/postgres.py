@@ -37,11 +37,11 @@ class Postgres:
         """For SQLAlchemy, with psycopg 3."""
         return str(self._server.get_uri(database=database, driver="psycopg"))
 
-    def fresh_database(self) -> str:
-        """The address of a database that nobody has used."""
+    def fresh_database(self, options: str = "") -> str:
+        """The address of a database that nobody has used. `options` are those of CREATE DATABASE."""
         name = f"test_{os.getpid()}_{next(self._numbers)}"
         with psycopg.connect(self._dsn("postgres"), autocommit=True) as connection:
-            connection.execute(f'CREATE DATABASE "{name}"')
+            connection.execute(f'CREATE DATABASE "{name}" {options}')
         return self.url(name)
 
     def drop(self, url: str) -> None:
@@ -79,6 +79,12 @@ class Postgres:
         for process in self._processes():
             with suppress(psutil.NoSuchProcess):
                 process.resume()
+
+    def set_read_only(self, read_only: bool) -> None:
+        """As a primary that has become a standby, and back: nothing can be written, by whoever is connected."""
+        with psycopg.connect(self._dsn("postgres"), autocommit=True) as connection:
+            connection.execute(f"ALTER SYSTEM SET default_transaction_read_only = {'on' if read_only else 'off'}")
+            connection.execute("SELECT pg_reload_conf()")
 
     def stop(self) -> None:
         self._server.cleanup()

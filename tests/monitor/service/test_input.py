@@ -294,7 +294,7 @@ def test_no_partition_is_idle_while_the_stream_is_away_and_polls_are_merely_empt
 
     daemon.advance(20)
 
-    assert daemon.why_not_ready() == "the stream is away"
+    assert daemon.why_not_ready() == "stream: it is unavailable; the log says why"
     assert daemon.stream_time == 1 * SECOND
 
 
@@ -307,7 +307,7 @@ def test_an_outage_of_the_stream_is_a_reason_not_to_be_ready_and_nothing_else(da
     daemon.advance(2)
     daemon.stream.away = True
     daemon.pass_time(600)
-    assert daemon.why_not_ready() == "the stream is away"
+    assert daemon.why_not_ready() == "stream: it is unavailable; the log says why"
     commits = daemon.metric("driftd_commits_total") or 0
     daemon.advance(5)
     assert (daemon.metric("driftd_commits_total") or 0) > commits  # the lease is kept

@@ -102,5 +102,5 @@ def test_a_store_that_holds_something_is_refused(recording: Recording) -> None:
     recording.produce(0, 5)
     recording.replay()
 
-    with pytest.raises(ConfigError, match="holds the results of an earlier run"):
+    with pytest.raises(ConfigError, match=r"holds the state, history and alerts of \w+ until .*nor overwrites"):
         recording.replay()

@@ -102,7 +102,7 @@ def test_it_waits_for_a_stream_that_is_away_and_says_so(daemon: SteppedDaemon) -
 
     daemon.start().advance(60)
 
-    assert daemon.why_not_ready() == "the stream is away"
+    assert daemon.why_not_ready() == "stream: it is unavailable; the log says why"
     assert daemon.watchdog.readies == []
     daemon.stream.away = False
     assert daemon.advance(3).why_not_ready() is None
@@ -160,7 +160,7 @@ def test_a_commit_that_fails_is_tried_until_the_database_is_back(daemon: Stepped
     daemon.produce(*predictions(0, 20))
     with broken(daemon):
         daemon.advance(30)
-        assert "disk I/O error" in (daemon.why_not_ready() or "")
+        assert daemon.why_not_ready() == "store: the database is unavailable; the log says why"
         assert daemon.read == 0
     daemon.advance(4)
 
@@ -208,7 +208,7 @@ def test_it_says_so_where_the_database_does_not_answer(daemon: SteppedDaemon, da
     daemon.start()
     with locked(database):
         daemon.advance(4)
-        assert daemon.why_not_ready() == "the database does not answer"
+        assert daemon.why_not_ready() == "store: the database does not answer"
         heard = len(daemon.watchdog.signals)
         assert len(daemon.advance(1).watchdog.signals) > heard
     daemon.advance(2)
@@ -338,7 +338,7 @@ def test_alerts_that_reach_nobody_are_a_reason_not_to_be_ready(make_daemon: Make
 
     daemon.advance(0.2)
 
-    assert daemon.why_not_ready() == "cannot publish: the broker is away; 1 messages wait"
+    assert daemon.why_not_ready() == "stream: cannot publish; the log says why; 1 messages wait"
     daemon.produce(*predictions(20, 30))
     assert daemon.advance(2).read == 30
     daemon.relay.stop(0.0)

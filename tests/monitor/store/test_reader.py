@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import re
+from collections.abc import Callable
 
 import pytest
 import sqlalchemy as sa
@@ -14,12 +16,14 @@ from monitor.errors import SchemaTooNew, StoreError
 from monitor.pipeline.commands import CommandName
 from monitor.pipeline.pipeline import Pipeline
 from monitor.publishing.outbox import Outbox
+from monitor.service.session import Session
 from monitor.store import reader
 from monitor.store import tables as t
-from monitor.store.commands import ask, wait_for
+from monitor.store.commands import ask, pending_commands, wait_for
 from monitor.store.subscriptions import STREAM_SUBSCRIPTION, MessageKind, Subscription
+from monitor.store.writer import StoreWriter
 from tests.monitor.kit import SECOND, SEED, T0
-from tests.monitor.store.fill import a_watched_core, a_writer, deltas, rows, written
+from tests.monitor.store.fill import DAY, a_watched_core, a_writer, deltas, rows, written
 
 
 def restored(engine: Engine) -> Pipeline:
@@ -113,9 +117,70 @@ def test_what_is_damaged_is_refused_and_the_way_out_is_named(
     assert rows(engine, table)
     damaged_in(engine, table, column, damage)
 
-    with pytest.raises(StoreError, match=r"damaged.*restore .* from a backup") as caught:
+    with pytest.raises(StoreError, match=rf"damaged.*{table.name}.*restore .* from a backup") as caught:
         restored(engine)
     assert not caught.value.retryable
+
+
+@pytest.mark.parametrize(
+    ("table", "column"),
+    [
+        (t.shard, "state"), (t.shard, "totals"), (t.shard, "positions"), (t.shard, "hash_seed"),
+        (t.model_state, "body"), (t.history_layout, "names"), (t.alert, "body"), (t.decision, "body"),
+        (t.outbox, "headers"), (t.command, "arguments"),
+    ],
+    ids=str,
+)  # fmt: skip
+def test_no_text_that_is_damaged_ends_in_another_error_than_that_it_is(
+    engine: Engine, table: sa.Table, column: str
+) -> None:
+    """Whatever the text says now: it is read, or told with its table."""
+    written(engine, 5)
+    ask(engine, "m", CommandName.SILENCE, {"until": 1}, reason="", who="us")
+    assert rows(engine, table)
+    told = []
+    for damage in ("", "null", "[]", "{}", "{", '{"schema": "x"}', "7"):
+        damaged_in(engine, table, column, damage)
+        for read in READERS:
+            try:
+                read(engine)
+            except SchemaTooNew:
+                pass
+            except StoreError as error:
+                told.append(error)
+
+    assert told
+    assert {error.retryable for error in told} == {False}
+    assert [str(error) for error in told if table.name not in str(error)] == []
+
+
+def test_a_text_that_is_not_utf_8_is_told_with_its_table_row_and_column(engine: Engine) -> None:
+    if engine.dialect.name != "sqlite":
+        pytest.skip("PostgreSQL checks every text")
+    written(engine, 5)
+    with engine.begin() as c:
+        c.exec_driver_sql("UPDATE model_state SET body = CAST(x'7b22ff' AS TEXT)")
+
+    why = "the store is damaged: table model_state, row 'm': body is not UTF-8 at byte 2; restore it from a backup"
+    with pytest.raises(StoreError, match=f"^{re.escape(why)}$") as caught:
+        reader.load(engine)
+    assert not caught.value.retryable
+
+
+READERS: tuple[Callable[[Engine], object], ...] = (
+    lambda e: Session.claim(a_watched_core(), e, StoreWriter(e, "us", DAY), 0.0, is_gone=lambda name: True),
+    reader.status,
+    reader.configured_references,
+    reader.hash_seed,
+    reader.alerts,
+    reader.firing,
+    lambda e: list(reader.history(e, "m")),
+    lambda e: reader.last_window(e, "m"),
+    lambda e: reader.decisions(e, "m"),
+    lambda e: reader.references(e, "m"),
+    pending_commands,
+    lambda e: Outbox(e).oldest(10),
+)
 
 
 def test_a_damaged_record_of_what_waits_is_refused_too(engine: Engine) -> None:

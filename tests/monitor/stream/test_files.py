@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import itertools
 import json
+import os
+import stat
 import tempfile
 import threading
 import time
@@ -347,3 +349,18 @@ class TestSink:
             sink.send([Message("a", b"", b"1")])
 
         assert not raised.value.retryable
+
+
+def test_new_files_of_topics_are_for_their_owner_only(tmp_path: Path) -> None:
+    before = os.umask(0o022)
+    try:
+        FileAdmin(tmp_path).create([TopicSpec("made")])
+        with closing(FileSink(tmp_path)) as sink:
+            sink.send([Message("written", b"", b"{}")])
+    finally:
+        os.umask(before)
+
+    assert {path.name: stat.S_IMODE(path.stat().st_mode) for path in tmp_path.iterdir()} == {
+        "made.jsonl": 0o600,
+        "written.jsonl": 0o600,
+    }

@@ -1,0 +1,66 @@
+"""Rows of the store, read so that whatever is damaged in one is told with its table and key.
+
+Shell.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any, TypeVar
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection, Row
+from sqlalchemy.exc import OperationalError
+
+from monitor.errors import StoreError
+from monitor.saved import damage_in, damaged
+from monitor.store.engine import is_undecodable
+
+T = TypeVar("T")
+
+
+def read_rows(c: Connection, wanted: sa.Select[Any], table: sa.Table, make: Callable[[Row[Any]], T]) -> Iterator[T]:
+    """Yield what `make` returns for each row.
+
+    Args:
+        c: A connection.
+        wanted: What is read. The key of the table tells rows apart, as far as it is part of what is read.
+        table: The table that it is read from.
+        make: Decodes a row; whatever it raises is taken for damage.
+
+    Raises:
+        StoreError: A row is damaged.
+    """
+    keys = [column.name for column in table.primary_key]
+    try:
+        for row in c.execute(wanted):
+            known = row._mapping
+            with damage_in(row_of(table, *(known[key] for key in keys if key in known))):
+                made = make(row)
+            yield made
+    except OperationalError as error:
+        if not is_undecodable(error.orig):
+            raise
+        raise StoreError(_undecodable(c, table), retryable=False) from error
+
+
+def row_of(table: sa.Table, *key: object) -> str:
+    """Return the words for a row of a table."""
+    return f"table {table.name}" + (f", row {' '.join(map(repr, key))}" if key else "")
+
+
+def _undecodable(c: Connection, table: sa.Table) -> str:
+    """Return the words for the first row of a table with a text that is not UTF-8."""
+    keys = [column.name for column in table.primary_key]
+    texts = [column.name for column in table.columns if isinstance(column.type, sa.Text)]
+    columns = [*keys, *texts]
+    bodies = ", ".join(f'CAST("{name}" AS BLOB)' for name in columns)
+    for row in c.exec_driver_sql(f'SELECT {bodies} FROM "{table.name}"'):
+        found = dict(zip(columns, row, strict=True))
+        for name in texts:
+            try:
+                bytes(found[name] or b"").decode()
+            except UnicodeDecodeError as error:
+                key = (bytes(found[k] or b"").decode(errors="replace") for k in keys)
+                return damaged(row_of(table, *key), f"{name} is not UTF-8 at byte {error.start}")
+    return damaged(row_of(table), "a text is not UTF-8")
