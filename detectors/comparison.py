@@ -155,10 +155,10 @@ class Comparison:
             tests = [t for t in tests if t.feature not in absent]
         values = tuple(Value(t.feature, t.statistic, t.value, t.events) for t in tests)
         findings = tuple(self._finding(t, alpha) for t in tests if self._drifted(t, alpha))
-        restless = {
-            (t.family, t.feature) for t in tests if (t.family, t.feature) in listed and not self._calm(t, alpha)
-        }
-        return CheckResult(values, findings, frozenset(listed) - restless, skipped)
+        followed = [t for t in tests if (t.family, t.feature) in listed] if listed else []
+        restless = {(t.family, t.feature) for t in followed if not self._calm(t, alpha)}
+        now = tuple(self._finding(t, alpha) for t in followed)
+        return CheckResult(values, findings, frozenset(listed) - restless, skipped, now)
 
     def evidence(self, feature: str, totals: Callable[[str], IntArray | None]) -> Evidence | None:
         """Describe a feature in the reference and in a window, without raw values.

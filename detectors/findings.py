@@ -78,12 +78,14 @@ class CheckResult:
         calm: Of the features that the caller listed because they alarmed, those that are clearly below the threshold
             again. Between drifted and calm there is a margin (hysteresis), so that an alarm does not flap.
         skipped: Features that were not judged, with the reason.
+        listed: What every test found of the features that the caller listed, drift or not.
     """
 
     values: tuple[Value, ...]
     findings: tuple[Finding, ...]
     calm: frozenset[tuple[Family, str]]
     skipped: Mapping[str, Skipped]
+    listed: tuple[Finding, ...] = ()
 
     def joined(self, other: CheckResult) -> CheckResult:
         """Combine two checks of the same window that compared different features."""
@@ -93,4 +95,5 @@ class CheckResult:
             # A comparison reports features that it does not know as calm, so both have to agree.
             self.calm & other.calm,
             {**self.skipped, **other.skipped},
+            (*self.listed, *other.listed),
         )

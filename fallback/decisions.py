@@ -138,6 +138,7 @@ def document(decision: Decision) -> dict[str, Any]:
         "generation": decision.generation,
         "issued_at": issued.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
         "reason": decision.reason.value,
+        "by": decision.by or None,
         "cause": decision.cause,
         "champion": serving.champion,
         "routes": [{"version": r.version, "weight": r.weight} for r in weights(serving.champion, serving.challengers)],

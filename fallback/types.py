@@ -151,6 +151,7 @@ class Decision:
         cause: Id of the alert that led to it; None without one.
         serving: What is decided.
         salt: Hashed together with the key, so that models are routed independently.
+        by: Who decided: the name of a person, `rules`, `rollout` or `config`; empty where an earlier release did.
     """
 
     model: str
@@ -160,3 +161,4 @@ class Decision:
     cause: str | None  # id of the alert behind it
     serving: Serving
     salt: str
+    by: str = ""

@@ -120,6 +120,13 @@ class Estimate:
     variance: float = float("nan")
     hits: float | None = None
 
+    @property
+    def uncertainty(self) -> float:
+        """Variance of the estimate; 0 where it is not known."""
+        if self.hits is not None:
+            return self.value * max(1.0 - self.value, 0.0) / self.n if self.n else 0.0
+        return self.variance if math.isfinite(self.variance) else 0.0
+
     @staticmethod
     def share(hits: float, n: int) -> Estimate:
         """Hits out of n."""

@@ -2,13 +2,15 @@
 
 Pure. A drift episode follows a version check by check: a feature joins when it drifts and stays until several
 checks in a row found all of them calm, which ends the episode. A simple episode follows one condition. No episode
-ends without evidence: neither without a check nor without a value of a feature.
+recovers without evidence: neither without a check nor without a value of a feature. What else ends it is told to it
+(`end`, `resolve`). Its records say what is true at their own time, with how it began and its worst beside it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable
-from dataclasses import dataclass, field, replace
+import math
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import asdict, dataclass, field, replace
 
 from detectors.comparison import CALM_EFFECT
 from detectors.evidence import Evidence
@@ -19,13 +21,17 @@ from monitor.alerting.records import (
     AlertRecord,
     AlertStatus,
     AlertWindow,
+    ClosedBecause,
     DriftedFeature,
     MetricEvidence,
+    Reading,
     Subject,
 )
 from monitor.spec import Severity
 
 CRITICAL_WEIGHT = 2.0  # times the minimum effect from which drift is critical
+MOVED = 1.5  # times the size that was told, or a share of it, from which an episode tells what is true now
+CHANCE = 3.0  # standard errors: a metric that moved less may not have moved
 _KIND = {Family.DRIFT: AlertKind.DRIFT, Family.DATA_QUALITY: AlertKind.DATA_QUALITY}
 _WORD = {Family.DRIFT: "drifted", Family.DATA_QUALITY: "changed in quality"}
 
@@ -38,13 +44,19 @@ class DriftEpisodeState:
         starts_at: End of the window that began the episode, ms; None while it does not fire.
         severity: Severity of the latest record.
         calm: Checks in a row that found all listed features calm.
-        listed: Features of the episode, by name.
+        listed: Features of the episode, by name, as they were last judged.
+        told: Size of the largest change that the latest record told; None where an earlier release told it.
+        told_until: End of its window, ms.
+        begun: The window that began the episode.
     """
 
     starts_at: int | None = None
     severity: Severity = Severity.WARNING
     calm: int = 0
     listed: dict[str, DriftedFeature] = field(default_factory=dict)
+    told: float | None = None
+    told_until: int = -1
+    begun: AlertWindow | None = None
 
 
 @dataclass(slots=True)
@@ -53,7 +65,8 @@ class DriftEpisode:
 
     A feature that drifts joins the episode and stays listed until it ends, which is after `resolve_after`
     checks in a row that found all listed features calm. A check that could not judge one of them is no evidence.
-    A feature that is no longer compared, since it was configured to be ignored, leaves.
+    A feature that is no longer compared, since it was configured to be ignored, leaves. When the largest change of
+    a listed feature has grown or shrunk by a half, that is told, at most once per full window.
     """
 
     model: str
@@ -66,6 +79,11 @@ class DriftEpisode:
     def subject(self) -> Subject:
         """Subject of its records."""
         return Subject(self.model, self.version, _KIND[self.family])
+
+    @property
+    def firing(self) -> bool:
+        """Whether it fires."""
+        return self.state.starts_at is not None
 
     def features(self) -> list[tuple[Family, str]]:
         """Return the listed features: a check must judge whether they are calm."""
@@ -92,23 +110,25 @@ class DriftEpisode:
             return None
         gone = state.listed.keys() - set(watched)
         if not found and gone and len(gone) == len(state.listed):
-            return self.abandon(window.end, "what drifted is not compared any more")
+            return self.end(window.end, ClosedBecause.NOT_CONFIGURED, "what drifted is not compared any more")
         for name in gone:
             del state.listed[name]
         fresh = found.keys() - state.listed.keys()
         severity = self._severity(max(f.weight for f in found.values())) if found else state.severity
         self._count_calm(check, fresh)
         begins = state.starts_at is None
-        if fresh or gone or severity is not state.severity or begins:
-            state.listed |= {name: _drifted(finding, evidence(name)) for name, finding in found.items()}
-            state.starts_at = window.end if state.starts_at is None else state.starts_at
+        if state.starts_at is None:
+            state.starts_at, state.begun = window.end, window
+        told = self._told()
+        judged = self._judge(check, found, window.end)
+        if fresh or gone or severity is not state.severity or begins or self._has_moved(told, judged, window):
             state.severity = severity
-            return replace(self._record(AlertStatus.FIRING, window, len(watched)), begins=begins)
+            return replace(self._tell(AlertStatus.FIRING, window, len(watched), judged, evidence), begins=begins)
         if state.calm < self.resolve_after:
             return None
-        record = self._record(AlertStatus.RESOLVED, window, len(watched))
-        self.state = DriftEpisodeState()
-        return record
+        record = self._tell(AlertStatus.RESOLVED, window, len(watched), judged, evidence)
+        self._reset()
+        return replace(record, closed_because=ClosedBecause.RECOVERED)
 
     def _count_calm(self, check: CheckResult, fresh: Collection[str]) -> None:
         """Count a calm check, reset the count, or leave it where a listed feature had no value."""
@@ -124,6 +144,47 @@ class DriftEpisode:
         """Judge the severity, critical from twice the minimum effect and, against flutter, down to well below that."""
         enough = CRITICAL_WEIGHT * (CALM_EFFECT if self.state.severity is Severity.CRITICAL else 1.0)
         return Severity.CRITICAL if weight >= enough else Severity.WARNING
+
+    # -- what is true now --------------------------------------------------------------------------------
+
+    def _judge(self, check: CheckResult, found: dict[str, Finding], now: int) -> dict[str, Finding]:
+        """Take over what a check found of the features; return the strongest finding of those it could judge."""
+        listed = self.state.listed
+        followed = _strongest(f for f in check.listed if f.family is self.family and f.feature in listed)
+        blind = check.skipped.keys() if self.family is Family.DRIFT else ()
+        judged = {name: finding for name, finding in followed.items() if name not in blind} | found
+        for name, finding in judged.items():
+            listed[name] = _judged(finding, listed.get(name), self.state.starts_at or now, now)
+        return judged
+
+    def _told(self) -> float:
+        """Return the size of the largest change that the latest record told."""
+        told = self.state.told
+        return self._largest() if told is None else told
+
+    def _largest(self) -> float:
+        return max((_size(feature) for feature in self.state.listed.values()), default=0.0)
+
+    def _has_moved(self, told: float, judged: Collection[str], window: AlertWindow) -> bool:
+        """Return whether the largest change is another than was told, by more than a change among calm ones."""
+        if not judged or window.start < self.state.told_until:
+            return False
+        return has_moved(self._largest(), told) and max(self._largest(), told) >= CALM_EFFECT
+
+    def _tell(
+        self,
+        status: AlertStatus,
+        window: AlertWindow,
+        watched: int,
+        judged: Mapping[str, Finding],
+        evidence: Callable[[str], Evidence | None],
+    ) -> AlertRecord:
+        """Return a record with the statistics of the check that `judged` is of."""
+        state = self.state
+        for name, finding in judged.items():
+            state.listed[name] = replace(state.listed[name], p_value=finding.p_value(), evidence=evidence(name))
+        state.told, state.told_until = self._largest(), window.end
+        return self._record(status, window, watched)
 
     def _record(self, status: AlertStatus, window: AlertWindow, watched: int) -> AlertRecord:
         if self.state.starts_at is None:
@@ -142,17 +203,34 @@ class DriftEpisode:
             ends_at=window.end if resolved else None,
             issued_at=window.end,
             window=window,
-            features=tuple(ranked),
+            features=tuple(replace(f, as_of=None) if f.as_of == window.end else f for f in ranked),
+            since=self.state.begun,
         )
 
-    def abandon(self, now: int, why: str = "the reference was replaced") -> AlertRecord | None:
-        """End the episode because its comparison is void; None if it does not fire."""
+    def end(self, now: int, because: ClosedBecause, why: str) -> AlertRecord | None:
+        """End the episode without a check; None if it does not fire.
+
+        Args:
+            now: Stream time, ms.
+            because: Why it ends.
+            why: The same in words.
+        """
         if self.state.starts_at is None:
             return None
-        window = AlertWindow(self.state.starts_at, now, 0)
+        window = AlertWindow(self.state.starts_at, max(now, self.state.starts_at), 0)
         record = self._record(AlertStatus.RESOLVED, window, len(self.state.listed))
-        self.state = DriftEpisodeState()
-        return replace(record, summary=why)
+        self._reset()
+        return replace(record, summary=why, closed_because=because)
+
+    def _reset(self) -> None:
+        """Be as before the first episode; whoever shares the state sees it."""
+        for name, value in asdict(DriftEpisodeState()).items():
+            setattr(self.state, name, value)
+
+
+def has_moved(now: float, told: float) -> bool:
+    """Return whether a size is so far from the one that was told that it is told anew."""
+    return now >= MOVED * told or now <= told / MOVED if now != told else False
 
 
 def _strongest(findings: Iterable[Finding]) -> dict[str, Finding]:
@@ -164,10 +242,24 @@ def _strongest(findings: Iterable[Finding]) -> dict[str, Finding]:
     return best
 
 
-def _drifted(finding: Finding, evidence: Evidence | None) -> DriftedFeature:
+def _size(feature: DriftedFeature) -> float:
+    """Return the effect in units of the minimum effect, so that statistics compare; as it is where that is 0."""
+    return feature.weight if math.isfinite(feature.weight) else feature.effect
+
+
+def _judged(finding: Finding, before: DriftedFeature | None, starts_at: int, now: int) -> DriftedFeature:
+    """Return a feature as a check found it; distributions and p-value belong to records only."""
+    reading = Reading(finding.value, finding.effect, now)
+    at_start, peak, largest = reading, reading, finding.weight
+    if before is not None:
+        # An earlier release kept no more than the latest record.
+        told = Reading(before.value, before.effect, starts_at)
+        at_start = before.at_start or told
+        if max(before.peak_weight, before.weight) >= finding.weight:
+            peak, largest = before.peak or told, max(before.peak_weight, before.weight)
     return DriftedFeature(
-        finding.feature, finding.statistic, finding.value, finding.effect, finding.p_value(), finding.alpha,
-        finding.weight, evidence,
+        finding.feature, finding.statistic, finding.value, finding.effect, None, finding.alpha, finding.weight, None,
+        at_start, peak, largest, now,
     )  # fmt: skip
 
 
@@ -178,12 +270,20 @@ class EpisodeState:
     Attributes:
         starts_at: When the episode began, ms; None while it does not fire.
         severity: Severity of the latest record.
-        metric: Evidence of the latest record.
+        metric: The metric as it was last measured.
+        told: The metric as the latest record told it; None where an earlier release told it.
+        variance: Of that value; 0 where it is not known.
+        told_until: End of its window, ms.
+        begun: The window that began the episode.
     """
 
     starts_at: int | None = None
     severity: Severity = Severity.WARNING
     metric: MetricEvidence | None = None
+    told: MetricEvidence | None = None
+    variance: float = 0.0
+    told_until: int = -1
+    begun: AlertWindow | None = None
 
 
 @dataclass(slots=True)
@@ -206,24 +306,86 @@ class SimpleEpisode:
         now: int,
         window: AlertWindow | None = None,
         metric: MetricEvidence | None = None,
+        variance: float = 0.0,
     ) -> AlertRecord:
-        """Begin the episode, or return a further record of the one that fires."""
-        begins = self.state.starts_at is None
-        start = starts_at if self.state.starts_at is None else self.state.starts_at
-        self.state.starts_at, self.state.severity, self.state.metric = start, severity, metric
-        return AlertRecord(
-            self.subject, 0, AlertStatus.FIRING, severity, summary, start, None, now, window, (), metric, begins=begins
-        )
+        """Begin the episode, or return a further record of the one that fires.
+
+        Args:
+            severity: Severity from now on.
+            summary: What is wrong, in words.
+            starts_at: When it began, ms, if it begins.
+            now: Stream time, ms.
+            window: The window that shows it.
+            metric: The metric behind it.
+            variance: Of the value of the metric; 0 where it is not known.
+        """
+        state = self.state
+        begins = state.starts_at is None
+        if state.starts_at is None:
+            state.starts_at, state.begun, state.metric = starts_at, window, None
+        at = now if window is None else window.end
+        state.severity, state.metric = severity, None if metric is None else self._followed(metric, at)
+        state.told, state.variance, state.told_until = state.metric, variance, at
+        return self._record(AlertStatus.FIRING, summary, now, window, begins=begins)
+
+    def observe(
+        self, summary: str, now: int, window: AlertWindow, metric: MetricEvidence, variance: float
+    ) -> AlertRecord | None:
+        """Take in what the metric is now while the episode fires; return a record if it moved far enough.
+
+        That is: its distance from the baseline or limit grew or shrank by a half, beyond chance, and the window has
+        no event in common with that of the latest record. Arguments are as for `fire`.
+        """
+        state = self.state
+        if state.starts_at is None:
+            return None
+        told = state.told or state.metric
+        state.metric = self._followed(metric, window.end)
+        if told is not None:
+            noise = CHANCE * math.sqrt(variance + state.variance)
+            moved = has_moved(abs(metric.distance), abs(told.distance)) and abs(metric.value - told.value) > noise
+            if not moved or window.start < state.told_until:
+                return None
+        return self.fire(state.severity, summary, now, now, window, metric, variance)
+
+    def _followed(self, metric: MetricEvidence, at: int) -> MetricEvidence:
+        """Return a metric with how it began and its worst beside it: the farthest, on the side where it began."""
+        reading = metric.reading(at)
+        before = self.state.metric
+        if before is None:
+            return replace(metric, at_start=reading, peak=reading, as_of=at)
+        # An earlier release kept no more than the latest record.
+        first = before.at_start or before.reading(self.state.starts_at or at)
+        peak = before.peak or first
+        beyond = metric.value - peak.value if first.value >= metric.base else peak.value - metric.value
+        return replace(metric, at_start=first, peak=reading if beyond > 0 else peak, as_of=at)
 
     def resolve(
-        self, summary: str, now: int, window: AlertWindow | None = None, metric: MetricEvidence | None = None
+        self,
+        summary: str,
+        now: int,
+        window: AlertWindow | None = None,
+        metric: MetricEvidence | None = None,
+        because: ClosedBecause = ClosedBecause.RECOVERED,
     ) -> AlertRecord | None:
-        """End the episode; None if it does not fire. Without `metric` the evidence of the latest record is repeated."""
+        """End the episode; None if it does not fire. Without `metric` it is repeated as it was last measured."""
         if self.state.starts_at is None:
             return None
-        start, self.state.starts_at = self.state.starts_at, None
-        self.state.metric = metric or self.state.metric
+        if metric is not None:
+            self.state.metric = self._followed(metric, now if window is None else window.end)
+        end = max(now, self.state.starts_at)
+        record = self._record(AlertStatus.RESOLVED, summary, end, window)
+        self.state.starts_at = None
+        return replace(record, ends_at=end, closed_because=because)
+
+    def _record(
+        self, status: AlertStatus, summary: str, now: int, window: AlertWindow | None, *, begins: bool = False
+    ) -> AlertRecord:
+        state = self.state
+        metric = state.metric
+        if metric is not None and metric.as_of == (now if window is None else window.end):
+            metric = replace(metric, as_of=None)
         return AlertRecord(
-            self.subject, 0, AlertStatus.RESOLVED, self.state.severity, summary, start, now, now, window, (),
-            self.state.metric,
+            self.subject, 0, status, state.severity, summary, state.starts_at or 0, None, now, window, (), metric,
+            begins=begins, since=state.begun,
         )  # fmt: skip

@@ -1,7 +1,8 @@
 """Numbers of alert records, and silences.
 
 Pure. Episodes make records without a number; whoever hands them on to the outbox numbers them here, in the
-order of the stream. A record that a silence covers is numbered and kept like all others, but not published.
+order of the stream. A record that a silence covers is numbered and kept like all others, but not published; only
+the end of what was published as firing is, or whoever was told would believe that it fires for ever.
 """
 
 from __future__ import annotations
@@ -38,11 +39,13 @@ class NumberingState:
         seq: Fingerprint → number of its latest record.
         silences: Silences that have not ended.
         muted: The latest records of firing alerts whose latest record was silenced.
+        untold: Fingerprints of firing alerts none of whose records was published.
     """
 
     seq: dict[str, int] = field(default_factory=dict)
     silences: tuple[Silence, ...] = ()
     muted: list[AlertRecord] = field(default_factory=list)
+    untold: list[str] = field(default_factory=list)
 
 
 class AlertNumbering:
@@ -57,10 +60,23 @@ class AlertNumbering:
             return None
         fingerprint = record.subject.fingerprint
         seq = self.state.seq[fingerprint] = self.state.seq.get(fingerprint, 0) + 1
-        silenced = any(s.covers(record.subject, record.issued_at) for s in self.state.silences)
-        numbered = replace(record, seq=seq, silenced=silenced)
+        numbered = replace(record, seq=seq, silenced=self._is_silenced(record, fingerprint))
         self._remember(numbered)
         return numbered
+
+    def _is_silenced(self, record: AlertRecord, fingerprint: str) -> bool:
+        """Return whether a record is kept from being published: its end is, where its beginning was."""
+        untold = self.state.untold
+        if record.status is AlertStatus.RESOLVED:
+            silenced = fingerprint in untold
+            self.state.untold = [other for other in untold if other != fingerprint]
+            return silenced
+        silenced = any(s.covers(record.subject, record.issued_at) for s in self.state.silences)
+        if silenced and record.begins:
+            untold.append(fingerprint)
+        elif not silenced and untold:
+            self.state.untold = [other for other in untold if other != fingerprint]
+        return silenced
 
     def publish_all(self, effects: Iterable[AlertRecord | Decision | None]) -> list[AlertRecord | Decision]:
         """Number the records among `effects`, in order. Decisions pass unchanged, and None is left out."""
@@ -91,5 +107,5 @@ class AlertNumbering:
             return []
         self.state.silences = tuple(s for s in self.silences if now < s.until)
         due = [r for r in self.state.muted if not any(s.covers(r.subject, now) for s in self.silences)]
-        numbered = [self.publish(replace(record, issued_at=now)) for record in due]
+        numbered = [self.publish(replace(record, issued_at=now, begins=False)) for record in due]
         return [record for record in numbered if record is not None]

@@ -43,6 +43,16 @@ class AlertStatus(StrEnum):
     RESOLVED = "resolved"
 
 
+class ClosedBecause(StrEnum):
+    """Why an episode ended."""
+
+    RECOVERED = "recovered"  # or an operator acknowledged it
+    RETIRED = "retired"  # a decision took the version out of service
+    NO_TRAFFIC = "no_traffic"  # a version that is not in service sends nothing any more
+    NOT_CONFIGURED = "not_configured"  # the model, rule or feature is not configured any more
+    REFERENCE_CHANGED = "reference_changed"  # what it was compared with is not in force any more
+
+
 @dataclass(frozen=True, slots=True)
 class Subject:
     """What an alert is about: records about equal subjects belong to one alert. `name` is the rule's, if any."""
@@ -74,17 +84,45 @@ class AlertWindow:
 
 
 @dataclass(frozen=True, slots=True)
+class Reading:
+    """What was measured in one window: value, effect, and the end of the window in ms."""
+
+    value: float
+    effect: float
+    at: int
+
+    def document(self) -> dict[str, Any]:
+        """Return it as published."""
+        return {"value": _finite(self.value), "effect": _finite(self.effect), "at": format_time(self.at)}
+
+
+@dataclass(frozen=True, slots=True)
 class DriftedFeature:
-    """A feature of a drift or data-quality alert, with the finding of its strongest detector."""
+    """A feature of a drift or data-quality alert, with the finding of its strongest detector.
+
+    Attributes:
+        p_value: None where the check of the record could not judge the feature: see `as_of`.
+        threshold: The p-value at which the detector alarms.
+        weight: Effect in units of the minimum effect.
+        evidence: Its distributions; None where they are not those of the values.
+        at_start: When it joined the episode.
+        peak: When its weight was largest.
+        peak_weight: That weight.
+        as_of: End of the window that judged it, ms; in a record None where that is the record's own.
+    """
 
     name: str
     statistic: str
     value: float
     effect: float
-    p_value: float
-    threshold: float  # the p-value at which the detector alarms
-    weight: float  # effect in units of the minimum effect
+    p_value: float | None
+    threshold: float
+    weight: float
     evidence: Evidence | None
+    at_start: Reading | None = None
+    peak: Reading | None = None
+    peak_weight: float = 0.0
+    as_of: int | None = None
 
     def document(self) -> dict[str, Any]:
         """Return it as published."""
@@ -100,6 +138,7 @@ class DriftedFeature:
             "threshold": self.threshold,
             "reference": {"edges": edges, "counts": reference},
             "current": {"edges": edges, "counts": current},
+            **_course(self.at_start, self.peak, self.as_of),
         }
 
 
@@ -112,6 +151,23 @@ class MetricEvidence:
     baseline: float | None
     limit: float
     n: int
+    at_start: Reading | None = None
+    peak: Reading | None = None
+    as_of: int | None = None  # end of the window that it was measured in, ms; None where that is the record's own
+
+    @property
+    def distance(self) -> float:
+        """How far the value lies above its baseline (the limit without one), in units of that where it is not 0."""
+        return (self.value - self.base) / (abs(self.base) or 1.0)
+
+    @property
+    def base(self) -> float:
+        """What the value is held against: the baseline, or the limit where there is none."""
+        return self.limit if self.baseline is None else self.baseline
+
+    def reading(self, at: int) -> Reading:
+        """Return the value as measured in the window that ends at `at` (ms)."""
+        return Reading(self.value, abs(self.distance), at)
 
     def document(self) -> dict[str, Any]:
         """Return it as published."""
@@ -121,7 +177,17 @@ class MetricEvidence:
             "baseline": _finite(self.baseline),
             "limit": _finite(self.limit),
             "n": self.n,
+            **_course(self.at_start, self.peak, self.as_of),
         }
+
+
+def _course(at_start: Reading | None, peak: Reading | None, as_of: int | None) -> dict[str, Any]:
+    """Return what stands beside the value of a record: how it began, its worst, and since when it is not known."""
+    return {
+        "at_start": at_start and at_start.document(),
+        "peak": peak and peak.document(),
+        "as_of": None if as_of is None else format_time(as_of),
+    }
 
 
 def _fitting(features: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -159,6 +225,8 @@ class AlertRecord:
     metric: MetricEvidence | None = None
     begins: bool = False  # the first record of its episode
     silenced: bool = False  # recorded, not published
+    closed_because: ClosedBecause | None = None  # of a resolved record
+    since: AlertWindow | None = None  # the window that began the episode
 
     @property
     def event_id(self) -> str:
@@ -174,6 +242,11 @@ class AlertRecord:
                 "end": format_time(self.window.end),
                 "events": self.window.events,
             }
+        since = self.since and {
+            "at": format_time(self.starts_at),
+            "from": format_time(self.since.start),
+            "to": format_time(self.since.end),
+        }
         return {
             "schema": SCHEMA,
             "event_id": self.event_id,
@@ -188,8 +261,10 @@ class AlertRecord:
             "summary": self.summary,
             "starts_at": format_time(self.starts_at),
             "ends_at": None if self.ends_at is None else format_time(self.ends_at),
+            "closed_because": self.closed_because and self.closed_because.value,
             "issued_at": format_time(self.issued_at),
             "window": window,
+            "since": since,
             "features": _fitting([feature.document() for feature in self.features]),
             "metric": self.metric.document() if self.metric else None,
             "rule": self.subject.name or None,

@@ -7,10 +7,9 @@ applies in its next commit, or at its next start.
 from __future__ import annotations
 
 import getpass
-import socket
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 import typer
 
@@ -34,6 +33,7 @@ from monitor.pipeline.commands import CommandName
 from monitor.pipeline.inspection import look_up
 from monitor.pipeline.status import Totals, document
 from monitor.service.session import Session
+from monitor.serving.proposals import NOBODY
 from monitor.store import reader, schema
 from monitor.store.commands import ask, wait_for
 
@@ -44,9 +44,14 @@ WaitOption = Annotated[
         "--wait", metavar="SECONDS", help="Wait this long for the daemon's result; exit 75 if it does not come."
     ),
 ]
+ByOption = Annotated[
+    str | None, typer.Option("--by", metavar="NAME", help="Who asks; told with the decision. Default: the user's name.")
+]
 KeyOption = Annotated[
     str | None, typer.Option("--key", help="Idempotency key: a second command with the same key has no effect.")
 ]
+
+_LONGEST_NAME: Final = 256  # characters
 
 
 def register(app: typer.Typer) -> None:
@@ -121,6 +126,7 @@ def silence(
     kind: Annotated[str | None, typer.Option(help=f"Only this kind: {', '.join(AlertKind)}.")] = None,
     wait: WaitOption = 0.0,
     key: KeyOption = None,
+    by: ByOption = None,
     as_json: JsonOption = False,
 ) -> int:
     """Publish no alerts of a model for some time. They are still stored, and rollbacks still happen."""
@@ -133,7 +139,7 @@ def silence(
         arguments["version"] = version
     if kind is not None:
         arguments["kind"] = known("kind", kind, list(AlertKind))
-    return order(config, model, CommandName.SILENCE, arguments, reason, wait, key, as_json=as_json)
+    return order(config, model, CommandName.SILENCE, arguments, reason, wait, key, by=by, as_json=as_json)
 
 
 def rollback(
@@ -143,6 +149,7 @@ def rollback(
     config: ConfigOption = CONFIG,
     wait: WaitOption = 0.0,
     key: KeyOption = None,
+    by: ByOption = None,
     as_json: JsonOption = False,
 ) -> int:
     """Make a version the champion."""
@@ -153,7 +160,7 @@ def rollback(
         spec = next(m for m in p.core.models if m.name == model).serving
         named = {spec.champion, spec.previous, *(r.version for r in spec.routes), *spec.shadows}
         known("version", to, {v for v in seen | named if v is not None})
-    return order(config, model, CommandName.ROLLBACK, {"to": to}, reason, wait, key, as_json=as_json)
+    return order(config, model, CommandName.ROLLBACK, {"to": to}, reason, wait, key, by=by, as_json=as_json)
 
 
 def recover(
@@ -162,10 +169,11 @@ def recover(
     config: ConfigOption = CONFIG,
     wait: WaitOption = 0.0,
     key: KeyOption = None,
+    by: ByOption = None,
     as_json: JsonOption = False,
 ) -> int:
     """End a fallback, so that the champion serves again, and acknowledge rollbacks."""
-    return order(config, model, CommandName.RECOVER, {}, reason, wait, key, as_json=as_json)
+    return order(config, model, CommandName.RECOVER, {}, reason, wait, key, by=by, as_json=as_json)
 
 
 def order(
@@ -177,6 +185,7 @@ def order(
     wait: float,
     key: str | None,
     *,
+    by: str | None = None,
     as_json: bool,
     profile: Profile | None = None,
 ) -> int:
@@ -190,16 +199,17 @@ def order(
         reason: Why, in the operator's words.
         wait: Seconds to wait for the daemon; 0: do not wait.
         key: Idempotency key.
+        by: Name of the person who asks; None: the user of this process.
         as_json: Print JSON.
         profile: Reference to store with the command.
 
     Returns:
         The exit code: 75 if the daemon did not apply the command in time.
     """
+    who = _person(by)
     with store_of(config, read_only=False) as p:
         known("model", model, p.config.models)
         schema.upgrade(p.engine)
-        who = f"{getpass.getuser()}@{socket.gethostname()}"
         number = ask(p.engine, model, name, arguments, reason=reason, who=who, key=key, profile=profile)
         result = wait_for(p.engine, number, wait) if wait > 0 else None
     if as_json:
@@ -209,3 +219,13 @@ def order(
     else:
         out.print(f"command {number} is stored; the daemon applies it in its next commit")
     return 0 if result is not None or wait <= 0 else 75
+
+
+def _person(by: str | None) -> str:
+    """Return the name of the person who asks."""
+    who = getpass.getuser() if by is None else by.strip()
+    if not who or len(who) > _LONGEST_NAME or not who.isprintable():
+        raise typer.BadParameter(f"--by: a name of at most {_LONGEST_NAME} printable characters is needed")
+    if by is not None and who in NOBODY:
+        raise typer.BadParameter(f"--by: {who} is what driftd's own decisions say; give the name of a person")
+    return who

@@ -20,6 +20,9 @@ _COLOUR: Final = {"healthy": "green", "degraded": "yellow", "failed": "red"}
 def show_status(console: Console, status: Mapping[str, Any]) -> None:
     """Print a status document; the summary of a replay is one as well."""
     events, join, alerts = status["events"], status["join"], status["alerts"]
+    if status.get("committed_at"):
+        stopped = "" if status["owner"] else "; [yellow]no daemon runs[/yellow]"
+        console.print(f"as of {status['committed_at']}{stopped}")
     after_idle = f", {events['late_after_idle']} late after idle" if events.get("late_after_idle") else ""
     console.print(
         f"read {events['read']}: {events['predictions']} predictions, {events['outcomes']} outcomes, "
@@ -31,8 +34,10 @@ def show_status(console: Console, status: Mapping[str, Any]) -> None:
         f"orphans {join['orphans']}, duplicates {join['duplicates']}, conflicts {join['conflicts']}"
     )
     kinds = ", ".join(f"{kind} {n}" for kind, n in alerts["by_kind"].items())
+    fire = ", ".join(f"{kind} {n}" for kind, n in alerts["active_by_kind"].items())
     console.print(
-        f"alerts: {alerts['firing']} began{f' ({kinds})' if kinds else ''}, {alerts['resolved']} ended; "
+        f"alerts: {alerts['active']} fire{f' ({fire})' if fire else ''}, "
+        f"{alerts['firing']} began{f' ({kinds})' if kinds else ''}, {alerts['resolved']} ended; "
         f"decisions: {status['decisions']}"
     )
     for name, destination in status.get("destinations", {}).items():
@@ -41,8 +46,11 @@ def show_status(console: Console, status: Mapping[str, Any]) -> None:
             console.print(f"[red]destination {escape(name)}: {why}[/red]")
     for name, model in status["models"].items():
         level = model["active_level"]
+        removed = model["removed_at"] and f", [yellow]removed from the configuration at {model['removed_at']}[/yellow]"
         answers = "" if level == "primary" else f", [red]level {escape(level)} answers[/red]"
-        console.print(f"\n[bold]{escape(name)}[/bold]: champion {escape(str(model['champion']))}{answers}")
+        console.print(
+            f"\n[bold]{escape(name)}[/bold]: champion {escape(str(model['champion']))}{answers}{removed or ''}"
+        )
         console.print(_versions(model["versions"]))
 
 

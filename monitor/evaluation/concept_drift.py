@@ -26,11 +26,12 @@ from detectors.streaming import Adwin, Change
 from detectors.types import FloatArray, IntArray
 from monitor.aggregation.metrics import add_in_order
 from monitor.alerting.episodes import EpisodeState, SimpleEpisode
-from monitor.alerting.records import AlertKind, AlertRecord, MetricEvidence, Subject
+from monitor.alerting.records import AlertKind, AlertRecord, ClosedBecause, MetricEvidence, Subject
 from monitor.spec import Severity, Task
 
 RESOLVE_WITHIN: Final = 0.2  # of the rise: a mean no further above the one before has come back
 MIN_BLOCK: Final = 100  # pairs that a mean is measured over, at least
+REPLACED: Final = "the reference was replaced"
 _MAGIC: Final = b"DRIFTCON"
 _MAX_BASELINE: Final = 4096  # pairs: more would tell no more
 _MAX_GROUP: Final = 64  # errors that ADWIN takes as one
@@ -175,7 +176,7 @@ class ConceptDrift:
     def abandon(self, now: int) -> AlertRecord | None:
         """Learn the baseline anew from the next pairs, since the reference was replaced; resolve the alert."""
         self._reset()
-        return self.alert.resolve("the reference was replaced", now)
+        return self.alert.resolve(REPLACED, now, because=ClosedBecause.REFERENCE_CHANGED)
 
     # -- storing -----------------------------------------------------------------------------------------
 

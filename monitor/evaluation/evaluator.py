@@ -8,7 +8,7 @@ to fire propose what they are configured to do; serving is decided once per look
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from detectors.evidence import Evidence
 from detectors.findings import CheckResult
@@ -18,8 +18,9 @@ from monitor.aggregation.metrics import METRICS, QUANTILES, Estimate
 from monitor.alerting.records import AlertRecord, AlertWindow, MetricEvidence
 from monitor.evaluation.baselines import BaselineOf, Baselines, count_above
 from monitor.evaluation.budget import FalseAlarmBudget
+from monitor.evaluation.closing import retire
 from monitor.evaluation.history import HistoryRow, answer_row
-from monitor.evaluation.rules import Judgement, Measured, judge
+from monitor.evaluation.rules import SKIPPED, Judgement, Measured, judge
 from monitor.evaluation.version_state import RuleInstance, VersionState, resolve_after
 from monitor.events.codes import OTHER, VERSIONLESS_TIERS
 from monitor.reference.active import ReferenceSet
@@ -108,7 +109,7 @@ class Evaluator:
         rules, proposals = self._judge(
             version, _Window(window, estimates, baseline, False, above), window.end, wall
         )  # fmt: skip
-        return Look((*records, *rules), self._decide(proposals, window.end), row)
+        return Look((*records, *rules), self._look_ends(proposals, window.end), row)
 
     def judge_outcomes(
         self, version: VersionState, clock: int, now: int, user_metrics: Sequence[str], wall: int | None
@@ -138,7 +139,16 @@ class Evaluator:
             found = self._judge(version, _Window(seen, estimates, baseline, True), now, wall)
             records += found[0]
             proposals += found[1]
-        return Look(tuple(records), self._decide(proposals, now) if windows else ServingEffects())
+        return Look(tuple(records), self._look_ends(proposals, now) if windows else ServingEffects())
+
+    def decide(self, proposals: Sequence[Proposal], now: int) -> ServingEffects:
+        """Decide on proposals, and end the alerts of versions that the decision takes out of service."""
+        before = self._controller.serving
+        effects = self._controller.decide(proposals, self.health, now)
+        if effects.decision is None:
+            return effects
+        over = retire(self._versions.values(), before, self._controller.serving, now)
+        return replace(effects, records=(*effects.records, *over))
 
     def health(self, version: str) -> Health:
         """Return the health of a version; healthy where nothing is known."""
@@ -173,7 +183,8 @@ class Evaluator:
             found = (c.evidence(name, version.window.total) for c in comparisons)
             return next((e for e in found if e is not None), None)
 
-        updates = [e.update(result, window, compared, evidence) for e in (version.drift, version.quality)]
+        episodes = (version.drift, version.quality) if version.closed is None else ()
+        updates = [e.update(result, window, compared, evidence) for e in episodes]
         return result, [record for record in updates if record is not None]
 
     # -- rules -------------------------------------------------------------------------------------------
@@ -182,6 +193,8 @@ class Evaluator:
         self, version: VersionState, window: _Window, now: int, wall: int | None
     ) -> tuple[list[AlertRecord], list[Proposal]]:
         """Judge the rules on the metrics of a window, then the health of the version."""
+        if version.closed is not None:
+            return [], []
         alpha = self.budget.share(version).alpha
         records: list[AlertRecord] = []
         proposals: list[Proposal] = []
@@ -194,26 +207,32 @@ class Evaluator:
                 continue  # a metric of the user's own may come with answers or with outcomes
             measured = Measured(window.estimates.get(name), window.above.get(name))
             base = window.baseline(rule.rule) if rule.rule.reference is not LimitBasis.NOTHING else None
-            record = self._update(rule, judge(rule.rule, measured, base, alpha), window.seen, now)
+            record = self._update(rule, judge(rule.rule, measured, base, alpha), measured, window.seen, now)
             if record is None:
                 continue
             records.append(record)
             action = _ACTION.get(rule.rule.then)
-            if rule.state.firing and action is not None:
+            if record.begins and action is not None:
                 proposals.append(Proposal(Proposer.RULES, action, version.version, record.event_id, rank))
         self._observe(version, now, wall)
         return records, proposals
 
-    def _update(self, rule: RuleInstance, judged: Judgement, window: AlertWindow, now: int) -> AlertRecord | None:
-        """Take the judgement into the state of a rule; return a record if it began to fire or resolved."""
+    def _update(
+        self, rule: RuleInstance, judged: Judgement, measured: Measured, window: AlertWindow, now: int
+    ) -> AlertRecord | None:
+        """Take the judgement into the state of a rule; return a record if it began to fire, moved far or resolved."""
         rule.verdict = judged.verdict
-        if not rule.state.update(rule.rule, judged, window.end, resolve_after(self._spec)):
+        changed = rule.state.update(rule.rule, judged, window.end, resolve_after(self._spec))
+        if not changed and (not rule.state.firing or judged.verdict in SKIPPED):
             return None
         spec = rule.rule
+        variance = 0.0 if measured.estimate is None else measured.estimate.uncertainty
         metric = MetricEvidence(spec.metric, judged.value, judged.baseline, judged.limit, judged.n)
         summary = f"{spec.name}: {_words(spec, metric)}"
+        if not changed:
+            return rule.alert.observe(summary, now, window, metric, variance)
         if rule.state.firing:
-            return rule.alert.fire(spec.severity, summary, window.end, now, window, metric)
+            return rule.alert.fire(spec.severity, summary, window.end, now, window, metric, variance)
         return rule.alert.resolve(f"{summary} again", now, window, metric)
 
     def _observe(self, version: VersionState, now: int, wall: int | None) -> None:
@@ -228,8 +247,8 @@ class Evaluator:
         at = now if wall is None else wall
         version.health = observe(version.health, worst(found), at, self._spec.recover_after)
 
-    def _decide(self, proposals: Sequence[Proposal], now: int) -> ServingEffects:
-        return self._controller.decide((*proposals, Proposal.recover()), self.health, now)
+    def _look_ends(self, proposals: Sequence[Proposal], now: int) -> ServingEffects:
+        return self.decide((*proposals, Proposal.recover()), now)
 
 
 def _words(rule: RuleSpec, metric: MetricEvidence) -> str:

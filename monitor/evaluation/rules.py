@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Final
 
 from detectors.significance import mean_p_value, share_p_value, two_shares_p_value
 from monitor.aggregation.metrics import QUANTILES, Estimate
@@ -25,6 +26,9 @@ class RuleVerdict(StrEnum):
     NO_DATA = "no_data"  # skipped: the window has no value for the metric
     TOO_FEW = "too_few"  # skipped: fewer events than the rule's minimum
     NO_BASELINE = "no_baseline"  # skipped: nothing to compare with yet
+
+
+SKIPPED: Final = frozenset({RuleVerdict.NO_DATA, RuleVerdict.TOO_FEW, RuleVerdict.NO_BASELINE})
 
 
 @dataclass(frozen=True, slots=True)

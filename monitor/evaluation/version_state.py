@@ -28,7 +28,7 @@ from monitor.aggregation.outcome_windows import OutcomeWindows
 from monitor.aggregation.outcomes import OutcomeTable, ScoredPairs
 from monitor.aggregation.panes import OpenPane, slice_of
 from monitor.alerting.episodes import DriftEpisode, DriftEpisodeState, EpisodeState, SimpleEpisode
-from monitor.alerting.records import AlertKind, Subject
+from monitor.alerting.records import AlertKind, AlertRecord, ClosedBecause, Subject
 from monitor.evaluation.answer_baseline import AnswerBaseline
 from monitor.evaluation.concept_drift import ConceptDrift, SavedConceptDrift
 from monitor.evaluation.quality_baseline import QualityBaseline, QualityBaselineState
@@ -99,6 +99,8 @@ class SavedVersion(SavedParts, kw_only=True):
     served_by: dict[str, int]
     skipped: dict[str, str]
     checks: dict[str, int]
+    sent_until: int = -1
+    closed: ClosedBecause | None = None
 
 
 _ATTRIBUTES = [name for name in SavedVersion.__struct_fields__ if name not in SavedParts.__struct_fields__]
@@ -144,6 +146,8 @@ class VersionState:
         self.served_by: dict[str, int] = {}
         self.skipped: Mapping[str, str] = {}
         self.checks: dict[str, int] = {}
+        self.sent_until = -1  # end of the latest pane with answers, ms
+        self.closed: ClosedBecause | None = None  # why its alerts have ended and none begins
 
     def _subject_of(self, rule: str) -> Subject:
         return Subject(self._model, self.version, AlertKind.METRIC, rule)
@@ -184,6 +188,9 @@ class VersionState:
     def push(self, closed: Slice) -> None:
         """Move the window on by a closed pane; the baseline takes it too while the version is healthy."""
         self.window.push(closed)
+        self.sent_until = max(self.sent_until, closed.end)
+        if self.closed is ClosedBecause.NO_TRAFFIC:
+            self.closed = None
         self.baseline.add(closed, healthy=self.health.health is Health.HEALTHY)
 
     def add_outcomes(self, pairs: ScoredPairs, user_metric: Callable[[str], int | None], time: int) -> None:
@@ -204,7 +211,9 @@ class VersionState:
 
     def restore_pane(self, pane: int, held: OpenPane, width: int) -> None:
         """Take back a closed pane of the window."""
-        self.window.push(slice_of(pane, held, width))
+        piece = slice_of(pane, held, width)
+        self.window.push(piece)
+        self.sent_until = max(self.sent_until, piece.end)  # an earlier release did not store it
 
     def forget_vectors(self, names: Sequence[str]) -> None:
         """Drop vectors from the window: what they were counted against is no longer the reference."""
@@ -234,6 +243,25 @@ class VersionState:
     def firing(self) -> list[RuleInstance]:
         """Rules that fire."""
         return [rule for rule in self.rules if rule.state.firing]
+
+    def close(self, now: int, because: ClosedBecause, why: str) -> list[AlertRecord]:
+        """End all alerts of the version, the pending ones too.
+
+        Args:
+            now: Stream time, ms.
+            because: Why they end.
+            why: The same in words.
+
+        Returns:
+            The records of those that fired.
+        """
+        records = [episode.end(now, because, why) for episode in (self.drift, self.quality)]
+        for rule in self.rules:
+            rule.state = RuleState()
+            records.append(rule.alert.resolve(why, now, because=because))
+        if self.concept is not None:
+            records.append(self.concept.alert.resolve(why, now, because=because))
+        return [record for record in records if record is not None]
 
     def saved(self) -> SavedVersion:
         """Return what is stored of it. It shares the parts that change: encode it before anything else happens."""

@@ -39,7 +39,7 @@ class CommandName(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """One row. `profile` comes with REFERENCE only, and is None where it cannot be read."""
+    """One row. `profile` comes with REFERENCE only, and is None where it cannot be read; `who` asks."""
 
     id: int
     model: str
@@ -47,6 +47,7 @@ class Command:
     arguments: Mapping[str, Any]
     reason: str
     profile: Profile | None = None
+    who: str = ""
 
 
 def apply_command(model: ModelMonitor, command: Command, now: int) -> tuple[str, Published]:
@@ -59,7 +60,7 @@ def apply_command(model: ModelMonitor, command: Command, now: int) -> tuple[str,
         case CommandName.ROLLBACK:
             return _roll_back(model, command, now)
         case CommandName.RECOVER:
-            return model.propose(Proposal.acknowledge(), now)
+            return model.propose(Proposal.acknowledge(command.who), now)
         case CommandName.SILENCE:
             return _silence(model, command, now), []
         case CommandName.RELEARN:
@@ -76,7 +77,7 @@ def _roll_back(model: ModelMonitor, command: Command, now: int) -> tuple[str, Pu
     known = sorted(seen - {*VERSIONLESS_TIERS, OTHER})
     if version not in known:
         return f"refused: to: {version!r} is no version of {model.spec.name}; there are {', '.join(known)}", []
-    return model.propose(Proposal.make_champion(version), now)
+    return model.propose(Proposal.make_champion(version, command.who), now)
 
 
 def _silence(model: ModelMonitor, command: Command, now: int) -> str:

@@ -20,7 +20,9 @@ from monitor.aggregation.outcome_windows import window_of_check
 from monitor.aggregation.predictions import Predictions
 from monitor.alerting.no_data import NoDataDetector
 from monitor.alerting.numbering import AlertNumbering
-from monitor.alerting.records import AlertRecord, AlertWindow
+from monitor.alerting.records import AlertRecord, AlertWindow, ClosedBecause
+from monitor.evaluation.closing import end_silent, first_silence, retire_known
+from monitor.evaluation.concept_drift import REPLACED
 from monitor.evaluation.evaluator import Evaluator
 from monitor.evaluation.history import answer_row, outcome_row
 from monitor.evaluation.version_state import VersionState
@@ -29,7 +31,7 @@ from monitor.pipeline import schedule
 from monitor.pipeline.columns import ModelBatch
 from monitor.pipeline.commit import ModelCommit, ModelSnapshot
 from monitor.pipeline.landing import Landing
-from monitor.pipeline.model_state import ModelParts, Restored
+from monitor.pipeline.model_state import ModelParts, Restored, end_unconfigured
 from monitor.pipeline.outcome_log import OutcomeLog, first_outcome_pane, outcome_rows
 from monitor.pipeline.saved_states import read_model
 from monitor.pipeline.schedule import ActionKind, ScheduledAction
@@ -190,6 +192,8 @@ class ModelMonitor:
         for state in self.versions.states.values():
             final_at = state.windows.first_final_at
             due += [] if final_at is None else [-(-final_at // width)]
+        silent = first_silence(self.versions.states, self.spec.window, self.controller.serving)
+        due += [] if silent is None else [-(-silent // width)]
         return max(min(due, default=_FOREVER), self._ended + 1)
 
     def _on_pane_end(self, ended: int, wall: int | None) -> Published:
@@ -207,7 +211,12 @@ class ModelMonitor:
             final_at = state.windows.first_final_at
             if state.landed or (final_at is not None and final_at <= now):
                 published += self._judge_outcomes(state, now, now, wall)
-        return published
+        return published + self._end_silent(now)
+
+    def _end_silent(self, now: int) -> Published:
+        """End the alerts of versions that are not in service and send nothing any more."""
+        states = [self.versions[variant] for variant in self.versions.ordered()]
+        return self.alerts.publish_all(end_silent(states, self.spec.window, self.controller.serving, now))
 
     def _admit(self, now: int) -> Published:
         """Decide which labels and versions of the panes that have ended keep a code of their own."""
@@ -219,7 +228,9 @@ class ModelMonitor:
             self._dirty.first_panes[variant] = _FOREVER  # what is stored of its panes is now in those of OTHER
             self._dirty.outcomes += self.outcome_log.forget(variant)
             if state.concept is not None:
-                published += self.alerts.publish_all([state.concept.alert.resolve("beyond limits.versions", now)])
+                why = ClosedBecause.NOT_CONFIGURED
+                over = state.concept.alert.resolve("beyond limits.versions", now, because=why)
+                published += self.alerts.publish_all([over])
         return published
 
     def _on_pane_complete(self, variant: int, pane: int, wall: int | None) -> Published:
@@ -238,7 +249,8 @@ class ModelMonitor:
             panes = window.first, window.last
         look = self.evaluator.check(state, panes, list(self.user_metrics), wall)
         self._dirty.history += [] if look.history is None else [look.history]
-        return self.alerts.publish_all(look.published)
+        published = self.alerts.publish_all(look.published)
+        return published + self._end_silent(state.window.end) if self.spec.window.counted else published
 
     # -- outcomes ----------------------------------------------------------------------------------------
 
@@ -298,14 +310,15 @@ class ModelMonitor:
         self.stage_one.forget(names)
         for state in self.versions.states.values():
             state.forget_vectors(names)
-            episodes = (state.drift, state.quality, state.concept)
-            published += self.alerts.publish_all(e.abandon(now) for e in episodes if e is not None)
+            over = [e.end(now, ClosedBecause.REFERENCE_CHANGED, REPLACED) for e in (state.drift, state.quality)]
+            over += [] if state.concept is None else [state.concept.abandon(now)]
+            published += self.alerts.publish_all(over)
         self.references.replace(profile, learn)
         return published
 
     def propose(self, proposal: Proposal, now: int) -> tuple[str, Published]:
         """Decide on one proposal from outside: (what was done in words, what is published of it)."""
-        effects = self.controller.decide([proposal], self.evaluator.health, now)
+        effects = self.evaluator.decide([proposal], now)
         return effects.words, self.alerts.publish_all(effects.published)
 
     def apply_config_changes(self, restored: Restored | None, now: int) -> Published:
@@ -314,8 +327,10 @@ class ModelMonitor:
         for proposal in (Proposal.start(), Proposal.configure(self.spec.serving)):
             published += self.propose(proposal, now)[1]
         if restored is not None:
-            gone = [episode.resolve("not configured any more", now) for episode in restored.orphaned]
-            published += self.alerts.publish_all([*gone, *(concept.abandon(now) for concept in restored.void)])
+            gone = end_unconfigured(self.spec, self.versions.states.values(), self.no_data.episode, restored, now)
+            rolled_back = [version for version, alert in self.controller.state.rolled_back.items() if alert.starts_at]
+            gone += retire_known(self.versions.states.values(), rolled_back, self.controller.serving, now)
+            published += self.alerts.publish_all(gone)
         return published
 
     # -- commits -----------------------------------------------------------------------------------------

@@ -6,7 +6,7 @@ out, and warnings say what that was. What has to be told (alerts of rules that a
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -14,13 +14,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detectors.reference import NumericReference
+from monitor.aggregation.metrics import METRICS
 from monitor.aggregation.outcome_columns import BASELINE_PANE
 from monitor.aggregation.panes import whole
 from monitor.alerting.episodes import SimpleEpisode
 from monitor.alerting.no_data import NoDataDetector
 from monitor.alerting.numbering import AlertNumbering
+from monitor.alerting.records import AlertRecord, ClosedBecause
 from monitor.evaluation.concept_drift import ConceptDrift
 from monitor.evaluation.evaluator import Evaluator
+from monitor.evaluation.rules import RuleState
+from monitor.evaluation.version_state import VersionState
 from monitor.pipeline import answer_buffer, pair_buffer
 from monitor.pipeline.commit import ModelSnapshot, RestoreWarning
 from monitor.pipeline.landing import Landing
@@ -203,6 +207,26 @@ class ModelParts:
             if kind is not declared:
                 detail = f"features.{name}: declared {declared.value}, the reference has it as {kind.value}: relearn it"
                 found.warnings.append(RestoreWarning(self.spec.name, "feature_kind_differs", detail))
+
+
+def end_unconfigured(
+    spec: ModelSpec, versions: Iterable[VersionState], no_data: SimpleEpisode, restored: Restored, now: int
+) -> list[AlertRecord]:
+    """End alerts of what is not configured any more, or is measured otherwise from now on; `now` is stream time, ms."""
+    because, why = ClosedBecause.NOT_CONFIGURED, "not configured any more"
+    gone = [episode.resolve(why, now, because=because) for episode in restored.orphaned]
+    gone += [concept.abandon(now) for concept in restored.void]
+    for version in versions:
+        if spec.drift is None:
+            gone += [episode.end(now, because, why) for episode in (version.drift, version.quality)]
+        for rule in version.rules:
+            info = METRICS.get(rule.rule.metric)
+            if spec.outcomes is None and info is not None and info.needs_outcomes:
+                rule.state = RuleState()
+                gone.append(rule.alert.resolve(why, now, because=because))
+    if not spec.no_data_after:
+        gone.append(no_data.resolve(why, now, because=because))
+    return [record for record in gone if record is not None]
 
 
 def _shape(spec: ModelSpec) -> list[int | str]:

@@ -41,6 +41,7 @@ from monitor.pipeline.lateness import Lateness
 from monitor.pipeline.merge import MOST, DecodedRecords, Holding, PartitionMerge
 from monitor.pipeline.model import ModelMonitor
 from monitor.pipeline.model_state import Restored
+from monitor.pipeline.removed_models import RemovedModels
 from monitor.pipeline.saved_states import SavedShard, read_shard
 from monitor.pipeline.status import Totals, document
 from monitor.saved import damage_in, to_plain
@@ -82,6 +83,7 @@ class Pipeline:
         self._started = False  # whether models have said what their configuration changes
         self._restored: dict[str, Restored] = {}
         self._wall = 0
+        self._removed = RemovedModels()
 
     # -- a batch -----------------------------------------------------------------------------------------
 
@@ -158,7 +160,7 @@ class Pipeline:
         published: list[AlertRecord | Decision] = []
         for model in self.models:
             published += model.apply_config_changes(self._restored.pop(model.spec.name, None), now)
-        return published
+        return [*published, *self._removed.end(now, self._wall)]
 
     def _with_conflicts(self, refused: list[Refused], events: Events, joined: Joined, late: BoolArray) -> list[Refused]:
         """Add what the join refuses to what the decoder refused, in the order of the batch."""
@@ -255,7 +257,7 @@ class Pipeline:
         join = self.join.log.prepare_commit(self.seq, max(self.watermark.now, 0), rewrite=last and self._replaying)
         self.totals.count_published(effects.published)
         codes = self._drain_codes()
-        models = {m.spec.name: m.prepare_commit(flush=last) for m in self.models}
+        models = {m.spec.name: m.prepare_commit(flush=last) for m in self.models} | self._removed.prepare_commit()
         return PipelineCommit(
             seq=self.seq,
             positions=dict(self.positions),
@@ -328,6 +330,7 @@ class Pipeline:
                 if restored.windows_reset:
                     self.join.table.reassign_panes(owner == i, Pane(DROPPED_PANE))
         for name in sorted(snapshot.models.keys() - {model.spec.name for model in self.models}):
+            self._removed.restore(name, snapshot.models[name])
             detail = "not configured any more: what is stored of it stays, and its waiting answers expire"
             self.warnings.append(RestoreWarning(name, "model_removed", detail))
 
@@ -356,7 +359,8 @@ class Pipeline:
 
     def status(self) -> dict[str, Any]:
         """Return the status document, as of now."""
-        return document(self.totals, {m.spec.name: m.state() for m in self.models})
+        states = {m.spec.name: m.state() for m in self.models} | self._removed.states()
+        return document(self.totals, states, self.daemon.state.firing, self._wall)
 
 
 def _times(batch: Batch, events: Events) -> IntArray:

@@ -50,6 +50,7 @@ class SavedModel(msgspec.Struct, kw_only=True):
         baseline_rows: Answers in the baseline of each version; shown, not read.
         admitted_labels: Which codes of labels are provisional, and which aliases.
         admitted_versions: The same of versions.
+        removed_at: When the model was found to be configured no more, ms of the wall clock; None while it is.
     """
 
     schema: int = SCHEMA
@@ -70,6 +71,7 @@ class SavedModel(msgspec.Struct, kw_only=True):
     admitted_labels: SavedAdmission = msgspec.field(default_factory=SavedAdmission)
     admitted_versions: SavedAdmission = msgspec.field(default_factory=SavedAdmission)
     coming: list[tuple[int, int]] = []
+    removed_at: int | None = None
 
 
 class SavedShard(msgspec.Struct, kw_only=True):

@@ -14,18 +14,22 @@ import numpy as np
 
 from fallback.chain import answering
 from fallback.types import Decision
-from monitor.alerting.records import AlertRecord, AlertStatus
+from monitor.alerting.records import AlertKind, AlertRecord, AlertStatus
 from monitor.events.columns import EventKind, Events
 from monitor.events.refusals import Refused
+from monitor.pipeline.episodes_of import firing
 from monitor.pipeline.lateness import Late
 from monitor.reference.active import FEATURES, answers_of
 from monitor.saved import from_plain
 from monitor.serving.role import Role, role
 from monitor.serving.state import ServingState
 from monitor.stream.types import Batch
+from monitor.times import format_time
 
 SCHEMA: Final = 1
 CHECK_RESULTS: Final = ("ok", "drift", "too_few", "no_reference")
+SHOWN_REMOVED: Final = 86_400_000  # ms of the wall clock that a model is shown after it was removed
+_NONE: Final[Mapping[str, int]] = {}
 _EVENTS: Final = (
     "read", "predictions", "outcomes", "resources", "dead_letters", "late_predictions", "late_after_idle",
 )  # fmt: skip
@@ -83,23 +87,46 @@ class Totals:
                 self.alerts_by_kind[kind] = self.alerts_by_kind.get(kind, 0) + 1
 
 
-def document(totals: Totals, models: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
-    """The document; `models` are the states that commits store."""
+def document(
+    totals: Totals, models: Mapping[str, Mapping[str, Any]], daemon: Mapping[str, int] = _NONE, wall: int = 0
+) -> dict[str, Any]:
+    """Return the document.
+
+    Args:
+        totals: Cumulative counts.
+        models: The states that commits store, by model.
+        daemon: Alerts about the daemon that fire: since when, ms, by name.
+        wall: The time of day, ms: models that were removed from the configuration long before it are left out.
+    """
+    shown = {name: _model(state) for name, state in sorted(models.items()) if not _is_over(state, wall)}
+    active = [AlertKind.DAEMON.value] * len(daemon)
+    active += [alert["kind"] for model in shown.values() for alert in model["alerts"]]
     return {
         "schema": SCHEMA,
         "seconds": round(totals.seconds, 3),
         "events": dict(totals.events),
         "join": dict(totals.join),
-        "alerts": {**totals.alerts, "by_kind": dict(sorted(totals.alerts_by_kind.items()))},
+        "alerts": {
+            **totals.alerts,
+            "by_kind": dict(sorted(totals.alerts_by_kind.items())),
+            "active": len(active),
+            "active_by_kind": {kind: active.count(kind) for kind in sorted(set(active))},
+        },
         "decisions": totals.decisions,
         "decisions_by_reason": dict(sorted(totals.decisions_by_reason.items())),
         "dead_letters_by_reason": dict(sorted(totals.dead_letters_by_reason.items())),
-        "models": {name: _model(state) for name, state in sorted(models.items())},
+        "models": shown,
     }
 
 
+def _is_over(state: Mapping[str, Any], wall: int) -> bool:
+    """Return whether a model was removed so long ago that it is not shown any more."""
+    removed_at = state.get("removed_at")
+    return removed_at is not None and wall - removed_at > SHOWN_REMOVED
+
+
 def _model(state: Mapping[str, Any]) -> dict[str, Any]:
-    decided = from_plain(state["steering"], ServingState)
+    decided, removed_at = from_plain(state["steering"], ServingState), state.get("removed_at")
     serving = decided.serving
     named = {v["version"]: v for v in state["versions"].values()}
     references, baselines = state.get("reference_rows", {}), state.get("baseline_rows", {})
@@ -118,6 +145,11 @@ def _model(state: Mapping[str, Any]) -> dict[str, Any]:
         "routes": {r.version: r.weight for r in serving.challengers},
         "generation": decided.generation,
         "reason": decided.reason.value,
+        "by": decided.by or None,
+        "cause": decided.cause,
+        "decided_at": format_time(decided.issued_at) if decided.generation else None,
+        "removed_at": None if removed_at is None else format_time(removed_at),
+        "alerts": firing(state),
     }
 
 

@@ -86,7 +86,8 @@ class ConceptDriftErrors:
 
     def on_matched_pairs(self, variant: int, pairs: MatchedPairs, when: IntArray) -> Sequence[tuple[int, AlertRecord]]:
         """Report a rise of the errors; it belongs to the pair that made it clear."""
-        concept = self._versions[variant].concept
-        if concept is None:
+        version = self._versions[variant]
+        concept = version.concept
+        if concept is None or version.closed is not None:
             return ()
         return concept.add(pairs.predicted, pairs.actual, when)

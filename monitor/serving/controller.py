@@ -64,9 +64,10 @@ class ServingController:
     def _decision(self, change: Change, serving: Serving, now: int) -> Decision:
         state = self.state
         state.serving, state.reason, state.issued_at = serving, change.reason, now
+        state.by, state.cause = change.proposal.by, change.proposal.cause
         state.generation += 1
         return Decision(
-            self._model, state.generation, now, change.reason, change.proposal.cause, serving, self._salt
+            self._model, state.generation, now, change.reason, state.cause, serving, self._salt, state.by
         )  # fmt: skip
 
     def _resolve_ended(self, now: int) -> list[AlertRecord | None]:

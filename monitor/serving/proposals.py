@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from enum import IntEnum, StrEnum
+from typing import Final
 
 from fallback import decisions
 from fallback.chain import answering, below, tiers
@@ -31,6 +32,10 @@ class Proposer(StrEnum):
     CONFIGURATION = "configuration"
     OPERATOR = "operator"
     RULES = "rules"
+
+
+_BY: Final = {Proposer.CONFIGURATION: "config", Proposer.OPERATOR: "operator", Proposer.RULES: "rules"}
+NOBODY: Final = frozenset({*_BY.values(), "rollout"})  # what decisions name where no person made them
 
 
 class Action(StrEnum):
@@ -74,6 +79,7 @@ class Proposal:
         cause: Event id of the alert behind it.
         rank: Preference among proposals of one precedence, the lowest first: a rule's place in the configuration.
         configuration: The configuration to apply.
+        person: Name of the operator.
     """
 
     proposer: Proposer
@@ -82,6 +88,12 @@ class Proposal:
     cause: str | None = None
     rank: int = 0
     configuration: ServingSpec | None = None
+    person: str = ""
+
+    @property
+    def by(self) -> str:
+        """Who proposes, as a decision tells it."""
+        return self.person or _BY[self.proposer]
 
     @staticmethod
     def start() -> Proposal:
@@ -94,14 +106,14 @@ class Proposal:
         return Proposal(Proposer.CONFIGURATION, Action.CONFIGURE, configuration=configuration)
 
     @staticmethod
-    def make_champion(version: str) -> Proposal:
+    def make_champion(version: str, person: str = "") -> Proposal:
         """Propose, as an operator, to make a version the champion."""
-        return Proposal(Proposer.OPERATOR, Action.MAKE_CHAMPION, version)
+        return Proposal(Proposer.OPERATOR, Action.MAKE_CHAMPION, version, person=person)
 
     @staticmethod
-    def acknowledge() -> Proposal:
+    def acknowledge(person: str = "") -> Proposal:
         """Propose, as an operator, to go back to the primary tier and to end the alerts about rollbacks."""
-        return Proposal(Proposer.OPERATOR, Action.ACKNOWLEDGE)
+        return Proposal(Proposer.OPERATOR, Action.ACKNOWLEDGE, person=person)
 
     @staticmethod
     def recover() -> Proposal:
@@ -158,7 +170,7 @@ def _order(change: Change) -> tuple[int, int, str, str, str, str]:
     proposal = change.proposal
     # Beyond precedence and rank any total order will do.
     return (
-        change.precedence, proposal.rank, proposal.version, proposal.cause or "", proposal.action, proposal.proposer
+        change.precedence, proposal.rank, proposal.version, proposal.cause or "", proposal.action, proposal.by
     )  # fmt: skip
 
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from enum import StrEnum
 
-from fallback.types import Serving
+from fallback import decisions
+from fallback.chain import answering
+from fallback.types import Serving, Tier
 from monitor.events.codes import VERSIONLESS_TIERS
 
 
@@ -30,6 +32,14 @@ def role(serving: Serving, version: str) -> Role:
     if version in serving.shadows:
         return Role.SHADOW
     return Role.PREVIOUS if version == serving.previous else Role.OBSERVED
+
+
+def in_service(serving: Serving) -> set[str]:
+    """Return what predictions are expected of: versions with traffic, shadows, and what answers at the active tier."""
+    routed = (route.version for route in serving.challengers)
+    found = {serving.champion, *routed, *serving.cohorts.values(), *decisions.shadows(serving)}
+    members = serving.ensemble if serving.active is Tier.ENSEMBLE else ()
+    return {*found, answering(serving, serving.active), *members}
 
 
 def named_versions(serving: Serving) -> set[str]:

@@ -22,6 +22,8 @@ class ServingState:
         generation: Number of the latest decision; 0 before the first.
         issued_at: When it was made, ms of stream time.
         reason: Its reason.
+        by: Who made it; empty where an earlier release did.
+        cause: Event id of the alert behind it.
         rolled_back: Version → the alert about its rollback.
         fallback: The alert about a fallback.
     """
@@ -31,6 +33,8 @@ class ServingState:
     generation: int = 0
     issued_at: int = 0
     reason: Reason = Reason.INITIAL
+    by: str = ""
+    cause: str | None = None
     rolled_back: dict[str, EpisodeState] = field(default_factory=dict)
     fallback: EpisodeState = field(default_factory=EpisodeState)
 

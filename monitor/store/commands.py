@@ -43,7 +43,7 @@ def ask(
         name: Which command.
         arguments: Its arguments, as JSON values.
         reason: Why, in the operator's words.
-        who: Who, such as user@host.
+        who: Name of the person.
         key: Idempotency key: a second command with the same key is not inserted.
         profile: Reference to store with the command.
 
@@ -95,7 +95,7 @@ def pending_commands(engine: Engine) -> list[Command]:
                 profile = None if body is None else _profile(bytes(body))
             known = row.name in list(CommandName)
             name = CommandName(row.name) if known else CommandName.UNKNOWN
-            commands.append(Command(row.id, row.model, name, arguments, row.reason, profile))
+            commands.append(Command(row.id, row.model, name, arguments, row.reason, profile, row.who))
         return commands
 
 

@@ -19,10 +19,12 @@ from sqlalchemy.engine import Connection, Engine, Row
 
 from detectors.reference import Profile
 from detectors.saved import DamagedError, unpack
+from monitor.clock import wall_ms
 from monitor.errors import StoreError
 from monitor.events.codes import Entry
 from monitor.join.log import AliveRow, ClosedRow, SegmentRow
 from monitor.pipeline.commit import ModelSnapshot, Snapshot
+from monitor.pipeline.saved_states import read_shard
 from monitor.pipeline.status import Totals, document
 from monitor.saved import damage_in
 from monitor.store import tables as t
@@ -31,6 +33,7 @@ from monitor.store.rows import read_rows, row_of
 from monitor.store.subscriptions import STREAM
 from monitor.store.writer import OUTCOMES_MAGIC, SHARD
 from monitor.stream.types import Partition
+from monitor.times import format_time
 
 _PREDICTIONS: Final = ("", "predictions")
 _decompress = zstandard.ZstdDecompressor().decompress
@@ -172,13 +175,15 @@ def status(engine: Engine) -> dict[str, Any] | None:
         models = dict(read_rows(c, sa.select(t.model_state), t.model_state, lambda s: (s.model, _mapping(s.body))))
         waiting = _destinations(c)
     with damage_in(f"{row_of(t.shard, SHARD)}, or table model_state"):
-        return _status(row, models, waiting)
+        return _status(row, models, waiting, wall_ms())
 
 
-def _status(row: Row[Any], models: Mapping[str, Any], waiting: Mapping[str, Any]) -> dict[str, Any]:
-    found = document(Totals(**_mapping(row.totals)), models)
+def _status(row: Row[Any], models: Mapping[str, Any], waiting: Mapping[str, Any], wall: int) -> dict[str, Any]:
+    daemon = read_shard(_mapping(row.state)).daemon.firing
+    found = document(Totals(**_mapping(row.totals)), models, daemon, wall)
     return {
         **found,
+        "committed_at": format_time(round(row.updated_at * 1000)),
         "stream_time": row.stream_time,
         "commits": row.seq,
         "epoch": row.epoch,

@@ -7,6 +7,7 @@ configuration. Names follow the conventions of Prometheus: base units, `_total` 
 
 from __future__ import annotations
 
+import itertools
 import math
 import platform
 from collections.abc import Iterable, Iterator, Mapping
@@ -24,6 +25,7 @@ from monitor.clock import SYSTEM_CLOCK, Clock
 from monitor.events.refusals import Refusal
 from monitor.pipeline.status import CHECK_RESULTS
 from monitor.publishing.loop import DeliveryState
+from monitor.spec import Severity
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +56,7 @@ DECLARED: Final = (
     Declared("driftd_join_sampling_ratio", _G, "Share of requests whose outcomes are awaited; 1 without sampling."),
     Declared("driftd_duplicate_horizon_seconds", _G, "How far back duplicates are recognised; see limits.seen."),
     Declared("driftd_alerts_total", _C, "Alerts that began to fire, by kind.", ("kind",)),
+    Declared("driftd_alerts_firing", _G, "Alerts that fire now.", ("kind", "severity")),
     Declared("driftd_alerts_resolved_total", _C, "Alerts that were resolved."),
     Declared("driftd_decisions_total", _C, "Decisions, by reason.", ("reason",)),
     Declared("driftd_stream_time_seconds", _G, "Stream time (the watermark), as a Unix time."),
@@ -237,8 +240,22 @@ def _samples(snapshot: MetricsSnapshot) -> Iterator[Sample]:
     if not status:
         return
     yield from _totals(status)
+    yield from _firing(status)
     for name, model in status["models"].items():
-        yield from _model(name, model)
+        if not model["removed_at"]:
+            yield from _model(name, model)
+
+
+def _firing(status: Mapping[str, Any]) -> Iterator[Sample]:
+    counts = dict.fromkeys(itertools.product(AlertKind, Severity), 0)
+    for model in status["models"].values():
+        for alert in model["alerts"]:
+            counts[AlertKind(alert["kind"]), Severity(alert["severity"])] += 1
+    for (kind, severity), count in counts.items():
+        if kind is not AlertKind.DAEMON:
+            yield "driftd_alerts_firing", (kind.value, severity.value), count
+    daemon = status["alerts"]["active_by_kind"].get(AlertKind.DAEMON.value, 0)
+    yield "driftd_alerts_firing", (AlertKind.DAEMON.value, Severity.CRITICAL.value), daemon
 
 
 def _destination(name: str, state: DeliveryState) -> Iterator[Sample]:

@@ -45,6 +45,8 @@ def render(status: Mapping[str, Any], ready: bool, why_not: str) -> str:
 def _model(name: str, model: Mapping[str, Any]) -> str:
     level = model["active_level"]
     where = "" if level == "primary" else f" · <span class='bad'>level {escape(level)} answers</span>"
+    if model["removed_at"]:
+        where += f" · <span class='fair'>removed from the configuration at {escape(model['removed_at'])}</span>"
     rows = []
     for version, v in model["versions"].items():
         health = f"<span class='{_CLASS.get(v['health'], '')}'>{escape(v['health'])}</span>"

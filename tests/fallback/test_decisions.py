@@ -17,6 +17,7 @@ from fallback.decisions import (
     reconfigured,
     recover,
     roll_back,
+    serving_of,
     shadows,
     step_down,
 )
@@ -216,7 +217,7 @@ def test_the_document_is_that_of_the_contract() -> None:
         challengers=routes(("v2", 500)), shadows=("v3",), cohorts={"internal": "v2"}, active=Tier.PREVIOUS,
         failed=(Tier.PRIMARY,),
     )  # fmt: skip
-    decision = Decision("m", 17, 1_763_717_400_123, Reason.FALLBACK_ENGAGED, "alert", serving, "m/5")
+    decision = Decision("m", 17, 1_763_717_400_123, Reason.FALLBACK_ENGAGED, "alert", serving, "m/5", "rules")
 
     assert document(decision) == {
         "schema": 1,
@@ -224,6 +225,7 @@ def test_the_document_is_that_of_the_contract() -> None:
         "generation": 17,
         "issued_at": "2025-11-21T09:30:00.123Z",
         "reason": "fallback_engaged",
+        "by": "rules",
         "cause": "alert",
         "champion": "v1",
         "routes": [{"version": "v2", "weight": 500}, {"version": "v1", "weight": 9_500}],
@@ -256,3 +258,11 @@ def test_a_default_that_is_not_there_is_told_from_a_default_of_nothing() -> None
     """`null` is no tier, `{"value": null}` is one."""
     assert a_document(a_serving())["levels"]["default"] is None
     assert a_document(a_serving(has_default=True))["levels"]["default"] == {"value": None}
+
+
+def test_a_decision_of_an_earlier_or_a_later_release_is_read() -> None:
+    serving = a_full_serving(failed=())
+    found = document(Decision("m", 17, 1_763_717_400_123, Reason.MANUAL, None, serving, "m/5", "ada"))
+    earlier = {name: value for name, value in found.items() if name != "by"}
+
+    assert serving_of(earlier) == serving_of({**found, "audit_head": "x", "store_epoch": 5}) == serving_of(found)

@@ -345,8 +345,8 @@ class Run:
 
     def command(self, name: CommandName, model: str = "m", **arguments: Any) -> str:
         """Apply an operator's command. -> what came of it."""
-        profile = arguments.pop("profile", None)
-        self.session.apply(Command(1, model, name, arguments, "because", profile), WALL)
+        profile, who = arguments.pop("profile", None), arguments.pop("who", "")
+        self.session.apply(Command(1, model, name, arguments, "because", profile, who), WALL)
         self.commit()
         return self.told_so_far[-1].commands[-1][1]
 

@@ -46,10 +46,14 @@ def told(place: Path, ask: Ask, requests: Sequence[str]) -> Told:
 def _as_then(status: dict[str, Any]) -> dict[str, Any]:
     """Leave out what 0.1.0 did not have."""
     status.pop("destinations", None)
+    status.pop("committed_at", None)
+    for name in ("active", "active_by_kind"):
+        status["alerts"].pop(name, None)
     if not status["events"].get("late_after_idle"):
         status["events"].pop("late_after_idle", None)
     for model in status["models"].values():
-        model.pop("reference_rows", None)
+        for name in ("reference_rows", "by", "cause", "decided_at", "removed_at", "alerts"):
+            model.pop(name, None)
         for version in model["versions"].values():
             version.pop("reference_rows", None)
             version.pop("baseline_rows", None)
@@ -62,4 +66,14 @@ def _without(document: Mapping[str, Any], names: Sequence[str]) -> list[str]:
 
 
 def _published(record: Mapping[str, Any]) -> dict[str, Any]:
-    return {k: v for k, v in record.items() if k != "published_at"}
+    """Leave out the time of publishing, and what records of 0.1.0 did not have."""
+    found = {k: v for k, v in record.items() if k not in ("published_at", "by", "closed_because", "since")}
+    if isinstance(found.get("features"), list):
+        found["features"] = [_part(feature) for feature in found["features"]]
+    if isinstance(found.get("metric"), dict):
+        found["metric"] = _part(found["metric"])
+    return found
+
+
+def _part(evidence: Mapping[str, Any]) -> dict[str, Any]:
+    return {k: v for k, v in evidence.items() if k not in ("at_start", "peak", "as_of")}

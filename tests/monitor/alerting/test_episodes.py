@@ -16,6 +16,7 @@ from monitor.alerting.records import (
     AlertRecord,
     AlertStatus,
     AlertWindow,
+    ClosedBecause,
     DriftedFeature,
     Subject,
 )
@@ -189,10 +190,10 @@ def test_drift_and_data_quality_are_two_alerts() -> None:
 
 def test_a_new_reference_ends_an_episode() -> None:
     checks = Checks()
-    assert checks.episode.abandon(5) is None
+    assert checks.episode.end(5, ClosedBecause.REFERENCE_CHANGED, "the reference was replaced") is None
     checks.take(a_check(a_finding("age", 1.5)))
 
-    record = checks.episode.abandon(2 * MINUTE)
+    record = checks.episode.end(2 * MINUTE, ClosedBecause.REFERENCE_CHANGED, "the reference was replaced")
 
     assert record is not None
     assert (record.status, record.summary) == (AlertStatus.RESOLVED, "the reference was replaced")
@@ -266,7 +267,8 @@ def test_a_drift_alert_has_everything_that_an_alert_has() -> None:
 
     assert set(first) == {
         "schema", "event_id", "fingerprint", "seq", "kind", "status", "severity", "model", "version", "labels",
-        "summary", "starts_at", "ends_at", "issued_at", "window", "features", "metric", "rule", "silenced",
+        "summary", "starts_at", "ends_at", "closed_because", "issued_at", "window", "since", "features", "metric",
+        "rule", "silenced",
     }  # fmt: skip
     (feature,) = first["features"]
     assert feature["name"] == "x"

@@ -16,7 +16,7 @@ from scipy.signal import lfilter
 from sqlalchemy.engine import Engine
 
 from detectors.types import FloatArray
-from monitor.alerting.records import AlertRecord, AlertStatus
+from monitor.alerting.records import AlertRecord, AlertStatus, ClosedBecause
 from monitor.evaluation.concept_drift import ConceptDrift, SavedConceptDrift
 from monitor.pipeline.commands import CommandName
 from monitor.saved import from_plain, to_plain
@@ -265,10 +265,11 @@ def test_a_reference_that_was_replaced_ends_the_episode() -> None:
     """What is normal is learned anew: the level that was high is normal now."""
     watch = a_watch()
     watched(watch, mistakes((0.1, 4_000), (0.5, 1_000)))
-    record = watch.abandon(9)
+    record = watch.abandon(9_000)
 
     assert record is not None
-    assert (record.status, record.ends_at) == (RESOLVED, 9)
+    assert (record.status, record.ends_at) == (RESOLVED, 9_000)
+    assert record.closed_because is ClosedBecause.REFERENCE_CHANGED
     assert watched(watch, mistakes((0.5, 10_000))) == []
     assert watch.abandon(10) is None
 

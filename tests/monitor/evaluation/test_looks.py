@@ -36,8 +36,12 @@ def told_of(*rules: Any, version: str = "v1", count: int = 50, **parts: Any) -> 
 
 
 def order(told: Told) -> list[str]:
-    """Kinds and rules of alerts, and reasons of decisions, after the first decision."""
-    return [d.get("reason") or ":".join(filter(None, (d["kind"], d["rule"]))) for d in told.published[1:]]
+    """Kinds and rules of alerts, with why they end, and reasons of decisions, after the first decision."""
+    return [d.get("reason") or _alert(d) for d in told.published[1:]]
+
+
+def _alert(d: dict[str, Any]) -> str:
+    return ":".join(filter(None, (d["kind"], d["rule"]))) + (f" {d['closed_because']}" if d["closed_because"] else "")
 
 
 def test_all_alerts_of_rules_come_before_the_decision_and_its_alert_after_it() -> None:
@@ -51,8 +55,9 @@ def test_two_rules_that_begin_to_fire_in_one_look_are_one_decision() -> None:
     rules = replace(ERRORS, then=Consequence.FALLBACK), replace(SLOW, then=Consequence.ROLLBACK)
     one, other = told_of(*rules), told_of(*reversed(rules))
 
-    assert order(one) == ["metric:errors", "metric:slow", "rule_breached", "rollback"]
-    assert order(other) == ["metric:slow", "metric:errors", "rule_breached", "rollback"]
+    retired = ["metric:errors retired", "metric:slow retired"]
+    assert order(one) == ["metric:errors", "metric:slow", "rule_breached", "rollback", *retired]
+    assert order(other) == ["metric:slow", "metric:errors", "rule_breached", "rollback", *reversed(retired)]
     assert one.decisions()[-1]["champion"] == "v0"
     assert one.decisions() == other.decisions()
     assert one.decisions()[-1]["cause"] == one.alerts("metric")[1]["event_id"]
@@ -78,7 +83,8 @@ def test_all_rules_of_a_look_are_compared_with_the_champion_though_one_of_them_r
     for i in range(25):
         run.events(prediction(f"b{i}", T0 + i * SECOND, None, version="v2", latency_ms=9.0, error="Timeout"))
 
-    assert order(run.told()) == ["metric:errors", "metric:slower", "rule_breached", "rollback"]
+    retired = ["metric:errors retired", "metric:slower retired"]
+    assert order(run.told()) == ["metric:errors", "metric:slower", "rule_breached", "rollback", *retired]
 
 
 def test_windows_whose_outcomes_are_judged_together_are_one_look() -> None:
@@ -93,4 +99,5 @@ def test_windows_whose_outcomes_are_judged_together_are_one_look() -> None:
     run.events(*landed[:9], *landed[10:], landed[9])
 
     assert [d["reason"] for d in run.told().decisions()] == ["initial", "rule_breached"]
-    assert order(run.told()) == ["metric:wrong", "metric:awful", "rule_breached", "rollback"]
+    retired = ["metric:wrong retired", "metric:awful retired"]
+    assert order(run.told()) == ["metric:wrong", "metric:wrong", "metric:awful", "rule_breached", "rollback", *retired]

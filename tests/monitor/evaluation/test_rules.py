@@ -288,7 +288,11 @@ def test_a_rules_alert_has_the_numbers_and_the_window() -> None:
     told = told_of(a_model(window=counted(50, 50), rules=(ERRORS,)), *answers(100, failing=range(50, 75)))
 
     (alert,) = told.alerts()
-    assert alert["metric"] == {"name": "error_rate", "value": 0.5, "baseline": None, "limit": 0.1, "n": 50}
+    began = {"value": 0.5, "effect": pytest.approx(4.0), "at": alert["starts_at"]}
+    assert alert["metric"] == {
+        "name": "error_rate", "value": 0.5, "baseline": None, "limit": 0.1, "n": 50,
+        "at_start": began, "peak": began, "as_of": None,
+    }  # fmt: skip
     assert alert["window"]["events"] == 50
     assert (alert["kind"], alert["severity"], alert["rule"], alert["features"]) == ("metric", "critical", "errors", [])
     assert alert["starts_at"] == alert["window"]["end"] == alert["issued_at"]
@@ -327,6 +331,7 @@ def test_a_version_is_held_to_its_own_first_answers() -> None:
 
     assert [(a["status"], a["metric"]["baseline"], round(a["metric"]["value"], 9)) for a in alerts] == [
         ("firing", 1.0, 2.0),
+        ("firing", 1.0, 1.4),
         ("resolved", 1.0, 1.4),
     ]
 

@@ -34,6 +34,15 @@ def values(state: Any) -> Any:
     return json.loads(json.dumps(state), parse_constant=str)
 
 
+def as_stored(now: Any, before: Any) -> Any:
+    """What is stored now, without the fields that a release before did not store."""
+    if isinstance(now, dict) and isinstance(before, dict):
+        return {key: as_stored(value, before[key]) for key, value in now.items() if key in before}
+    if isinstance(now, list) and isinstance(before, list) and len(now) == len(before):
+        return [as_stored(*pair) for pair in zip(now, before, strict=True)]
+    return now
+
+
 def restored(saved: Any, spec: ModelSpec = REG) -> VersionState:
     version = VersionState(1, saved["version"], spec, 20)
     version.restore(from_plain(saved, SavedVersion))
@@ -47,9 +56,8 @@ def test_a_version_that_0_1_0_stored_comes_back_as_it_was(code: str) -> None:
     version.windows.restore([], saved["judged"], -1)
 
     again = restored(to_plain(version.saved()))
-    assert values({**to_plain(version.saved()), "baseline": 0}) == values(
-        {**saved, "baseline": 0, "quality_baseline": None}  # counted windows have none by time
-    )
+    before = {**saved, "baseline": 0, "quality_baseline": None}  # counted windows have none by time
+    assert values(as_stored({**to_plain(version.saved()), "baseline": 0}, before)) == values(before)
     assert again.saved().baseline == version.saved().baseline  # has more sums than 0.1.0 kept
     assert repr(again.baseline.metrics(())[1]) == repr(version.baseline.metrics(())[1])
     assert {rule.rule.name for rule in version.firing} == {
@@ -61,7 +69,7 @@ def test_a_version_that_0_1_0_stored_comes_back_as_it_was(code: str) -> None:
     ("part", "kind"), [("steering", ServingState), ("records", NumberingState), ("no_data", EpisodeState)]
 )
 def test_serving_and_alerts_that_0_1_0_stored_come_back_as_they_were(part: str, kind: type[Any]) -> None:
-    assert values(to_plain(from_plain(STATE[part], kind))) == values(STATE[part])
+    assert as_stored(values(to_plain(from_plain(STATE[part], kind))), STATE[part]) == values(STATE[part])
 
 
 def test_the_serving_that_0_1_0_stored_is_read_as_it_was_meant() -> None:
@@ -101,7 +109,7 @@ def test_concept_drift_that_0_1_0_stored_goes_on_as_it_would_have() -> None:
     stored = ConceptDrift("m", "v1", Task.BINARY, 300)
     stored.restore(from_plain(STATE["concept"], SavedConceptDrift))
 
-    assert values(to_plain(stored.saved())) == STATE["concept"]
+    assert values(as_stored(to_plain(stored.saved()), STATE["concept"])) == STATE["concept"]
     calm = np.zeros(2_000)
     assert [record.status.value for _, record in stored.add(calm, calm, np.arange(2_000))] == ["resolved"]
 

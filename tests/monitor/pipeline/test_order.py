@@ -143,7 +143,7 @@ def test_any_order_of_partitions_tells_the_same(seed: int, greed: int, size: int
 
 def test_the_stream_of_that_law_has_everything_in_it() -> None:
     """Or it would prove little."""
-    told = replayed(records_in(partitions_of(1, 3_000), 1, 1), [100])
+    told = replayed(records_in(partitions_of(3, 3_000), 3, 1), [100])
 
     assert {"metric", "no_data", "concept_drift"} <= {alert["kind"] for alert in told.alerts()}
     assert len(told.decisions()) > 2

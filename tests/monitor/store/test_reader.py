@@ -61,6 +61,7 @@ def test_the_status_is_that_of_the_last_commit_with_and_without_a_daemon(engine:
     assert {name: status[name] for name in own} == own
     assert status["commits"] == last.seq == 4
     assert (status["epoch"], status["owner"]) == (1, "me")
+    assert str(status["committed_at"]).endswith("Z")
     assert status["stream_time"] == last.watermark
     assert status["outbox"] == len(rows(engine, t.outbox)) > 0
     assert status["destinations"] == {"stream": {"waiting": status["outbox"], "last_error": None}}

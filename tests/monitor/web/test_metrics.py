@@ -1,4 +1,4 @@
-"""Metrics and the status document say how each destination is doing."""
+"""Metrics and the status document say how each destination is doing, and what fires."""
 
 from __future__ import annotations
 
@@ -34,3 +34,18 @@ def test_a_destination_has_series_of_its_own() -> None:
 def test_the_status_document_says_what_waits_and_why() -> None:
     assert telemetry().status["destinations"] == {"pager": {"waiting": 3, "last_error": "answered 503"}}
     assert Telemetry().status == {}
+
+
+def test_the_gauge_of_alerts_counts_what_fires_and_not_what_began() -> None:
+    found = Telemetry()
+    firing = {"kind": "drift", "version": "v1", "rule": None, "severity": "critical", "since": ""}
+    totals = Totals(alerts={"firing": 9, "resolved": 8}, alerts_by_kind={"drift": 9})
+    status = document(totals, {}, {"gap a/0": 5})
+    status["models"]["m"] = {"alerts": [firing], "removed_at": "2026-11-21T09:30:00.000Z"}
+    found.publish(MetricsSnapshot(status))
+
+    lines = found.scrape().decode().splitlines()
+
+    assert 'driftd_alerts_firing{kind="drift",severity="critical"} 1.0' in lines
+    assert 'driftd_alerts_firing{kind="drift",severity="warning"} 0.0' in lines
+    assert 'driftd_alerts_firing{kind="daemon",severity="critical"} 1.0' in lines

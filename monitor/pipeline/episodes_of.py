@@ -1,0 +1,88 @@
+"""The episodes in the stored state of a model: which of its alerts fire, and their end where a model is removed.
+
+Pure. It reads what commits store, so it needs neither the configuration of the model nor a running daemon.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from detectors.findings import Family
+from monitor.alerting.episodes import DriftEpisode, SimpleEpisode
+from monitor.alerting.records import AlertKind, AlertRecord, ClosedBecause, Subject
+from monitor.evaluation.rules import RuleState
+from monitor.pipeline.saved_states import SavedModel
+from monitor.times import format_time
+
+
+def episodes_of(model: str, saved: SavedModel) -> Iterator[DriftEpisode | SimpleEpisode]:
+    """Yield all episodes that are stored of a model, those that do not fire included.
+
+    Args:
+        model: Name of the model.
+        saved: Its state, which the episodes share.
+    """
+    yield SimpleEpisode(Subject(model, "", AlertKind.NO_DATA), saved.no_data)
+    yield SimpleEpisode(Subject(model, "", AlertKind.FALLBACK), saved.steering.fallback)
+    for version, alert in saved.steering.rolled_back.items():
+        yield SimpleEpisode(Subject(model, version, AlertKind.ROLLBACK), alert)
+    for its in sorted(saved.versions.values(), key=lambda v: v.version):
+        yield DriftEpisode(model, its.version, Family.DRIFT, 1, its.drift)
+        yield DriftEpisode(model, its.version, Family.DATA_QUALITY, 1, its.quality)
+        for name, rule in its.rules.items():
+            yield SimpleEpisode(Subject(model, its.version, AlertKind.METRIC, name), rule.alert)
+        if its.concept is not None:
+            yield SimpleEpisode(Subject(model, its.version, AlertKind.CONCEPT_DRIFT), its.concept.alert)
+
+
+def firing(state: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return the alerts of a model that fire, as the status document has them, the earliest first.
+
+    Args:
+        state: The state of the model as it is stored: it is read with every commit, so no more of it than is needed.
+    """
+    found = [
+        {
+            "kind": kind.value,
+            "version": version,
+            "rule": rule,
+            "severity": episode["severity"],
+            "since": format_time(episode["starts_at"]),
+        }
+        for kind, version, rule, episode in _stored(state)
+        if episode["starts_at"] is not None
+    ]
+    return sorted(found, key=lambda alert: (alert["since"], alert["kind"], alert["version"], alert["rule"] or ""))
+
+
+def _stored(state: Mapping[str, Any]) -> Iterator[tuple[AlertKind, str, str | None, Mapping[str, Any]]]:
+    """Yield (kind, version, rule, state) of the episodes that `episodes_of` has."""
+    yield AlertKind.NO_DATA, "", None, state["no_data"]
+    yield AlertKind.FALLBACK, "", None, state["steering"]["fallback"]
+    for version, alert in state["steering"]["rolled_back"].items():
+        yield AlertKind.ROLLBACK, version, None, alert
+    for its in state["versions"].values():
+        version = its["version"]
+        yield AlertKind.DRIFT, version, None, its["drift"]
+        yield AlertKind.DATA_QUALITY, version, None, its["quality"]
+        for name, rule in its["rules"].items():
+            yield AlertKind.METRIC, version, name, rule["alert"]
+        if its.get("concept"):
+            yield AlertKind.CONCEPT_DRIFT, version, None, its["concept"]["alert"]
+
+
+def end_all(model: str, saved: SavedModel, now: int) -> list[AlertRecord]:
+    """End all alerts of a model that is not configured any more; `now` is stream time, ms."""
+    why, because = f"{model} is not configured any more", ClosedBecause.NOT_CONFIGURED
+    records: list[AlertRecord] = []
+    for episode in episodes_of(model, saved):
+        if isinstance(episode, DriftEpisode):
+            record = episode.end(now, because, why)
+        else:
+            record = episode.resolve(why, now, because=because)
+        records += [] if record is None else [record]
+    for version in saved.versions.values():
+        for rule in version.rules.values():
+            rule.state = RuleState()
+    return records
