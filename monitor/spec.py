@@ -22,6 +22,14 @@ class Task(StrEnum):
     MULTICLASS = "multiclass"
 
 
+class AnswerReading(StrEnum):
+    """What the numbers 0 and 1 are as answers of a binary task."""
+
+    AUTO = "auto"  # whatever the answers around them say
+    LABEL = "label"
+    PROBABILITY = "probability"
+
+
 class FeatureKind(StrEnum):
     """How a feature is compared, where its JSON type would mislead."""
 
@@ -150,7 +158,7 @@ class RuleSpec:
 
     A rule fires once it has breached for `checks` consecutive checks (then `dwell` is 0) or for `dwell` ms (then
     `checks` is 1). With `hard` the value alone is compared with the limit; otherwise the breach must also be
-    statistically significant. With fewer than `min_n` events in the window the rule is not evaluated.
+    statistically significant. With fewer than `min_n` events behind the metric the rule is not evaluated.
     """
 
     name: str
@@ -190,7 +198,7 @@ class Limits:
     id_length: int = 256
     versions: int = 20
     segments: int = 200
-    labels: int = 1000
+    labels: int = 50_000
     user_metrics: int = 16
     pending: int = 1_500_000
     seen: int = 3_500_000
@@ -215,6 +223,7 @@ class ModelSpec:
     recover_after: int
     no_data_after: int  # 0: never
     serving: ServingSpec
+    answers: AnswerReading = AnswerReading.AUTO
 
 
 @dataclass(frozen=True, slots=True)

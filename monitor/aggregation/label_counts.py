@@ -18,9 +18,10 @@ class LabelCounts:
         self.right, self.predicted, self.actual = SparseCounts(), SparseCounts(), SparseCounts()
 
     def add(self, panes: IntArray, predicted: FloatArray, actual: FloatArray, correct: BoolArray) -> None:
-        """Count predicted and actual labels by pane; `correct` says where they are equal."""
+        """Count labels by pane; `correct` says where they are equal, and a predicted one may have no code (below 0)."""
         self.right.add(panes[correct], actual[correct].astype(np.uint32))
-        self.predicted.add(panes, predicted.astype(np.uint32))
+        named = predicted >= 0
+        self.predicted.add(panes[named], predicted[named].astype(np.uint32))
         self.actual.add(panes, actual.astype(np.uint32))
 
     def macro_f1(self, first: int, last: int) -> Estimate | None:
@@ -33,8 +34,9 @@ class LabelCounts:
             return None
         right, predicted, actual = right[present], predicted[present], actual[present]
         scores = 2 * right / (predicted + actual)
-        false = predicted + actual - 2 * right
-        variance = 4 * right * false * (right + false) / (predicted + actual) ** 4
+        # As if half an answer more of each kind were there: one class that was right once is no certainty.
+        hits, false = right + 0.5, predicted + actual - 2 * right + 1.0
+        variance = 4 * hits * false * (hits + false) / (2 * hits + false) ** 4
         classes = int(present.sum())
         # The exact sum: the order of labels is that in which they came, which says nothing about them.
         mean = math.fsum(scores.tolist()) / classes

@@ -62,17 +62,18 @@ METRICS: Final[Mapping[str, MetricInfo]] = MappingProxyType(
         "sharpness": MetricInfo(
             _N, False, "variance of the predicted probabilities: of the positive class, or of the most likely one"
         ),
-        "accuracy": MetricInfo(_H, True, "share of right labels"),
+        "accuracy": MetricInfo(_H, True, "share of right labels, unknown ones left out"),
         "precision": MetricInfo(_H, True, "share of right ones among predicted positives"),
         "recall": MetricInfo(_H, True, "share of found ones among actual positives"),
-        "f1": MetricInfo(_H, True, "harmonic mean of precision and recall"),
-        "f1_macro": MetricInfo(_H, True, "mean of the F1 of all classes"),
+        "f1": MetricInfo(_H, True, "harmonic mean of precision and recall; n: answers that are or are called positive"),
+        "f1_macro": MetricInfo(_H, True, "mean of the F1 of all classes; binary n: that of the rarer class"),
         "log_loss": MetricInfo(_L, True, "mean of -ln P(actual class), P clipped to 1e-7"),
         "brier": MetricInfo(_L, True, "mean squared error of P(positive)"),
         "roc_auc": MetricInfo(
             _H,
             True,
-            "P(a positive is scored above a negative); beyond 4 096 scores in a pane, of 7 binary digits",
+            "P(a positive is scored above a negative); beyond 4 096 scores in a pane, of 7 binary digits; "
+            "n: answers of the rarer class",
         ),
         "ece": MetricInfo(_L, True, "expected calibration error, ten bins of equal width"),
         "mae": MetricInfo(_L, True, "mean absolute error"),
@@ -233,6 +234,9 @@ class Sum(StrEnum):
     PROBABILITIES = "probabilities"
     PROBABILITY = "probability"
     PROBABILITY_SQUARED = "probability_squared"
+    # Answers of exactly 0 and of exactly 1 that are labels, unless an answer of the window is surely a probability.
+    ZEROS = "zeros"
+    ONES = "ones"
 
 
 SUMS: Final = tuple(Sum)
@@ -263,8 +267,25 @@ class AnswerSums:
         """Answers by the level that gave them."""
         return dict(zip(SERVED_BY, self.tally[-len(SERVED_BY) :].tolist(), strict=True))
 
+    @property
+    def probabilities(self) -> bool | None:
+        """Whether the numbers of a binary task are probabilities here, or labels; None without any number."""
+        certain, ends = self.sums[SUM_AT[Sum.VALUES]], self.sums[SUM_AT[Sum.ZEROS]] + self.sums[SUM_AT[Sum.ONES]]
+        return bool(certain) if certain or ends else None
+
     def _mean(self, n: int, total: Sum, squares: Sum, origin: float = 0.0) -> Estimate:
         return Estimate.mean(float(self.sums[SUM_AT[total]]), float(self.sums[SUM_AT[squares]]), n, origin)
+
+    def _centered(self, group: Centered) -> Estimate | None:
+        """Mean of values less their origin, answers of exactly 0 and 1 included where they are probabilities."""
+        origin, n, total, squares = (float(self.sums[SUM_AT[name]]) for name in group)
+        if not n:
+            return None
+        for number, ends in ((0.0, Sum.ZEROS), (1.0, Sum.ONES)):
+            count = float(self.sums[SUM_AT[ends]])
+            n, total = n + count, total + count * (number - origin)
+            squares += count * (number - origin) ** 2
+        return Estimate.mean(total, squares, int(n), origin)
 
 
 def joined_sums(pieces: Sequence[FloatArray]) -> FloatArray:
@@ -353,14 +374,12 @@ def _added_metrics(window: AnswerSums, user_metrics: Sequence[str]) -> dict[str,
     for name, tally, total, squares in _REPORTED:
         if count := window.count(tally):
             found[name] = window._mean(count, total, squares)
-    if count := window.count(PaneCounter.VALUES):
-        mean = window._mean(count, Sum.VALUE, Sum.VALUE_SQUARED, float(window.sums[SUM_AT[Sum.ORIGIN]]))
+    if (mean := window._centered(VALUES)) is not None:
         found["prediction_mean"] = mean
-        if count > 1:
-            found["prediction_sd"] = Estimate(float(np.sqrt(mean.variance * count)), count)
-    if (count := int(window.sums[SUM_AT[Sum.PROBABILITIES]])) > 1:
-        mean = window._mean(count, Sum.PROBABILITY, Sum.PROBABILITY_SQUARED)
-        found["sharpness"] = Estimate(mean.variance * count, count)
+        if mean.n > 1:
+            found["prediction_sd"] = Estimate(float(np.sqrt(mean.variance * mean.n)), mean.n)
+    if (spread := window._centered(PROBABILITIES)) is not None and spread.n > 1:
+        found["sharpness"] = Estimate(spread.variance * spread.n, spread.n)
     for i, name in enumerate(user_metrics):
         if count := int(window.tally[len(TALLY) + i]):
             at = len(SUMS) + 2 * i

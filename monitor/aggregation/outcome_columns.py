@@ -52,7 +52,12 @@ class Total(IntEnum):
 BIN_EVENTS: Final = len(Count)
 BIN_HITS: Final = BIN_EVENTS + CALIBRATION_BINS
 USER_COUNTS: Final = BIN_HITS + CALIBRATION_BINS
-COUNTS: Final = USER_COUNTS + USER_METRICS
+USER_END: Final = USER_COUNTS + USER_METRICS
+# Appended after 0.1.0, whose columns end here: what is stored names columns by their numbers.
+UNKNOWN: Final = USER_END  # scored, but nobody knows whether it is right: the labels cannot be compared
+PROBABILITIES: Final = USER_END + 1  # answers, and pairs, that surely are probabilities or have one beside them
+DOUBTFUL_PAIRS: Final = USER_END + 2  # of answers that are 0 or 1: 2 × answer + whether the positive class came true
+COUNTS: Final = DOUBTFUL_PAIRS + 4
 BIN_SCORES: Final = len(Total)
 USER_TOTALS: Final = BIN_SCORES + CALIBRATION_BINS
 TOTALS: Final = USER_TOTALS + 2 * USER_METRICS

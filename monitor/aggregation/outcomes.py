@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,19 +25,21 @@ from monitor.aggregation.outcome_columns import (
     BIN_SCORES,
     CALIBRATION_BINS,
     COUNTS,
+    DOUBTFUL_PAIRS,
+    PROBABILITIES,
     TOTALS,
+    UNKNOWN,
     USER_COUNTS,
     USER_TOTALS,
     Count,
     Total,
 )
+from monitor.aggregation.pair_readings import CLIP, unknown_pairs, with_ends
 from monitor.aggregation.pane_table import PaneTable
 from monitor.aggregation.quality_metrics import calibration_error, confusion_metrics, regression_metrics, spread_of
 from monitor.aggregation.score_counts import ScoreCounts
-from monitor.events.codes import POSITIVE
+from monitor.events.readings import DOUBTFUL, POSITIVE, Readings, is_doubtful
 from monitor.spec import Task
-
-_CLIP: Final = 1e-7  # of probabilities in the log loss
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,11 +68,19 @@ class OutcomeTable:
     """The sums of one version.
 
     The first `baseline_n` pairs are its baseline too. `listed` are the built-in metrics that are made of the sums;
-    None: all of the task.
+    None: all of the task. `readings` say what answers of exactly 0 and 1 are in a binary task: their pairs are kept
+    apart, and whoever reads panes reads all of them one way.
     """
 
-    def __init__(self, task: Task, baseline_n: int, listed: Collection[str] | None = None) -> None:
+    def __init__(
+        self,
+        task: Task,
+        baseline_n: int,
+        listed: Collection[str] | None = None,
+        readings: Readings = Readings(),  # noqa: B008 - immutable
+    ) -> None:
         self.task = task
+        self._readings = readings
         self._baseline_n = baseline_n
         self.listed = listed
         self._unlisted = _unlisted(listed)
@@ -79,9 +89,12 @@ class OutcomeTable:
 
     # -- adding ------------------------------------------------------------------------------------------
 
-    def expect(self, panes: IntArray) -> None:
-        """Count predictions that an outcome can score, by pane."""
-        self._table.bump(self._table.rows(panes), Count.SCORABLE)
+    def expect(self, panes: IntArray, probable: BoolArray | None = None) -> None:
+        """Count predictions that an outcome can score, by pane; `probable` says which surely are probabilities."""
+        rows = self._table.rows(panes)
+        self._table.bump(rows, Count.SCORABLE)
+        if probable is not None:
+            self._table.bump(rows[probable], PROBABILITIES)
 
     def agree(self, panes: IntArray, agreed: BoolArray) -> None:
         """Count answers compared with the one that was served, by pane."""
@@ -158,13 +171,23 @@ class OutcomeTable:
     def _add_labels(
         self, rows: IntArray, panes: IntArray, predicted: FloatArray, actual: FloatArray, score: FloatArray
     ) -> None:
+        unknown = unknown_pairs(self.task, predicted, actual)
+        doubtful = ~unknown & is_doubtful(score)
+        kept = ~(unknown | doubtful)
+        if not kept.all():
+            self._table.bump(rows[unknown], UNKNOWN)
+            cell = 2 * (score[doubtful] > DOUBTFUL) + (actual[doubtful] == POSITIVE)
+            self._table.bump(rows[doubtful], DOUBTFUL_PAIRS + cell)
+            rows, panes = rows[kept], panes[kept]
+            predicted, actual, score = predicted[kept], actual[kept], score[kept]
         correct = predicted == actual
         self._table.bump(rows[correct], Count.CORRECT)
         if self.task is Task.BINARY:
+            classes = actual <= POSITIVE  # others are equal or not, and that is all
             yes, truth = predicted == POSITIVE, actual == POSITIVE
             for column, where in (
                 (Count.TRUE_POSITIVE, yes & truth), (Count.FALSE_POSITIVE, yes & ~truth),
-                (Count.FALSE_NEGATIVE, ~yes & truth), (Count.TRUE_NEGATIVE, ~yes & ~truth),
+                (Count.FALSE_NEGATIVE, ~yes & truth), (Count.TRUE_NEGATIVE, classes & ~yes & ~truth),
             ):  # fmt: skip
                 self._table.bump(rows[where], column)
         else:
@@ -179,6 +202,7 @@ class OutcomeTable:
             return
         table = self._table
         table.bump(rows, Count.PROBABLE)
+        table.bump(rows, PROBABILITIES)
         bins = np.minimum((score * CALIBRATION_BINS).astype(np.int64), CALIBRATION_BINS - 1)
         table.bump(rows, BIN_EVENTS + bins)
         table.bump(rows[truth], BIN_HITS + bins[truth])
@@ -186,7 +210,7 @@ class OutcomeTable:
         if self.task is not Task.BINARY:
             return  # the probabilities of the other classes are not kept
         brier = (score - truth) ** 2
-        loss = -np.log(np.clip(np.where(truth, score, 1 - score), _CLIP, 1.0))
+        loss = -np.log(np.clip(np.where(truth, score, 1 - score), CLIP, 1.0))
         for column, values in (
             (Total.BRIER, brier), (Total.BRIER_SQUARE, brier**2),
             (Total.LOG_LOSS, loss), (Total.LOG_LOSS_SQUARE, loss**2),
@@ -250,8 +274,26 @@ class OutcomeTable:
                 found[name] = Estimate.mean(float(total[at]), float(total[at + 1]), n)
         return found
 
+    def reading(self, first: int, last: int) -> bool | None:
+        """Return whether numbers are probabilities in these panes, or labels; None without any number."""
+        if self.task is not Task.BINARY:
+            return None
+        columns = [PROBABILITIES, *range(DOUBTFUL_PAIRS, DOUBTFUL_PAIRS + 4)]
+        sure, *doubtful = self._table.summed(first, last, columns)
+        return sure > 0 if sure or any(doubtful) else None
+
     def _label_metrics(self, count: IntArray, total: FloatArray, first: int, last: int) -> dict[str, Estimate]:
-        n = int(count[Count.SCORED])
+        ends = np.zeros((2, 2), np.int64)
+        if self.task is Task.BINARY:
+            probabilities = bool(count[PROBABILITIES])
+            ends = count[DOUBTFUL_PAIRS : DOUBTFUL_PAIRS + 4].reshape(2, 2)
+            readings = self._readings
+            classes = readings.probabilities if probabilities else readings.labels
+            count, total = with_ends(count, total, ends, classes, probabilities=probabilities)
+            ends = ends if probabilities else np.zeros_like(ends)
+        n = int(count[Count.SCORED] - count[UNKNOWN])
+        if not n:
+            return {}
         found: dict[str, Estimate | None] = {"accuracy": Estimate.share(float(count[Count.CORRECT]), n)}
         if self.task is Task.BINARY:
             found |= confusion_metrics(count)
@@ -265,7 +307,7 @@ class OutcomeTable:
                 if "roc_auc" not in self._unlisted:
                     self.bound_scores(first, last)
                     (binned,) = self._table.summed(first, last, [Count.BINNED])
-                    found["roc_auc"] = self._scores.auc(first, last, binned=binned > 0)
+                    found["roc_auc"] = self._scores.auc(first, last, ends, binned=binned > 0)
         return {name: estimate for name, estimate in found.items() if estimate is not None}
 
     # -- keeping -----------------------------------------------------------------------------------------

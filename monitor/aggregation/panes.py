@@ -38,6 +38,7 @@ from monitor.aggregation.metrics import (
 )
 from monitor.aggregation.predictions import Predictions, groups_of
 from monitor.events.columns import EventKind
+from monitor.events.readings import DOUBTFUL
 from monitor.events.schema import SERVED_BY
 
 _RESOURCES = (
@@ -159,6 +160,9 @@ class Panes:
         tally[-len(SERVED_BY) :] = np.bincount(events.served_by[rows], minlength=len(SERVED_BY))
         tally[TALLY_AT[PaneCounter.VALUES]] += add_centered(pane.sums, VALUES, predictions.measured[rows])
         add_centered(pane.sums, PROBABILITIES, events.probability[rows])
+        score = events.score[rows]
+        for end, number in ((Sum.ZEROS, 0.0), (Sum.ONES, 1.0)):
+            pane.sums[SUM_AT[end]] += np.count_nonzero(score == DOUBTFUL + number)
         batch_ms = events.batch_ms[rows]
         batch_ms = batch_ms[~np.isnan(batch_ms)]
         if len(batch_ms):

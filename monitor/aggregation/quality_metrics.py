@@ -41,32 +41,37 @@ def regression_metrics(count: IntArray, total: FloatArray, spread: float) -> dic
 
 
 def confusion_metrics(count: IntArray) -> dict[str, Estimate]:
-    """Of a binary task; those of the positive class only where one was predicted or seen."""
+    """Of a binary task; those of the positive class only where one was predicted or seen.
+
+    `n` counts the answers that a metric is made of: correct negatives say nothing of precision, recall and F1.
+    """
     tp, fp, fn, tn = (
         float(count[c]) for c in (Count.TRUE_POSITIVE, Count.FALSE_POSITIVE, Count.FALSE_NEGATIVE, Count.TRUE_NEGATIVE)
     )
     found: dict[str, Estimate] = {}
-    n = int(count[Count.SCORED])
     if tp + fp:
         found["precision"] = Estimate.share(tp, int(tp + fp))
     if tp + fn:
         found["recall"] = Estimate.share(tp, int(tp + fn))
-    if tp + fp + fn:
-        f1, gradient = _f1(tp, fp, fn)
-        found["f1"] = Estimate(f1, n, _delta_variance(gradient, (tp, fp, fn)))
-        if tn + fp + fn:
-            other, reverse = _f1(tn, fn, fp)
-            both = np.array([gradient[0], gradient[1] + reverse[2], gradient[2] + reverse[1], reverse[0]]) / 2
-            found["f1_macro"] = Estimate((f1 + other) / 2, n, _delta_variance(both, (tp, fp, fn, tn)))
-    if n and "f1_macro" not in found:
-        found["f1_macro"] = Estimate(1.0, n, 0.0)  # of the one class that there is, and all is right
+    if not tp + fp + fn + tn:
+        return found
+    # As if half an answer more of each kind were there: of a handful that are all right no certainty comes.
+    more = tuple(c + 0.5 for c in (tp, fp, fn, tn))
+    gradient, reverse = _gradient(more[0], more[1], more[2]), _gradient(more[3], more[2], more[1])
+    both = np.array([gradient[0], gradient[1] + reverse[2], gradient[2] + reverse[1], reverse[0]]) / 2
+    of_one, of_other = int(tp + fp + fn), int(tn + fp + fn)
+    scores = [2 * hits / (2 * hits + fp + fn) for hits, n in ((tp, of_one), (tn, of_other)) if n]
+    if of_one:
+        found["f1"] = Estimate(scores[0], of_one, _delta_variance(gradient, more[:3]))
+    rarer = min(n for n in (of_one, of_other) if n)
+    found["f1_macro"] = Estimate(sum(scores) / len(scores), rarer, _delta_variance(both, more))
     return found
 
 
-def _f1(tp: float, fp: float, fn: float) -> tuple[float, FloatArray]:
-    """F1 and its gradient in (tp, fp, fn)."""
-    size = 2 * tp + fp + fn
-    return 2 * tp / size, np.array([2 * (fp + fn), -2 * tp, -2 * tp]) / size**2
+def _gradient(tp: float, fp: float, fn: float) -> FloatArray:
+    """Gradient of F1 in (tp, fp, fn)."""
+    result: FloatArray = np.array([2 * (fp + fn), -2 * tp, -2 * tp]) / (2 * tp + fp + fn) ** 2
+    return result
 
 
 def _delta_variance(gradient: FloatArray, counts: Sequence[float]) -> float:
@@ -80,6 +85,6 @@ def calibration_error(count: IntArray, total: FloatArray, n: int) -> Estimate:
     used = events > 0
     events, hits = events[used], count[BIN_HITS:USER_COUNTS][used]
     scores = total[BIN_SCORES:USER_TOTALS][used]
-    share = hits / events
+    share = (hits + 1) / (events + 2)  # a bin of few answers that all went one way is no certainty
     variance = float((events * share * (1 - share)).sum()) / n**2
     return Estimate(float(np.abs(hits - scores).sum()) / n, n, variance)

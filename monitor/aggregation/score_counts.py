@@ -47,26 +47,36 @@ class ScoreCounts:
         for counts in (self.negative, self.positive):
             counts.replace_lower(panes, _binned_bits)
 
-    def auc(self, first: int, last: int, *, binned: bool) -> Estimate | None:
+    def auc(self, first: int, last: int, ends: IntArray, *, binned: bool) -> Estimate | None:
         """Area under the ROC curve of the panes from `first` to `last`; None where a class is missing.
 
         Args:
             first: First outcome pane.
             last: Last outcome pane.
+            ends: Further answers, shape (2, 2): by score (exactly 0 or 1), and by whether the positive class came true.
             binned: Whether one of them is binned. Then all are: a score and the middle of its own bin would have
                 a wrong order.
         """
         both = [counts.between(first, last) for counts in (self.negative, self.positive)]
         if binned:
             both = [(_binned_bits(bits), counts) for bits, counts in both]
+        if ends.any():
+            both = [
+                (np.concatenate([bits, _END_BITS]), np.concatenate([counts, ends[:, truth]]))
+                for truth, (bits, counts) in enumerate(both)
+            ]
         return _roc_auc(*both)
 
 
 def _roc_auc(
     negatives: tuple[NDArray[np.uint32], IntArray], positives: tuple[NDArray[np.uint32], IntArray]
 ) -> Estimate | None:
-    """Area under the ROC curve, ties counted half, with the variance of DeLong et al. (1988)."""
-    if not len(negatives[0]) or not len(positives[0]):
+    """Area under the ROC curve, ties counted half, with the variance of DeLong et al. (1988).
+
+    Each class gets one more answer that says nothing: of a perfect order of few answers no certainty comes. `n` is how
+    many the rarer class has: the area is as uncertain as that is small.
+    """
+    if not negatives[1].any() or not positives[1].any():
         return None
     scores = np.union1d(negatives[0], positives[0])
     neg = np.bincount(np.searchsorted(scores, negatives[0]), negatives[1], minlength=len(scores))
@@ -75,10 +85,13 @@ def _roc_auc(
     below = (np.cumsum(neg) - neg + neg / 2) / m  # share of negatives below each score
     above = 1 - (np.cumsum(pos) - pos + pos / 2) / n
     auc = float((pos * below).sum() / n)
-    variance = float((pos * (below - auc) ** 2).sum()) / n**2 + float((neg * (above - auc) ** 2).sum()) / m**2
-    return Estimate(auc, int(m + n), variance)
+    doubt = (auc - 0.5) ** 2
+    of_positives = (float((pos * (below - auc) ** 2).sum()) + doubt) / n**2
+    of_negatives = (float((neg * (above - auc) ** 2).sum()) + doubt) / m**2
+    return Estimate(auc, int(min(m, n)), of_positives + of_negatives)
 
 
+_END_BITS: Final = np.array([0.0, 1.0], np.float32).view(np.uint32)
 _SEVEN_DIGITS: Final = np.uint32(0xFFFE0000)  # of a 32-bit float: sign, exponent, the first and six more
 
 

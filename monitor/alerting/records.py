@@ -33,6 +33,7 @@ class AlertKind(StrEnum):
     FALLBACK = "fallback"
     ROLLOUT = "rollout"
     NO_DATA = "no_data"
+    BLIND = "blind"
     DAEMON = "daemon"
 
 

@@ -67,11 +67,11 @@ def _print_history(values: Iterable[HistoryValue], *, as_json: bool, as_csv: boo
         writer.writeheader()
         writer.writerows({name: cell(v) if isinstance(v, str) else v for name, v in row.items()} for row in rows)
         return
-    typer.echo(f"{'end':<25}{'version':<16}{'metric':<18}{'feature':<24}{'value':>12}{'n':>9}{'coverage':>10}")
+    typer.echo(f"{'end':<25}{'version':<16}{'metric':<18}{'feature':<24}{'value':>12}{'n':>9}{'coverage':>10}  answers")
     for row in rows:
         coverage = "" if row["coverage"] is None else f"{row['coverage']:.1%}"
         typer.echo(
             f"{row['end']:<25}{printable(row['version']):<16}{printable(row['metric']):<18}"
             f"{printable(row['feature']):<24}"
-            f"{row['value']:>12.5g}{row['n']:>9}{coverage:>10}"
+            f"{row['value']:>12.5g}{row['n']:>9}{coverage:>10}  {row['answers'] or ''}"
         )

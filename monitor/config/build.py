@@ -188,6 +188,7 @@ def _model(name: str, section: ModelSection) -> ModelSpec:
         task=section.task,
         positive=section.positive,
         threshold=section.threshold,
+        answers=section.answers,
         agreement_tolerance=section.agreement_tolerance,
         reference=ReferenceSpec(
             reference.path if reference else None,

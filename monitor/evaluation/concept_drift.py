@@ -25,6 +25,7 @@ from detectors.saved import pack, unpack
 from detectors.streaming import Adwin, Change
 from detectors.types import FloatArray, IntArray
 from monitor.aggregation.metrics import add_in_order
+from monitor.aggregation.pair_readings import unknown_pairs
 from monitor.alerting.episodes import EpisodeState, SimpleEpisode
 from monitor.alerting.records import AlertKind, AlertRecord, ClosedBecause, MetricEvidence, Subject
 from monitor.spec import Severity, Task
@@ -79,14 +80,17 @@ class ConceptDrift:
         """Take in matched pairs, in the order in which they were matched.
 
         Args:
-            predicted: Predictions, shape (n,); pairs without one (NaN) are left out.
+            predicted: Predictions, shape (n,); those without one (NaN) are left out, and so are unknown ones.
             actual: Outcomes, shape (n,).
             times: Stream time at each pair, ms, shape (n,).
 
         Returns:
             Records of the alert, each with the index of the pair that showed it, in order.
         """
-        pair = np.flatnonzero(~np.isnan(predicted) & ~np.isnan(actual))
+        known = ~np.isnan(predicted) & ~np.isnan(actual)
+        if self._task is not Task.REGRESSION:
+            known &= ~unknown_pairs(self._task, predicted, actual)
+        pair = np.flatnonzero(known)
         errors = self._errors(predicted[pair], actual[pair])
         found: list[Detection] = []
         if not len(errors):

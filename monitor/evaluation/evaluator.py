@@ -26,7 +26,7 @@ from monitor.events.codes import OTHER, VERSIONLESS_TIERS
 from monitor.reference.active import ReferenceSet
 from monitor.serving.controller import ServingController
 from monitor.serving.proposals import Action, Proposal, Proposer, ServingEffects
-from monitor.spec import Bound, Consequence, LimitBasis, ModelSpec, RuleSpec, Severity
+from monitor.spec import Bound, Consequence, LimitBasis, ModelSpec, RuleSpec, Severity, Task
 
 _HEALTH = {Severity.WARNING: Health.DEGRADED, Severity.CRITICAL: Health.FAILED}
 _ACTION = {Consequence.FALLBACK: Action.STEP_DOWN, Consequence.ROLLBACK: Action.ROLL_BACK}
@@ -103,7 +103,8 @@ class Evaluator:
                 estimates["agreement"] = agreement
         version.metrics = estimates
         result, records = self._check_drift(version, window)
-        row = answer_row(version.version, window, estimates, result)
+        reading = sums.probabilities if self._spec.task is Task.BINARY else None
+        row = answer_row(version.version, window, estimates, result, probabilities=reading)
         baseline = self._baselines.of_answers(version, user_metrics)
         above = {name: count_above(sums.latency) for name in QUANTILES}
         rules, proposals = self._judge(

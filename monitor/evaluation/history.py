@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from detectors.findings import CheckResult
-from monitor.aggregation.metrics import METRICS, Estimate
+from monitor.aggregation.metrics import Estimate
 from monitor.aggregation.outcome_windows import OutcomeWindow
 from monitor.alerting.records import AlertWindow
 from monitor.evaluation.version_state import VersionState
@@ -25,6 +25,7 @@ class HistoryRow:
         values: Values, as many as names.
         events: Events behind each value.
         coverage: Share of answers whose outcome has arrived; None in a row of answers.
+        probabilities: Whether numbers of a binary task were read as probabilities, or as labels; None without any.
     """
 
     version: str
@@ -35,12 +36,21 @@ class HistoryRow:
     values: tuple[float, ...]
     events: tuple[int, ...]
     coverage: float | None
+    probabilities: bool | None = None
 
 
 def answer_row(
-    version: str, window: AlertWindow, estimates: Mapping[str, Estimate], result: CheckResult | None = None
+    version: str,
+    window: AlertWindow,
+    estimates: Mapping[str, Estimate],
+    result: CheckResult | None = None,
+    *,
+    probabilities: bool | None = None,
 ) -> HistoryRow:
-    """Return the row of a window of answers: metrics, and the statistics of its check if there was one."""
+    """Return the row of a window of answers: metrics, and the statistics of its check if there was one.
+
+    `probabilities` is as in `HistoryRow`.
+    """
     statistics = () if result is None else result.values
     return HistoryRow(
         version,
@@ -51,6 +61,7 @@ def answer_row(
         (*(e.value for e in estimates.values()), *(v.value for v in statistics)),
         (*(e.n for e in estimates.values()), *(v.events for v in statistics)),
         None,
+        probabilities,
     )
 
 
@@ -68,7 +79,6 @@ def outcome_row(
     coverage = estimates.get("coverage")
     if coverage is None or not (final or "label_delay_s" in estimates):
         return None
-    joined = int(coverage.hits or 0)
     named = list(estimates.items())
     return HistoryRow(
         version.version,
@@ -77,6 +87,7 @@ def outcome_row(
         window.end,
         tuple(("", name) for name, _ in named),
         tuple(e.value for _, e in named),
-        tuple(joined if (m := METRICS.get(name)) is not None and m.of_quality else e.n for name, e in named),
+        tuple(e.n for _, e in named),
         coverage.value,
+        version.outcomes.reading(window.first, window.last),
     )

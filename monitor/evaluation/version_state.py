@@ -34,6 +34,7 @@ from monitor.evaluation.concept_drift import ConceptDrift, SavedConceptDrift
 from monitor.evaluation.quality_baseline import QualityBaseline, QualityBaselineState
 from monitor.evaluation.rules import RuleState, RuleVerdict
 from monitor.events.codes import OTHER, VERSIONLESS_TIERS
+from monitor.events.readings import Readings
 from monitor.spec import BASELINE_MAX, ModelSpec, RuleSpec, WindowSpec
 
 _RESOLVE_AFTER = 3  # checks, where drift is not monitored
@@ -156,7 +157,8 @@ class VersionState:
         spec = self._spec
         if spec.outcomes is not None:
             first = self._baseline_n if spec.window.counted else 0
-            self.outcomes = OutcomeTable(spec.task, first, spec.outcomes.metrics)
+            readings = Readings.of(spec.positive, spec.threshold)
+            self.outcomes = OutcomeTable(spec.task, first, spec.outcomes.metrics, readings)
             self.quality_baseline = None if spec.window.counted else QualityBaseline(spec.window, spec.outcomes)
 
     def forget_answers(self) -> None:
@@ -172,11 +174,17 @@ class VersionState:
         self.counted += count
         return numbers
 
-    def expect(self, predictions: int, scorable: IntArray) -> None:
-        """Count predictions that are in panes now; `scorable` are outcome panes of those that an outcome can score."""
+    def expect(self, predictions: int, scorable: IntArray, probable: BoolArray) -> None:
+        """Count predictions that are in panes now.
+
+        Args:
+            predictions: How many.
+            scorable: Outcome panes of those that an outcome can score.
+            probable: Which of these surely are probabilities, or have one beside them.
+        """
         self.predictions += predictions
         if self.outcomes is not None:
-            self.outcomes.expect(scorable)
+            self.outcomes.expect(scorable, probable)
 
     def absorb(self, other: VersionState) -> None:
         """Take over what was counted of a version whose panes are still open: it is this one from now on."""

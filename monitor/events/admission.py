@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from detectors.types import IntArray
 
 _PROVISIONAL: Final = 4  # provisional codes at a time, as a multiple of the limit
+_MANY: Final = 20_000  # so many at a time, or the limit: they are stored with every commit
 _NOT_SEEN: Final = 1 << 62
 Column = TypeVar("Column", bound=NDArray[np.generic])
 
@@ -49,7 +50,7 @@ class Admission:
 
     def __init__(self, limit: int, pane: int, codes: int) -> None:
         self._limit = limit
-        self._most = min(_PROVISIONAL * limit, codes - limit)
+        self._most = min(_PROVISIONAL * limit, max(limit, _MANY), codes - limit)
         self._pane = pane if self._most > 0 else 0
         self.pending: dict[int, int] = {}
         self.aliases: set[int] = set()

@@ -13,10 +13,11 @@ from numpy.typing import NDArray
 
 from detectors.categorical import text_of
 from detectors.types import FloatArray, IntArray
-from monitor.events.codes import NEGATIVE, POSITIVE, LabelCode, Labels
+from monitor.events.codes import Labels
 from monitor.events.columns import EventColumns, EventKind, numbers_of
+from monitor.events.readings import DOUBTFUL, NEGATIVE, POSITIVE, ROUNDING, is_doubtful, plain_label
 from monitor.events.refusals import Refusal
-from monitor.spec import Limits, ModelSpec, Task
+from monitor.spec import AnswerReading, Limits, ModelSpec, Task
 
 
 class AnswerDecoder:
@@ -28,11 +29,15 @@ class AnswerDecoder:
 
     def __init__(self, models: Sequence[ModelSpec], limits: Limits) -> None:
         self._tasks = [model.task for model in models]
+        self._readings = [model.answers for model in models]
         self._thresholds = [model.threshold for model in models]
         self.labels = [
-            Labels(m.name, limits.labels, binary=m.task is Task.BINARY, positive=m.positive, pane=m.window.pane)
+            Labels(
+                m.name, limits.labels, binary=m.task is Task.BINARY, positive=m.positive, pane=m.window.pane,
+                threshold=m.threshold,
+            )
             for m in models
-        ]
+        ]  # fmt: skip
 
     def numbers(
         self, c: EventColumns, at: IntArray, records: list[Any], field: str, found: dict[int, Refusal | None]
@@ -72,41 +77,70 @@ class AnswerDecoder:
                 answers = [its[i] for i in said.tolist()]
             else:
                 values, said, answers = list(map(attrgetter("prediction"), its)), np.arange(len(at)), its
-            probable = self._probable(model, values, said)
+            given = list(map(attrgetter("scores"), answers))
+            codes, scores = self._numbers(model, values, said, given)
             code = self.labels[model].code
-            codes: list[int | None] = [None if v is None else code(v) for v in values]
-            scores = np.full(len(values), np.nan)
-            for i, (label, score) in probable.items():
-                codes[i], scores[i] = label, score
-            c.value[at] = numbers_of(codes)
-            self._scores(model, scores, said, answers)
-            c.score[at] = scores
-            c.probability[at] = scores if self._tasks[model] is Task.BINARY else _largest(len(values), said, answers)
+            rest = np.flatnonzero(np.isnan(codes))
+            named = values if len(rest) == len(values) else [values[i] for i in rest.tolist()]
+            codes[rest] = numbers_of([None if v is None else code(v) for v in named])
+            self._scores(model, scores, said, answers, given)
+            c.value[at], c.score[at] = codes, scores
+            if self._tasks[model] is Task.BINARY:
+                c.probability[at] = np.where(is_doubtful(scores), np.nan, scores)
+            else:
+                c.probability[at] = _largest(len(values), said, given)
 
-    def _probable(self, model: int, values: list[Any], said: IntArray) -> dict[int, tuple[LabelCode, float]]:
-        """Take predictions that are probabilities out of `values`: (label, score) by position.
+    def _numbers(
+        self, model: int, values: list[Any], said: IntArray, given: list[Mapping[str, float] | None]
+    ) -> tuple[FloatArray, FloatArray]:
+        """Take the predictions of a binary task that are probabilities, or may be: (codes, scores), NaN for others.
 
-        In a binary task a number between the labels 0 and 1 is a probability of the positive class, not a label.
+        Args:
+            model: Index of the model.
+            values: Predictions and outcomes.
+            said: Positions of the predictions.
+            given: `scores` of each prediction. Beside them a number is a label, unless it can only be a probability.
         """
-        found: dict[int, tuple[LabelCode, float]] = {}
-        if self._tasks[model] is not Task.BINARY or float not in set(map(type, values)):
-            return found
-        for i in said.tolist():
-            value = values[i]
-            if type(value) is float and 0 < value < 1:
-                found[i] = (POSITIVE if value >= self._thresholds[model] else NEGATIVE, value)
-                values[i] = None
-        return found
+        codes, scores = np.full(len(values), np.nan), np.full(len(values), np.nan)
+        how = self._readings[model]
+        if self._tasks[model] is not Task.BINARY or how is AnswerReading.LABEL:
+            return codes, scores
+        answers = values if len(said) == len(values) else [values[i] for i in said.tolist()]
+        if not {int, float} & set(map(type, answers)):
+            return codes, scores
+        number = np.array(
+            [v if type(v) is float or (type(v) is int and 0 <= v <= 1) else np.nan for v in answers], np.float64
+        )
+        number[(number < -ROUNDING) | (number > 1 + ROUNDING)] = np.nan
+        end = (number == 0) | (number == 1)
+        if how is AnswerReading.AUTO:
+            beside = np.fromiter(map(bool, given), np.bool_, len(given))
+            number[end & beside] = np.nan
+        found = np.flatnonzero(~np.isnan(number))
+        at, number, end = said[found], np.clip(number[found], 0.0, 1.0), end[found]
+        readings = self.labels[model].readings
+        codes[at] = np.where(number >= self._thresholds[model], POSITIVE, NEGATIVE)
+        scores[at] = number
+        if how is AnswerReading.AUTO and end.any():
+            codes[at[end]] = np.where(number[end] > 0, readings.labels[1], readings.labels[0])
+            scores[at[end]] += DOUBTFUL
+        return codes, scores
 
-    def _scores(self, model: int, scores: FloatArray, said: IntArray, answers: list[Any]) -> None:
+    def _scores(
+        self,
+        model: int,
+        scores: FloatArray,
+        said: IntArray,
+        answers: list[Any],
+        given: list[Mapping[str, float] | None],
+    ) -> None:
         """Fill P(positive) in a binary task, else the probability of the predicted class, where it is given."""
-        given = list(map(attrgetter("scores"), answers))
         labels = self.labels[model]
         if not any(given):
             return
         if self._tasks[model] is Task.BINARY:
             for i, ps in compress(zip(said.tolist(), given, strict=True), given):
-                scores[i] = next((p for name, p in ps.items() if labels.is_positive(name)), scores[i])
+                scores[i] = next((p for name, p in (ps or {}).items() if labels.is_positive(name)), scores[i])
             return
         for i, answer in compress(zip(said.tolist(), answers, strict=True), given):
             scores[i] = _score_of(answer.prediction, answer.scores)
@@ -118,12 +152,11 @@ def by_model(models: IntArray) -> Iterator[tuple[int, IntArray]]:
         yield model, np.flatnonzero(models == model)
 
 
-def _largest(count: int, said: IntArray, answers: list[Any]) -> FloatArray:
+def _largest(count: int, said: IntArray, given: list[Mapping[str, float] | None]) -> FloatArray:
     """Probability of the most likely class of each prediction, NaN where there are no scores."""
     largest = np.full(count, np.nan)
-    given = list(map(attrgetter("scores"), answers))
     for i, scores in compress(zip(said.tolist(), given, strict=True), given):
-        largest[i] = max(scores.values())
+        largest[i] = max((scores or {}).values())
     return largest
 
 
@@ -131,7 +164,7 @@ def _score_of(predicted: object, scores: Mapping[str, float]) -> float:
     """Return the probability of the predicted class, NaN where it is not among the scores."""
     if predicted is None:
         return np.nan
-    text = text_of(predicted)
+    text = plain_label(text_of(predicted))
     if text in scores:
         return scores[text]
-    return next((p for name, p in scores.items() if text_of(name) == text), np.nan)
+    return next((p for name, p in scores.items() if plain_label(text_of(name)) == text), np.nan)

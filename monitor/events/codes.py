@@ -19,22 +19,19 @@ from detectors.categorical import text_of
 from detectors.types import FloatArray, IntArray
 from fallback.types import VERSIONLESS_TIERS as _VERSIONLESS
 from monitor.events.admission import Admission, SavedAdmission
+from monitor.events.readings import NEGATIVE, POSITIVE, LabelCode, Readings, class_of, plain_label
 
 VariantCode = NewType("VariantCode", int)  # a version of a model, or the model itself
-LabelCode = NewType("LabelCode", int)  # a label of one model
 
 OTHER: Final = "__other__"
 VERSIONLESS_TIERS: Final = tuple(tier.value for tier in _VERSIONLESS)  # names that answer where no version did
+SHARED: Final = -1.0  # in place of the code of OTHER: nobody knows whether two of them are equal
 UNKNOWN: Final = VariantCode(0)  # of a model that is not configured
 
 VARIANT_CODES: Final = 1 << 16  # versions of all models: their codes are 16 bits wide
 CODES_OF_A_MODEL: Final = 8  # codes of a model beside its versions: itself, the tiers, OTHER
 SEGMENT_CODES: Final = 1 << 16
 _MANY_CODES: Final = 1 << 32
-
-NEGATIVE, POSITIVE = LabelCode(0), LabelCode(1)  # label codes of a binary task, whatever the labels are called
-_POSITIVE_TEXTS = frozenset({"1", "true", "yes"})
-_NEGATIVE_TEXTS = frozenset({"0", "false", "no"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +74,7 @@ class Codes(dict[str, int]):
         self.texts: dict[int, str] = {}
         self._model, self._kind = model, kind
         self._next = first
+        self._limit = limit
         self._admission = Admission(limit, pane, codes)
         self._fresh: list[Entry] = []
 
@@ -149,8 +147,11 @@ class Codes(dict[str, int]):
     def restore_admission(self, saved: SavedAdmission) -> None:
         """Go on with what `admission` returned, once the entries are restored."""
         self._admission.restore(saved, list(self.texts))
-        for code in self._admission.aliases:
-            self.texts[code] = OTHER
+        for code in sorted(self._admission.aliases):
+            if self._admitted < self._limit:  # it was raised
+                self._admission.admit(code)
+            else:
+                self.texts[code] = OTHER
 
 
 class Labels:
@@ -158,7 +159,7 @@ class Labels:
 
     Where the positive class is configured, every other text of a binary task is NEGATIVE, so that a
     probability below the threshold and the name of the other class are the same answer. Where it is not, 1,
-    true and yes are POSITIVE, 0, false and no NEGATIVE, and other texts are classes of their own.
+    true, t, yes and y are POSITIVE, 0, false, f, no and n NEGATIVE; other texts are neither, which is told.
 
     Args:
         model: Name of the model.
@@ -166,16 +167,22 @@ class Labels:
         binary: The task is binary.
         positive: The configured positive class.
         pane: As of `Codes`.
+        threshold: Probability from which an answer is POSITIVE.
 
     Attributes:
+        binary, limit: As given.
         codes: Codes of labels that are neither POSITIVE nor NEGATIVE.
+        readings: What the numbers 0 and 1 stand for as answers.
     """
 
-    def __init__(self, model: str, limit: int, *, binary: bool, positive: str | None, pane: int = 0) -> None:
-        self._binary = binary
-        self._positive = None if positive is None else text_of(positive)
+    def __init__(
+        self, model: str, limit: int, *, binary: bool, positive: str | None, pane: int = 0, threshold: float = 0.5
+    ) -> None:
+        self.binary = binary
+        self._positive = None if positive is None else plain_label(text_of(positive))
+        self.readings = Readings.of(self._positive, threshold)
         self.codes = Codes(model, "label", limit, first=2 if binary else 0, pane=pane)
-        self._limit = limit
+        self.limit = limit
         self._known: dict[str, LabelCode] = {}  # bounded, as the codes are
 
     def code(self, label: object) -> LabelCode:
@@ -183,14 +190,14 @@ class Labels:
         text = text_of(label)
         known = self._known.get(text)
         if known is None:
-            known = self._code(text)
-            if len(self._known) < self._limit and known != self.codes.get(OTHER):
+            known = self._code(plain_label(text))
+            if len(self._known) < self.limit and known != self.codes.get(OTHER):
                 self._known[text] = known
         return known
 
     def find(self, label: object) -> LabelCode | None:
         """Return the code of a label without giving it one, None where it has none."""
-        text = text_of(label)
+        text = plain_label(text_of(label))
         found = self._meaning(text)
         return found if found is not None else cast("LabelCode | None", self.codes.get(text))
 
@@ -200,25 +207,23 @@ class Labels:
 
     def _meaning(self, text: str) -> LabelCode | None:
         """POSITIVE or NEGATIVE where a label of a binary task means that."""
-        if self._binary:
-            if self._positive is not None:
-                return POSITIVE if text == self._positive else NEGATIVE
-            if text.lower() in _POSITIVE_TEXTS:
-                return POSITIVE
-            if text.lower() in _NEGATIVE_TEXTS:
-                return NEGATIVE
-        return None
+        return class_of(text, self._positive) if self.binary else None
+
+    def compared(self, values: FloatArray) -> FloatArray:
+        """Return label codes as they can be compared: SHARED for every label that has no code of its own."""
+        values = self.codes.settled_values(values)
+        shared = self.codes.get(OTHER)
+        return values if shared is None else np.where(values == shared, SHARED, values)
 
     def text(self, code: LabelCode) -> str:
         """Return the text that is shown for a code."""
-        if self._binary and code in (NEGATIVE, POSITIVE):
+        if self.binary and code in (NEGATIVE, POSITIVE):
             return (self._positive or "1") if code == POSITIVE else "0"
         return self.codes.texts.get(code, str(code))
 
     def is_positive(self, text: str) -> bool:
         """Return whether a key of `scores` names the positive class."""
-        text = text_of(text)
-        return text == self._positive if self._positive is not None else text.lower() in _POSITIVE_TEXTS
+        return class_of(plain_label(text_of(text)), self._positive) == POSITIVE
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from detectors.types import BoolArray, FloatArray, IntArray
+from monitor.aggregation.pair_readings import unknown_pairs
 from monitor.aggregation.pairs import MatchedPairs, ShadowComparisons, UserMetrics
 from monitor.aggregation.predictions import Predictions
 from monitor.events.columns import EventKind, Events
@@ -64,9 +65,15 @@ def predictions_of(
         events=its,
         variant=settled(its.variant.astype(np.int64)),
         scorable=(joined.slot[rows] >= 0) & ~np.isnan(its.value),
-        measured=its.value if task is Task.REGRESSION else its.score,
+        measured=_measured(task, its),
         features=features,
     )
+
+
+def _measured(task: Task, its: Events) -> FloatArray:
+    if task is Task.REGRESSION:
+        return its.value
+    return its.probability if task is Task.BINARY else its.score
 
 
 def matched_pairs_of(
@@ -122,7 +129,7 @@ def shadow_comparisons_of(
         spec: The model.
         compared: Of all models.
         owner: Index of the model by variant code.
-        settled: From codes of labels as they came to those that they are compared by.
+        settled: From codes of labels as they came to those that they are compared by; see `Labels.compared`.
     """
     missing = np.isnan(compared.served_value) | np.isnan(compared.other_value)
     return agreement_of(spec, compared.take(np.flatnonzero((owner[compared.variant] == model) & ~missing)), settled)
@@ -136,7 +143,11 @@ def agreement_of(
     if spec.task is Task.REGRESSION:
         agreed = np.abs(other - served) <= spec.agreement_tolerance * np.abs(served)
     else:
-        agreed = settled(served) == settled(other)
+        served, other = settled(served), settled(other)
+        unknown = unknown_pairs(spec.task, other, served)
+        if unknown.any():
+            compared, served, other = compared.take(np.flatnonzero(~unknown)), served[~unknown], other[~unknown]
+        agreed = served == other
     return ShadowComparisons(
         compared.row, compared.request, compared.hi, compared.pair_time, compared.variant, compared.pane, agreed
     )  # fmt: skip

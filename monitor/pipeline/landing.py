@@ -16,8 +16,10 @@ from detectors.types import IntArray
 from monitor.aggregation.outcome_columns import DROPPED_PANE
 from monitor.aggregation.pairs import MatchedPairs, ShadowComparisons
 from monitor.aggregation.predictions import Predictions
+from monitor.alerting.label_watch import LabelWatch
 from monitor.alerting.records import AlertRecord
 from monitor.events.codes import Labels
+from monitor.events.readings import LabelCode
 from monitor.pipeline.answer_buffer import AnswerBuffer, Answers
 from monitor.pipeline.columns import ModelBatch, agreement_of
 from monitor.pipeline.join_stage import compares_by_time
@@ -39,7 +41,13 @@ class Landing:
     ) -> None:
         self._spec, self._counted, self._versions = spec, spec.window.counted, versions
         self._numbers = spec.task is Task.REGRESSION
-        self._settled_values = labels.codes.settled_values
+        self._compared = labels.compared
+        self.labels: LabelWatch | None = None
+        if not self._numbers:
+            self.labels = LabelWatch(
+                spec.name, labels.limit, lambda code: labels.text(LabelCode(code)), binary=labels.binary,
+                by_pane=not self._counted,
+            )  # fmt: skip
         self._sums = sums
         self.subscribers: tuple[PairSubscriber, ...] = (sums, *others)
         self.waiting = PairBuffer(spec.window.pane, versions.name, self._settled, numbers=self._numbers)
@@ -103,7 +111,7 @@ class Landing:
         """Land what is due by the end of a time pane, and return the records that follow from it, in order."""
         compared, landed = self.answers.land(pane), self.waiting.land(pane)
         if compared is not None:
-            self._compare(agreement_of(self._spec, compared, self._settled_values))
+            self._compare(agreement_of(self._spec, compared, self._compared))
         if landed is None:
             return []
         shown = self._hand_on(landed.pairs, landed.pairs.pair_time)
@@ -134,6 +142,8 @@ class Landing:
         """Hand pairs to those who subscribe, version by version; `when` dates what they show, ms."""
         shown: Shown = []
         pairs = self._settled(pairs)
+        if self.labels is not None and len(pairs):
+            shown += self.labels.add(pairs.predicted, pairs.actual, when)
         for variant in np.unique(pairs.variant).tolist():
             mine = np.flatnonzero(pairs.variant == variant)
             counted = mine[pairs.pane[mine] != DROPPED_PANE]
@@ -151,8 +161,7 @@ class Landing:
         pairs = replace(pairs, variant=self._versions.settled(pairs.variant))
         if self._numbers:
             return pairs
-        settled = self._settled_values
-        return replace(pairs, predicted=settled(pairs.predicted), actual=settled(pairs.actual))
+        return replace(pairs, predicted=self._compared(pairs.predicted), actual=self._compared(pairs.actual))
 
     def _compare(self, comparisons: ShadowComparisons) -> None:
         self._sums.on_comparisons(replace(comparisons, variant=self._versions.settled(comparisons.variant)))

@@ -26,7 +26,8 @@ from monitor.evaluation.concept_drift import REPLACED
 from monitor.evaluation.evaluator import Evaluator
 from monitor.evaluation.history import answer_row, outcome_row
 from monitor.evaluation.version_state import VersionState
-from monitor.events.codes import Codes, LabelCode, Labels, Variants
+from monitor.events.codes import Codes, Labels, Variants
+from monitor.events.readings import LabelCode
 from monitor.pipeline import schedule
 from monitor.pipeline.columns import ModelBatch
 from monitor.pipeline.commit import ModelCommit, ModelSnapshot
@@ -292,9 +293,10 @@ class ModelMonitor:
         for variant, piece in self.stage_one.partial_panes():
             state = self.versions[variant]
             whole_window = state.window.with_partial(piece)
-            _, estimates = state.measured(list(self.user_metrics), whole_window)
+            sums, estimates = state.measured(list(self.user_metrics), whole_window)
             seen = AlertWindow(whole_window.start, whole_window.end, whole_window.events)
-            self._dirty.history.append(answer_row(state.version, seen, estimates))
+            reading = sums.probabilities if self.spec.task is Task.BINARY else None
+            self._dirty.history.append(answer_row(state.version, seen, estimates, probabilities=reading))
             if state.outcomes is not None and self.spec.outcomes is not None:
                 window = window_of_check(self.spec.window, self.spec.outcomes, whole_window)
                 row = outcome_row(state, window, list(self.user_metrics), final=False)

@@ -18,6 +18,7 @@ from monitor.aggregation.metrics import METRICS
 from monitor.aggregation.outcome_columns import BASELINE_PANE
 from monitor.aggregation.panes import whole
 from monitor.alerting.episodes import SimpleEpisode
+from monitor.alerting.label_watch import SavedLabels
 from monitor.alerting.no_data import NoDataDetector
 from monitor.alerting.numbering import AlertNumbering
 from monitor.alerting.records import AlertRecord, ClosedBecause
@@ -34,7 +35,7 @@ from monitor.pipeline.stage_one import StageOne
 from monitor.pipeline.versions import Versions
 from monitor.reference.active import ReferenceSet
 from monitor.serving.controller import ServingController
-from monitor.spec import FeatureKind, ModelSpec
+from monitor.spec import AnswerReading, FeatureKind, ModelSpec
 
 _WAITING: Final = (pair_buffer.SUBJECT, answer_buffer.SUBJECT)  # of rows beside those of references
 
@@ -96,6 +97,7 @@ class ModelParts:
             records=self.alerts.state,
             steering=self.controller.state,
             versions={str(variant): state.saved() for variant, state in self.versions.states.items()},
+            labels=SavedLabels() if self.landing.labels is None else self.landing.labels.state,
             reference_rows=self.references.rows,
             baseline_rows={state.version: state.baseline.events for state in self.versions.states.values()},
         )
@@ -112,6 +114,8 @@ class ModelParts:
         self.references.seen = set(saved.seen)
         self.no_data.restore(saved.last_event, saved.coming, saved.clock, saved.no_data)
         self.alerts.state = saved.records
+        if self.landing.labels is not None:
+            self.landing.labels.restore(saved.labels)
         self.controller.restore(saved.steering)
         for code, version in saved.versions.items():
             found.orphaned += self.versions[int(code)].restore(version)
@@ -240,4 +244,5 @@ def _shape(spec: ModelSpec) -> list[int | str]:
 
 def _kind_of_answers(spec: ModelSpec) -> list[str]:
     """What predictions and outcomes are."""
-    return [spec.task.value, spec.positive or ""]
+    reading = [] if spec.answers is AnswerReading.AUTO else [spec.answers.value]
+    return [spec.task.value, spec.positive or "", *reading]

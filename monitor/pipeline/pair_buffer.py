@@ -20,6 +20,8 @@ from numpy.typing import NDArray
 from detectors.saved import pack, unpack
 from detectors.types import BoolArray, IntArray
 from monitor.aggregation.pairs import MatchedPairs, ShadowComparisons
+from monitor.events.codes import SHARED
+from monitor.events.readings import POSITIVE
 from monitor.pipeline.numbered_rows import NumberedRows
 
 SUBJECT: Final = "pairs:"  # of stored rows, before their number
@@ -140,7 +142,10 @@ class PairBuffer:
         distinct, where = np.unique(pairs.variant, return_inverse=True)
         names = [self._name_of(variant) for variant in distinct.tolist()]
         rank = np.argsort(sorted(range(len(names)), key=names.__getitem__))[where]
-        same = pairs.predicted == pairs.actual
+        same = (pairs.predicted == pairs.actual).astype(np.int64)
+        if not self._numbers:  # which of them tell of labels that nobody can compare
+            same += 2 * ((pairs.predicted == SHARED) | (pairs.actual == SHARED))
+            same += 4 * ((pairs.predicted > POSITIVE) | (pairs.actual > POSITIVE))
         numbers = (pairs.actual, pairs.predicted) if self._numbers else ()
         return pairs.take(np.lexsort((*numbers, pairs.score, pairs.delay, same, pairs.pane, rank, pairs.pair_time)))
 

@@ -196,7 +196,7 @@ class Pipeline:
             batch = ModelBatch(
                 predictions[i],
                 matched_pairs_of(i, events, pairs, owner, early),
-                shadow_comparisons_of(i, model.spec, comparisons, owner, model.labels.codes.settled_values),
+                shadow_comparisons_of(i, model.spec, comparisons, owner, model.labels.compared),
                 resource_samples_of(i, events, late, model.versions.settled),
             )
             ran = model.run(batch, times, None if self._replaying else wall)

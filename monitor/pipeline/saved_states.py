@@ -13,6 +13,7 @@ import msgspec
 
 from monitor.alerting.daemon import DaemonAlertsState
 from monitor.alerting.episodes import EpisodeState
+from monitor.alerting.label_watch import SavedLabels
 from monitor.alerting.numbering import NumberingState
 from monitor.errors import SchemaTooNew
 from monitor.evaluation.version_state import SavedVersion
@@ -51,6 +52,7 @@ class SavedModel(msgspec.Struct, kw_only=True):
         admitted_labels: Which codes of labels are provisional, and which aliases.
         admitted_versions: The same of versions.
         removed_at: When the model was found to be configured no more, ms of the wall clock; None while it is.
+        labels: Alerts about labels that cannot be compared.
     """
 
     schema: int = SCHEMA
@@ -72,6 +74,7 @@ class SavedModel(msgspec.Struct, kw_only=True):
     admitted_versions: SavedAdmission = msgspec.field(default_factory=SavedAdmission)
     coming: list[tuple[int, int]] = []
     removed_at: int | None = None
+    labels: SavedLabels = msgspec.field(default_factory=SavedLabels)
 
 
 class SavedShard(msgspec.Struct, kw_only=True):

@@ -43,7 +43,9 @@ class StageOne:
         outcome_pane = pane if window.counted or outcomes is None else predictions.time // outcomes.pane
         for variant in distinct:
             mine = predictions.variant == variant
-            self._versions[variant].expect(int(np.count_nonzero(mine)), outcome_pane[mine & predictions.scorable])
+            scorable = mine & predictions.scorable
+            probable = ~np.isnan(predictions.events.probability[scorable])
+            self._versions[variant].expect(int(np.count_nonzero(mine)), outcome_pane[scorable], probable)
         return outcome_pane
 
     def _counted_panes(self, predictions: Predictions, variants: Sequence[int]) -> IntArray:

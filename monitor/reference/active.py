@@ -19,8 +19,9 @@ from detectors.pane import Counts
 from detectors.reference import CategoricalReference, NumericReference, Profile
 from detectors.types import BoolArray, IntArray
 from monitor.aggregation.predictions import Predictions
-from monitor.events.codes import OTHER, VERSIONLESS_TIERS, LabelCode, Labels
+from monitor.events.codes import OTHER, VERSIONLESS_TIERS, Labels
 from monitor.events.features import FeatureTable
+from monitor.events.readings import LabelCode
 from monitor.events.schema import RESERVED
 from monitor.reference.feature_reader import FeatureColumns, FeatureReader
 from monitor.reference.late_counts import LateCounts, answer_columns, late_answers, late_features

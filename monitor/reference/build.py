@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeGuard
 
 import numpy as np
 
@@ -19,7 +19,8 @@ from detectors.saved import DamagedError
 from detectors.types import FloatArray
 from monitor.aggregation.outcomes import OutcomeTable, ScoredPairs
 from monitor.errors import InputFileError
-from monitor.events.codes import NEGATIVE, POSITIVE, Labels
+from monitor.events.codes import Labels
+from monitor.events.readings import DOUBTFUL, NEGATIVE, POSITIVE
 from monitor.events.schema import Scalar
 from monitor.reference.learning import numbers_of
 from monitor.reference.tables import Table, TableSpec, is_missing, open_table
@@ -123,7 +124,14 @@ def _binary_label(value: Scalar, labels: Labels, threshold: float) -> str | None
         return None
     if isinstance(value, float) and 0 < value < 1:
         return labels.text(POSITIVE if value >= threshold else NEGATIVE)
+    if _is_end(value):
+        return labels.text(labels.readings.labels[int(float(value))])
     return labels.text(labels.code(value))
+
+
+def _is_end(value: Scalar) -> TypeGuard[int | float]:
+    """Return whether a value is the number 0 or 1: a label, or a probability that reached an end."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and value in (0, 1)
 
 
 def _kinds(table: Table, spec: TableSpec) -> dict[str, bool]:
@@ -222,8 +230,10 @@ class _Answers:
     def __init__(self, spec: TableSpec) -> None:
         self._spec = spec
         task = spec.task
-        self._table = OutcomeTable(task, 0) if task is not None else None
-        self._labels = Labels("", _MOST_LABELS, binary=task is Task.BINARY, positive=spec.positive)
+        self._labels = Labels(
+            "", _MOST_LABELS, binary=task is Task.BINARY, positive=spec.positive, threshold=spec.threshold
+        )
+        self._table = OutcomeTable(task, 0, None, self._labels.readings) if task is not None else None
 
     def add(self, columns: Mapping[str, Any], rows: int) -> None:
         """Add a batch of `rows` rows."""
@@ -249,13 +259,17 @@ class _Answers:
                 if isinstance(v, float) and 0 < v < 1:
                     values[i] = POSITIVE if v >= self._spec.threshold else NEGATIVE
                     score[i] = v if np.isnan(score[i]) else score[i]
+                elif _is_end(v):
+                    values[i] = self._labels.readings.labels[int(float(v))]
+                    score[i] = DOUBTFUL + v if np.isnan(score[i]) else score[i]
         return values, score
 
     def _values(self, column: Any) -> FloatArray:
         if self._spec.task is Task.REGRESSION:
             numbers = numbers_of(list(column))
             return np.where(np.isfinite(numbers), numbers, np.nan)
-        return np.array([np.nan if is_missing(v) else self._labels.code(v) for v in column], np.float64)
+        values = np.array([np.nan if is_missing(v) else self._labels.code(v) for v in column], np.float64)
+        return self._labels.compared(values)
 
     def baselines(self) -> dict[str, Baseline]:
         """Return the baseline of each quality metric that follows from the table."""

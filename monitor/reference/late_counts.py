@@ -16,8 +16,9 @@ from detectors.comparison import Comparison
 from detectors.pane import Counts
 from detectors.types import FloatArray, IntArray
 from monitor.aggregation.predictions import groups_of
-from monitor.events.codes import LabelCode, Labels
+from monitor.events.codes import Labels
 from monitor.events.features import FeatureDecoder, FeatureTable
+from monitor.events.readings import LabelCode
 from monitor.events.schema import ignored_names
 from monitor.reference.feature_reader import FeatureColumns
 from monitor.reference.pane_rows import TIME, VARIANT, Rows
@@ -84,7 +85,12 @@ def late_answers(
 def answer_columns(
     labels: Labels, reference: Comparison, value: FloatArray, score: FloatArray
 ) -> tuple[FloatArray, list[IntArray]]:
-    """Make predictions and scores the features of a comparison: (numbers, cells of labels)."""
+    """Make predictions and scores the features of a comparison: (numbers, cells of labels).
+
+    Answers of exactly 0 and 1 are read as those of the reference were: as probabilities where it has scores.
+    """
+    scored = any(r.name == "score" for r in reference.numeric_cells.references)
+    value, score = labels.readings.read(value, score, probabilities=scored)
     columns = {"prediction": value, "score": score}
     numbers = [columns[r.name] for r in reference.numeric_cells.references]
     matrix = np.column_stack(numbers) if numbers else np.zeros((len(value), 0))

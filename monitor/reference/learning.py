@@ -19,6 +19,7 @@ from detectors.reference_builder import Column, build_features
 from detectors.saved import pack, unpack
 from detectors.types import FloatArray, IntArray
 from monitor.events.features import members
+from monitor.events.readings import Readings, any_probability
 from monitor.events.schema import RESERVED, Scalar, ignored_names
 from monitor.spec import FeatureKind
 
@@ -153,9 +154,9 @@ def id_like(texts: Sequence[str | None]) -> bool:
 class AnswerLearner:
     """Gathers the first `wanted` predictions and scores of one version."""
 
-    def __init__(self, wanted: int, points: int) -> None:
+    def __init__(self, wanted: int, points: int, readings: Readings = Readings()) -> None:  # noqa: B008 - immutable
         self.wanted = wanted
-        self._points = points
+        self._points, self._readings = points, readings
         self._value: list[float] = []
         self._score: list[float] = []
         self._stored = 0
@@ -172,12 +173,12 @@ class AnswerLearner:
 
     def profile(self, labels: Mapping[int, str] | None) -> Profile:
         """The frozen profile: the prediction as number, or as text by `labels`; the score where there is one."""
-        return answer_profile(np.array(self._value), np.array(self._score), labels, self._points)
+        return answer_profile(np.array(self._value), np.array(self._score), labels, self._points, self._readings)
 
     @property
     def codes(self) -> set[int]:
-        """Label codes gathered."""
-        return {int(code) for code in self._value}
+        """Label codes gathered, and those that they may be read as."""
+        return {*map(int, self._value), *self._readings.probabilities}
 
     def drain_fresh(self) -> bytes | None:
         """What was gathered since this was last called, for the database."""
@@ -195,15 +196,21 @@ class AnswerLearner:
         self._stored = len(self._value)
 
 
-def answer_profile(values: FloatArray, scores: FloatArray, labels: Mapping[int, str] | None, points: int) -> Profile:
+def answer_profile(
+    values: FloatArray, scores: FloatArray, labels: Mapping[int, str] | None, points: int, readings: Readings
+) -> Profile:
     """Make the frozen profile of predictions, and of their scores where there are any.
+
+    Where any of them surely is a probability, answers of exactly 0 and 1 are probabilities too.
 
     Args:
         values: Predictions in order: numbers, or label codes.
         scores: Score of each, NaN without one.
         labels: Text of each label code; None where predictions are numbers.
         points: Points that summarise a numeric column.
+        readings: What answers of exactly 0 and 1 stand for.
     """
+    values, scores = readings.read(values, scores, probabilities=any_probability(scores))
     kinds: dict[str, bool] = {"prediction": labels is None}
     columns: dict[str, Column] = {"prediction": values}
     if labels is not None:

@@ -15,6 +15,7 @@ import zstandard
 from detectors.reference import Profile
 from detectors.saved import pack, unpack
 from detectors.types import FloatArray, IntArray
+from monitor.events.readings import Readings
 from monitor.reference.learning import MAGIC, AnswerLearner, FeatureLearner, answer_profile, feature_profile
 from monitor.reference.pane_rows import HASH, TIME, VARIANT, Hashes, PaneRows, Rows, most_rows
 from monitor.spec import BASELINE_N, FeatureKind, ModelSpec
@@ -85,9 +86,9 @@ def _features_of(body: bytes) -> Rows:
 class PaneAnswerLearner:
     """Gathers predictions and scores of one version until whole panes hold `wanted` of them."""
 
-    def __init__(self, wanted: int, most: int, points: int) -> None:
+    def __init__(self, wanted: int, most: int, points: int, readings: Readings = Readings()) -> None:  # noqa: B008
         self.rows = PaneRows(wanted, most)
-        self._points = points
+        self._points, self._readings = points, readings
 
     @property
     def missing(self) -> int:
@@ -108,8 +109,9 @@ class PaneAnswerLearner:
             labels: Returns the texts of label codes, None where predictions are numbers.
         """
         learned, later = self.rows.split(end)
-        texts = labels({int(code) for code in learned[_VALUE].tolist()})
-        profile = answer_profile(learned[_VALUE], learned[_SCORE], texts, self._points)
+        values = learned[_VALUE]
+        texts = labels({*map(int, values.tolist()), *self._readings.probabilities})
+        profile = answer_profile(values, learned[_SCORE], texts, self._points, self._readings)
         return profile, later[_VALUE], later[_SCORE], later
 
     def drain_fresh(self) -> bytes | None:
@@ -140,6 +142,7 @@ def feature_learner(spec: ModelSpec, wanted: int, limit: int, *, in_order: bool)
 def answer_learner(spec: ModelSpec, limit: int, *, in_order: bool) -> AnswerLearner | PaneAnswerLearner:
     """Make what learns the reference of one version's own answers; as `feature_learner`."""
     wanted = spec.outcomes.baseline_n if spec.outcomes else BASELINE_N
+    readings = Readings.of(spec.positive, spec.threshold)
     if in_order:
-        return AnswerLearner(wanted, spec.reference.points)
-    return PaneAnswerLearner(wanted, most_rows(wanted, limit), spec.reference.points)
+        return AnswerLearner(wanted, spec.reference.points, readings)
+    return PaneAnswerLearner(wanted, most_rows(wanted, limit), spec.reference.points, readings)

@@ -57,7 +57,7 @@ class Journal:
         results = dict(commit.commands)
         for order in orders:
             log.info(
-                "order.applied", id=order.id, name=order.name.value, model=order.model, reason=order.reason,
+                "order.applied", id=order.id, name=order.name.value, model=order.model, who=order.who, reason=order.reason,
                 result=results.get(order.id),
             )  # fmt: skip
         self._tell_refused(commit.dead_letters, now_s)
@@ -72,6 +72,7 @@ class Journal:
             reason=decision.reason.value,
             before=None if before is None else _told(before),
             after=_told(after),
+            by=decision.by,
             alert=decision.cause,
         )
 

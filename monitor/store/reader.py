@@ -27,6 +27,7 @@ from monitor.pipeline.commit import ModelSnapshot, Snapshot
 from monitor.pipeline.saved_states import read_shard
 from monitor.pipeline.status import Totals, document
 from monitor.saved import damage_in
+from monitor.spec import AnswerReading
 from monitor.store import tables as t
 from monitor.store.engine import snapshot, translated
 from monitor.store.rows import read_rows, row_of
@@ -37,6 +38,7 @@ from monitor.times import format_time
 
 _PREDICTIONS: Final = ("", "predictions")
 _decompress = zstandard.ZstdDecompressor().decompress
+_READINGS: Final = {bytes([False]): AnswerReading.LABEL.value, bytes([True]): AnswerReading.PROBABILITY.value}
 
 
 # -- the owner's start -----------------------------------------------------------------------------------
@@ -210,7 +212,11 @@ def _destinations(c: Connection) -> dict[str, dict[str, Any]]:
 
 @dataclass(frozen=True, slots=True)
 class HistoryValue:
-    """A metric's value in one window; `start` and `end` in ms since the epoch."""
+    """A metric's value in one window.
+
+    `start` and `end` are ms since the epoch. `answers` is `label` or `probability`: how predictions of exactly 0 and 1
+    were read in the window; None where no prediction was a number of a binary task.
+    """
 
     model: str
     version: str
@@ -223,6 +229,7 @@ class HistoryValue:
     value: float
     coverage: float | None
     estimated: bool
+    answers: str | None
 
 
 def history(
@@ -259,11 +266,12 @@ def history(
     with translated(), engine.connect().execution_options(stream_results=True) as c:
         layouts = dict(read_rows(c, sa.select(t.history_layout), t.history_layout, lambda r: (r.id, _names(r.names))))
         for row, values in read_rows(c, wanted, h, lambda row: (row, _window_values(row, layouts[row.layout]))):
+            answers = _READINGS.get(bytes(row.body)[16 * len(layouts[row.layout]) :])
             for its_feature, its_metric, value, n in values:
                 if metric in (None, its_metric) and feature in (None, its_feature):
                     yield HistoryValue(
                         model, row.version, "", its_feature, its_metric, row.start_ms, row.end_ms, n, value,
-                        row.coverage, False,
+                        row.coverage, False, answers,
                     )  # fmt: skip
 
 

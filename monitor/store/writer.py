@@ -297,7 +297,9 @@ class StoreWriter:
                 "start_ms": row.start,
                 "layout": self._layout(c, row.names),
                 "coverage": row.coverage,
-                "body": np.array(row.values, "<f8").tobytes() + np.array(row.events, "<i8").tobytes(),
+                "body": np.array(row.values, "<f8").tobytes()
+                + np.array(row.events, "<i8").tobytes()
+                + _reading(row.probabilities),
             }
             for row in rows
         }
@@ -382,6 +384,11 @@ def _positions(positions: Mapping[Partition, int], identities: Mapping[str, str]
 
 def _outcome_body(rows: OutcomeRows) -> bytes:
     return _compress(pack(OUTCOMES_MAGIC, {"schema": 1, "everything": rows.everything}, rows.arrays))
+
+
+def _reading(probabilities: bool | None) -> bytes:
+    """How answers of exactly 0 and 1 were read, after the numbers of a row: nothing where there were no numbers."""
+    return b"" if probabilities is None else bytes([probabilities])
 
 
 def _digest(text: str) -> str:

@@ -66,7 +66,9 @@ class LimitsSection(Section):
         20, ge=1, le=1_000, description="versions of a model; further ones are measured together as `__other__`"
     )
     segments: Count = Field(200, ge=1, le=10_000, description="segments; further ones are counted as one")
-    labels: Count = Field(1_000, ge=2, le=100_000, description="classes of a model; further ones are counted as one")
+    labels: Count = Field(
+        50_000, ge=2, le=100_000, description="classes of a model; answers with further ones are left out of quality"
+    )
     pending: Count = Field(
         1_500_000, ge=1_000, description="predictions waiting for their outcome; beyond, only a sample of them waits"
     )

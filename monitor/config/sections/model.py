@@ -20,10 +20,11 @@ from monitor.config.sections.checks import DEFAULT_PANE, DriftSection, OutcomesS
 from monitor.config.sections.fallback import FallbackSection
 from monitor.config.sections.rules import RuleSection
 from monitor.events.codes import OTHER
-from monitor.spec import FeatureKind, Task
+from monitor.spec import AnswerReading, FeatureKind, Task
 
 _METRIC: Final = re.compile(r"[a-zA-Z_][a-zA-Z0-9_.]{0,63}")
 _NOT_BINARY: Final = ConfigIssue("positive", None, "only a binary task has a positive class")
+_NO_PROBABILITY: Final = ConfigIssue("answers", None, "only predictions of a binary task may be probabilities")
 
 
 class ModelSection(Section):
@@ -35,8 +36,13 @@ class ModelSection(Section):
     routes: dict[Name, Share] = Field({}, description="shares of challengers; the rest goes to the champion")
     shadows: list[Name] = Field([], description="versions that answer every request without being served")
     cohorts: dict[Name, Name] = Field({}, description="cohort → version that serves it")
-    positive: Text | None = Field(None, description="positive class of a binary task; by default 1, true or yes")
+    positive: Text | None = Field(None, description="positive class of a binary task; by default 1, true, t, yes or y")
     threshold: Share = Field(0.5, description="binary task: probability from which a prediction is positive")
+    answers: AnswerReading = Field(
+        AnswerReading.AUTO,
+        description="binary task: whether predictions of exactly 0 and 1 are labels or probabilities. auto: "
+        "probabilities in a window where any prediction lies between 0 and 1 or has `scores`, else labels",
+    )
     agreement_tolerance: Share = Field(
         0.1, description="regression: largest relative difference of a shadow's answer that agrees with the served one"
     )
@@ -88,6 +94,7 @@ class ModelSection(Section):
         raise_if_any(
             [*self._versions(), *self._routes(), *self._rules(), *self._outcomes(), *self._own_metrics()]
             + ([] if self.positive is None or self.task is Task.BINARY else [_NOT_BINARY])
+            + ([] if self.answers is AnswerReading.AUTO or self.task is Task.BINARY else [_NO_PROBABILITY])
         )
         return self
 

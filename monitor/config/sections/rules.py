@@ -27,7 +27,11 @@ class RuleSection(Section):
     hard: bool = Field(
         False, description="compare the value alone; by default a breach must be statistically significant as well"
     )
-    min_n: Count = Field(30, ge=1, description="with fewer events in the window the rule is not evaluated")
+    min_n: Count = Field(
+        30,
+        ge=1,
+        description="with fewer events behind the metric the rule is not evaluated; see `n` of metrics",
+    )
 
     @model_validator(mode="after")
     def _one_limit(self) -> RuleSection:

@@ -25,6 +25,8 @@ from monitor.times import parse_event_time
 from tests.monitor.events.decoding import CHAMPION, VERSIONLESS_TIERS
 
 NAN = float("nan")
+YES = {"1", "true", "t", "yes", "y"}
+NO = {"0", "false", "f", "no", "n"}
 MOST = 2**53
 SERVED_BY = ("primary", "previous", "rules", "ensemble", "default")
 
@@ -148,12 +150,17 @@ class OneByOne:
             said["value"] = NAN if value is None else float(value)
             return
         predicting = said["kind"] == "prediction"
-        yes = {positive} if positive is not None else {"1", "true", "yes", "True", "TRUE", "YES", "Yes"}
+        yes = {positive} if positive is not None else YES
         score = NAN
         if task is Task.BINARY:
             if predicting and isinstance(value, float) and 0 < value < 1:
                 score, value = value, "yes!" if value >= threshold else "no!"
-            score = next((p for name, p in scores.items() if text_of(name) in yes), score)
+            elif predicting and not scores and isinstance(value, int | float) and value in (0, 1):
+                # A label, or a probability that reached an end; a number is no label where the class is a word.
+                score = NAN if isinstance(value, bool) else 2.0 + value
+                if positive is not None and not isinstance(value, bool):
+                    value = "yes!" if value else "no!"
+            score = next((p for name, p in scores.items() if text_of(name).strip().lower() in yes), score)
         elif value is not None:
             score = next((p for name, p in scores.items() if text_of(name) == text_of(value)), NAN)
         said["score"] = score
@@ -161,9 +168,9 @@ class OneByOne:
 
     def _label(self, model: str, text: str, task: Task, positive: str | None, yes: set[str]) -> str:
         if task is Task.BINARY:
-            if text == "yes!" or text in yes:
+            if text == "yes!" or text.strip().lower() in yes:
                 return "positive"
-            if text == "no!" or positive is not None or text.lower() in ("0", "false", "no"):
+            if text == "no!" or positive is not None or text.strip().lower() in NO:
                 return "negative"
         return within(self.labels.setdefault(model, []), text, self.spec.limits.labels)
 

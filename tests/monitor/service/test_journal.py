@@ -79,7 +79,7 @@ def lines(*commits: tuple[PipelineCommit, float], orders: Sequence[Command] = ()
 
 
 NOTHING_LEARNED = Profile((), 500, ordered=True)
-ORDER = Command(4, "heat", CommandName.SILENCE, {"for_ms": 1}, "known")
+ORDER = Command(4, "heat", CommandName.SILENCE, {"for_ms": 1}, "known", who="ada")
 
 
 @pytest.mark.parametrize(
@@ -106,7 +106,7 @@ ORDER = Command(4, "heat", CommandName.SILENCE, {"for_ms": 1}, "known")
         ),
         (
             a_commit(answers=[(4, "silent until noon")]), (ORDER,), "order.applied", "info",
-            {"name": "silence", "reason": "known", "result": "silent until noon"},
+            {"name": "silence", "who": "ada", "reason": "known", "result": "silent until noon"},
         ),
     ],
     ids=lambda value: value if isinstance(value, str) else "",

@@ -1,0 +1,151 @@
+"""Tells of labels by which quality cannot be judged: neither class of a binary task, or past `limits.labels`.
+
+Their pairs are left out of quality, and silence about that would look like quality that is good. An alert begins with
+the first such pair and ends after `CALM` pairs in a row without. Pure.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+import msgspec
+import numpy as np
+
+from detectors.types import BoolArray, FloatArray, IntArray
+from monitor.alerting.episodes import EpisodeState, SimpleEpisode
+from monitor.alerting.records import AlertKind, AlertRecord, Subject
+from monitor.events.codes import SHARED
+from monitor.events.readings import POSITIVE
+from monitor.spec import Severity
+
+CALM: Final = 1_000  # pairs in a row that end an alert
+_NAMES: Final = 5  # labels that are named
+Shown = list[tuple[int, AlertRecord]]
+
+
+class SavedLabels(msgspec.Struct):
+    """What is stored of a `LabelWatch`.
+
+    Attributes:
+        neither: The alert about labels that are neither class.
+        shared: The alert about labels past the limit.
+        calm: Pairs since the last one of each: neither, shared.
+        names: Labels that are neither class, as far as they are named.
+    """
+
+    neither: EpisodeState = msgspec.field(default_factory=EpisodeState)
+    shared: EpisodeState = msgspec.field(default_factory=EpisodeState)
+    calm: tuple[int, int] = (0, 0)
+    names: list[str] = []
+
+
+class LabelWatch:
+    """Follows the labels of all matched pairs of one model.
+
+    Args:
+        model: Its name.
+        limit: Labels that have a code of their own.
+        text_of: Returns the text of a label code.
+        binary: Whether it has two classes.
+        by_pane: Whether pairs come by whole panes, in an order that says nothing of their labels.
+    """
+
+    def __init__(self, model: str, limit: int, text_of: Callable[[int], str], *, binary: bool, by_pane: bool) -> None:
+        self._limit, self._text_of, self._binary, self._by_pane = limit, text_of, binary, by_pane
+        self._neither = _Condition(Subject(model, "", AlertKind.BLIND, "labels"))
+        self._shared = _Condition(Subject(model, "", AlertKind.BLIND, "limits.labels"))
+        self._names: list[str] = []
+
+    def add(self, predicted: FloatArray, actual: FloatArray, when: IntArray) -> Shown:
+        """Take in matched pairs in order.
+
+        Args:
+            predicted: Label codes as they are compared, NaN without one.
+            actual: The same of outcomes.
+            when: Time that dates what each pair makes clear, ms.
+
+        Returns:
+            (row of the pairs, alert record) of what they made clear, in order.
+        """
+        shown: Shown = []
+        shared = (predicted == SHARED) | (actual == SHARED)
+        for row, begins in self._shared.changes(shared):
+            shown.append((row, self._shared.record(self._past_limit, int(when[row]), begins=begins)))
+        if self._binary:
+            shown += self._add_neither(predicted, actual, when)
+        return sorted(shown, key=lambda change: change[0])
+
+    def _add_neither(self, predicted: FloatArray, actual: FloatArray, when: IntArray) -> Shown:
+        shown: Shown = []
+        changes = dict(self._neither.changes((predicted > POSITIVE) | (actual > POSITIVE)))
+        fresh = self._fresh_names(predicted, actual)
+        for row in sorted({*changes, *fresh}):
+            self._names = sorted([*self._names, *fresh.get(row, ())])
+            shown.append((row, self._neither.record(self._words, int(when[row]), begins=changes.get(row, True))))
+        return shown
+
+    def _fresh_names(self, predicted: FloatArray, actual: FloatArray) -> dict[int, list[str]]:
+        """Return labels that are to be named from now on, by the row at which that is."""
+        room = _NAMES - len(self._names)
+        codes = np.concatenate([predicted, actual])
+        found, first = np.unique(codes, return_index=True)
+        rows = (first % len(predicted))[found > POSITIVE].tolist() if room else []
+        if not rows:
+            return {}
+        names = zip(rows, [self._text_of(int(code)) for code in found[found > POSITIVE].tolist()], strict=True)
+        known = [(0 if self._by_pane else row, name) for row, name in names if name not in self._names]
+        fresh: dict[int, list[str]] = {}
+        for row, name in sorted(known)[:room]:
+            fresh.setdefault(min(rows) if self._by_pane else row, []).append(name)
+        return fresh
+
+    @property
+    def _words(self) -> str:
+        what = "label {} is" if len(self._names) == 1 else "labels {} are"
+        text = what.format(", ".join(self._names))
+        return f"{text} neither yes nor no: set positive:; left out of quality until then"
+
+    @property
+    def _past_limit(self) -> str:
+        return f"more than {self._limit} labels: answers with further ones are left out of quality; raise limits.labels"
+
+    @property
+    def state(self) -> SavedLabels:
+        """What is stored of it."""
+        calm = self._neither.calm, self._shared.calm
+        return SavedLabels(self._neither.episode.state, self._shared.episode.state, calm, self._names)
+
+    def restore(self, saved: SavedLabels) -> None:
+        """Go on with what `state` was."""
+        self._neither.episode.state, self._shared.episode.state = saved.neither, saved.shared
+        self._neither.calm, self._shared.calm = saved.calm
+        self._names = saved.names
+
+
+class _Condition:
+    """One alert: it fires while pairs show what it is about."""
+
+    def __init__(self, subject: Subject) -> None:
+        self.episode = SimpleEpisode(subject)
+        self.calm = 0
+
+    def changes(self, shows: BoolArray) -> list[tuple[int, bool]]:
+        """Return the rows at which it begins (True) or ends, given which pairs show it."""
+        rows, firing = np.flatnonzero(shows), self.episode.firing
+        if not len(rows) and not firing:
+            return []
+        bounds = np.concatenate([[-1 - self.calm], rows, [len(shows)]])
+        gaps = np.diff(bounds) - 1
+        self.calm = int(gaps[-1])
+        found: list[tuple[int, bool]] = [(int(rows[0]), True)] if len(rows) and not firing else []
+        for k in np.flatnonzero(gaps >= CALM).tolist():
+            if k or firing:
+                found.append((int(bounds[k]) + CALM, False))
+                found += [(int(rows[k]), True)] if k < len(rows) else []
+        return found
+
+    def record(self, words: str, now: int, *, begins: bool) -> AlertRecord:
+        """Return the record of a change."""
+        ended = None if begins else self.episode.resolve(f"no longer: {words}", now)
+        return ended or self.episode.fire(Severity.WARNING, words, now, now)
