@@ -21,6 +21,7 @@ from detectors.types import FloatArray, IntArray
 
 GAP_STEPS = 1 << 24  # steps per width of a gap, for positions inside it
 TAIL_STEPS = 1 << 16  # steps per standard deviation, for positions beyond the outermost points
+TOLERANCE = 2.0**-22  # relative: float32 has half a step of 2**-24, so the same number in float32 and in JSON is equal
 TAIL_LIMIT = float(1 << 40)  # steps, 1.6e7 standard deviations: the sum of 8 million such events fits 63 bits
 _CELLS_PER_VALUE = 16  # with more cells than this per value, a batch is counted sparsely
 
@@ -104,9 +105,7 @@ class _Lookup:
 
     def __init__(self, reference: NumericReference) -> None:
         points = reference.points
-        self._points = points
-        # One more point, equal to nothing, for values beyond the last one.
-        self._padded = np.append(points, np.nan)
+        self._from, self._to = _tolerated(reference)
         if not len(points):
             self._base, self._steps = np.zeros(1), np.zeros(1)
             return
@@ -122,8 +121,8 @@ class _Lookup:
 
     def locate(self, values: FloatArray, cells: IntArray, positions: FloatArray) -> None:
         """Write cell and position, in steps, of each of the sorted `values` into the two arrays."""
-        below = self._points.searchsorted(values)
-        on_point = self._padded[below] == values
+        below = self._to.searchsorted(values)
+        on_point = self._from[below] <= values
         np.multiply(below, 2, out=cells)
         cells += on_point
         with np.errstate(over="ignore", invalid="ignore"):
@@ -132,3 +131,24 @@ class _Lookup:
         np.minimum(positions, TAIL_LIMIT, out=positions)
         np.rint(positions, out=positions)
         positions[on_point] = 0.0
+
+
+def _tolerated(reference: NumericReference) -> tuple[FloatArray, FloatArray]:
+    """Return from where and up to where values count as equal to each point, shapes (k + 1,) and (k,).
+
+    A value belongs to the nearest point. Points that are closer together than the tolerance show that the feature is
+    resolved more finely, as large integers are: nothing is equal to them from further away than half their distance,
+    beyond the outermost points either. A value equal to a point is always that point. The last start, behind all
+    points, is never reached.
+    """
+    points = reference.points
+    reach = TOLERANCE * np.abs(points)
+    if reference.ks_error:
+        reach[reference.weights < 2] = 0.0  # such a point stands for values around it, not for itself
+    if len(points) > 1:
+        half = np.diff(points / 2)  # halved first: the distance of two points may exceed the largest float
+        reach = np.minimum(reach, np.minimum(np.append(half[0], half), np.append(half, half[-1])))
+    highest = points + reach
+    # The middle of neighbouring floats is one of them.
+    np.minimum(highest[:-1], np.nextafter(points[1:], -np.inf), out=highest[:-1])
+    return np.append(points - reach, np.nan), highest

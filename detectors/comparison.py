@@ -15,6 +15,7 @@ import numpy as np
 from detectors.categorical import CategoryCells, divergence, homogeneity
 from detectors.cells import NumericCells
 from detectors.evidence import Evidence, category_evidence, numeric_evidence
+from detectors.expected import Expected, ExpectedCategories
 from detectors.feature_tests import (
     DiscreteValues,
     FeatureTest,
@@ -75,6 +76,7 @@ class Comparison:
         self._detectors = frozenset(detectors)
         self._min_effect = min_effect
         self._names = [*(r.name for r in numeric), *(r.name for r in categorical)]
+        self._frequent = [ExpectedCategories(r) for r in categorical]
         self._discrete = [DiscreteValues(self.numeric_cells, f) for f in range(len(numeric)) if is_discrete(numeric[f])]
 
     @property
@@ -221,7 +223,7 @@ class Comparison:
             if psi is not None and bins is not None:
                 yield psi_test(r, float(psi.value[f]), int(bins[f]), n, phi)
             if f in discrete:
-                yield from self._category_tests(r.name, *discrete[f].counts(cells), n, phi)
+                yield from self._category_tests(r.name, discrete[f].expected, discrete[f].of_window(cells), n, phi)
 
     def _wasserstein_test(self, feature: int, found: Transport, n: int, phi: float, least: float) -> FeatureTest:
         """Make a test of two parts, each of which may use half of alpha.
@@ -253,19 +255,16 @@ class Comparison:
                 continue
             phi = r.dispersion.at(n)
             yield unseen_test(r, int(window[-1]), n, phi)
-            reference = np.append(r.counts, [r.other, 0]).astype(np.float64)
-            current = window.astype(np.float64)
-            if r.other:
-                # A reference with a long tail has not seen all of it: what is new is part of the tail.
-                reference, current = reference[:-1], np.append(current[:-2], current[-2:].sum())
-            yield from self._category_tests(r.name, reference, current, n, phi)
+            frequent = self._frequent[f]
+            yield from self._category_tests(r.name, frequent.expected, frequent.of_window(window), n, phi)
 
     def _category_tests(
-        self, name: str, reference: FloatArray, window: FloatArray, n: int, phi: float
+        self, name: str, expected: Expected, window: FloatArray, n: int, phi: float
     ) -> Iterator[FeatureTest]:
-        """Yield the configured tests of two rows of counts of the same categories."""
-        present = reference + window > 0
-        reference, window = reference[present], window[present]
+        """Yield the configured tests of what is expected and what came, by category."""
+        present = expected.rows + window > 0
+        reference, window = expected.rows[present], window[present]
+        phi += expected.overdispersion(n)
         if "chi_square" in self._detectors:
             h = homogeneity(reference, window)
             yield chi_square_test(name, "chi_square", h.statistic, h.effect, h.statistic, h.df, n, phi)

@@ -6,6 +6,7 @@ for it to matter. Pure. Called by `comparison`.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
@@ -13,6 +14,7 @@ from typing import Final
 import numpy as np
 
 from detectors.cells import NumericCells
+from detectors.expected import Expected, expected_rows
 from detectors.findings import Family
 from detectors.reference import CategoricalReference, NumericReference, Reference
 from detectors.significance import chi_square_p_value, ks_critical, ks_p_value, psi_p_value, rate_p_value
@@ -105,12 +107,13 @@ def unseen_test(r: CategoricalReference, unseen: int, n: int, phi: float) -> Fea
         phi: Overdispersion of a window of this size.
     """
     rate = unseen / n
+    excess = max(rate - r.singletons / r.rows, 0.0)  # a window with fewer of them than expected is no fault of the data
 
     def p_value() -> float:
         return rate_p_value(unseen, n, r.singletons, r.rows, phi)
 
     return FeatureTest(
-        Family.DATA_QUALITY, r.name, "unseen_rate", rate, rate, n, 0.0, lambda alpha: p_value() <= alpha, p_value
+        Family.DATA_QUALITY, r.name, "unseen_rate", rate, excess, n, 0.0, lambda alpha: p_value() <= alpha, p_value
     )
 
 
@@ -155,25 +158,30 @@ def is_discrete(r: NumericReference) -> bool:
 
 
 class DiscreteValues:
-    """Count the frequent values of a numeric feature as categories; all other values are one more."""
+    """Count the frequent values of a numeric feature as categories; all other values are one more.
+
+    Attributes:
+        expected: The rows of the reference per category.
+    """
 
     def __init__(self, cells: NumericCells, feature: int) -> None:
         """Prepare the categories of the feature with this index among the references of `cells`."""
         r = cells.references[feature]
         self.feature = feature
         self._cells = slice(int(cells.starts[feature]), int(cells.starts[feature + 1]))
-        share = r.weights / r.weights.sum()
-        frequent = np.flatnonzero(share >= _FREQUENT_SHARE)
+        total = int(r.weights.sum())
+        floor = math.ceil(_FREQUENT_SHARE * total)
+        frequent = np.flatnonzero(r.weights >= floor)
         self._category = np.full(2 * len(r.points) + 1, len(frequent))
         self._category[2 * frequent + 1] = np.arange(len(frequent))
-        self._reference = np.append(share[frequent], 1 - share[frequent].sum()) * r.rows
-        self._reference[self._reference < 1e-9] = 0.0
+        found = expected_rows(r.weights[frequent], floor, total)
+        scale = r.rows / total
+        self.expected = Expected(found.rows * scale, found.noise * scale**2)
 
-    def counts(self, cells: IntArray) -> tuple[FloatArray, FloatArray]:
-        """Return the counts per category of the reference and of a window.
+    def of_window(self, cells: IntArray) -> FloatArray:
+        """Return the events of a window per category.
 
         Args:
             cells: Events of the window per cell of all numeric features.
         """
-        window = np.bincount(self._category, cells[self._cells], minlength=len(self._reference))
-        return self._reference, window.astype(np.float64)
+        return np.bincount(self._category, cells[self._cells], minlength=len(self.expected.rows)).astype(np.float64)

@@ -30,6 +30,7 @@ from monitor.config.sections.rules import RuleSection
 from monitor.config.sections.stream import SecuritySection
 from monitor.config.sections.webhooks import WebhookSection
 from monitor.errors import ConfigError
+from monitor.files import read_small
 from monitor.publishing.destinations.webhook import WebhookSpec, parse_keys
 from monitor.spec import (
     Bound,
@@ -50,6 +51,8 @@ from monitor.stream.types import TopicSpec
 log = structlog.get_logger(__name__)
 
 _MONTH: Final = 30 * 86_400_000
+_LARGEST_SECRET: Final = 64 << 10  # bytes
+_LARGEST_PEM: Final = 16 << 20
 _MOST_OUTCOME_PANES: Final = 10_000  # of a version: they are kept until outcomes are final
 
 
@@ -96,9 +99,9 @@ def security(config: Configuration) -> KafkaSecurity:
     s: SecuritySection = config.stream.security
     return KafkaSecurity(
         tls=s.tls,
-        ca_file=_path(s.ca_file),
-        cert_file=_path(s.cert_file),
-        key_file=_path(s.key_file),
+        ca_file=_pem(s.ca_file, "stream.security.ca_file"),
+        cert_file=_pem(s.cert_file, "stream.security.cert_file"),
+        key_file=_pem(s.key_file, "stream.security.key_file"),
         key_password=s.key_password or _secret(s.key_password_file, "stream.security.key_password_file"),
         mechanism=s.mechanism,
         username=s.username,
@@ -133,8 +136,17 @@ def _webhook(where: str, section: WebhookSection, limit: int) -> WebhookSpec:
     )
 
 
-def _path(value: str | None) -> Path | None:
-    return None if value is None else Path(value)
+def _pem(path: str | None, where: str) -> Path | None:
+    """Return the path of a file of certificates or keys; the library that reads it would say less."""
+    if path is None:
+        return None
+    try:
+        found = read_small(Path(path), _LARGEST_PEM)
+    except OSError as error:
+        raise ConfigError(where, path, f"cannot be read: {error.strerror}") from error
+    if b"-----BEGIN " not in found:
+        raise ConfigError(where, path, "is not PEM: a file with lines like -----BEGIN CERTIFICATE----- is needed")
+    return Path(path)
 
 
 def _secret(path: str | None, where: str) -> str | None:
@@ -152,7 +164,7 @@ def secret_of(path: Path, where: str) -> str:
         ConfigError: The file cannot be read, or is empty.
     """
     try:
-        found = path.read_text(encoding="utf-8").strip()
+        found = read_small(path, _LARGEST_SECRET).decode("utf-8").strip()
         open_to_all = path.stat().st_mode & stat.S_IROTH
     except OSError as error:
         raise ConfigError(where, str(path), f"cannot be read: {error.strerror}") from error

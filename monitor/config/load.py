@@ -20,9 +20,15 @@ from monitor.config import units
 from monitor.config.schema import Configuration
 from monitor.config.sections.base import Misfits
 from monitor.errors import ConfigError, ConfigErrors
+from monitor.files import read_small
 
 _VARIABLE: Final = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
+_BRACKET: Final = re.compile(r"[\[\]{}]")
 _MERGE: Final = "tag:yaml.org,2002:merge"
+_MOST_BYTES: Final = 4 << 20  # of the file
+_MOST_VALUES: Final = 200_000  # those that aliases repeat included
+_DEEPEST: Final = 50
+_MOST_ERRORS: Final = 100  # that are told at once
 _QUOTED: Final = re.compile(r"'([^']*)'")
 
 
@@ -56,7 +62,7 @@ def read(path: Path, environment: Mapping[str, str] = os.environ) -> Configurati
         ConfigError: The file cannot be read, or is invalid; then the error has all problems.
     """
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        text = read_small(path, _MOST_BYTES).decode("utf-8-sig")
     except OSError as error:
         raise ConfigError(str(path), None, f"cannot be read: {error.strerror or error}") from error
     except UnicodeDecodeError as error:
@@ -76,12 +82,16 @@ def parse(text: str, environment: Mapping[str, str], name: str = "the file") -> 
         ConfigError: The text is invalid; the error has all problems.
     """
     try:
+        if "&" in text or _flow_depth(text) > _DEEPEST:  # only there: it reads the text once more
+            _refuse_excess(text, name)
         # A safe loader with a stricter mapping.
         raw = yaml.load(text, _Loader)
     except yaml.MarkedYAMLError as error:
         raise ConfigError(name, None, f"is not YAML: {_marked(error)}") from None
     except (yaml.YAMLError, RecursionError) as error:
         raise ConfigError(name, None, f"is not YAML: {error}") from None
+    except ValueError as error:  # a number of thousands of digits, the 31st of February
+        raise ConfigError(name, None, f"holds a number or date that cannot be read: {error}") from None
     if not isinstance(raw, dict):
         raise ConfigError(name, None, "a mapping with stream, store and models is needed")
     reading = _Reading(environment)
@@ -91,7 +101,7 @@ def parse(text: str, environment: Mapping[str, str], name: str = "the file") -> 
     try:
         return Configuration.model_validate(raw)
     except ValidationError as error:
-        problems = [problem for e in error.errors() for problem in _problems(e, reading.written)]
+        problems = [problem for e in error.errors()[:_MOST_ERRORS] for problem in _problems(e, reading.written)]
     raise ConfigErrors(problems)
 
 
@@ -111,6 +121,40 @@ def substituted(text: str, where: str, environment: Mapping[str, str] = os.envir
     if reading.problems:
         raise ConfigErrors(reading.problems)
     return found
+
+
+def _flow_depth(text: str) -> int:
+    """Return how deeply brackets are nested, those in quotes and comments included."""
+    depth = deepest = 0
+    for bracket in _BRACKET.findall(text):
+        depth += 1 if bracket in "[{" else -1
+        deepest = max(deepest, depth)
+    return deepest
+
+
+def _refuse_excess(text: str, name: str) -> None:
+    """Refuse YAML that is nested too deeply, or that its aliases make far larger than it is."""
+    open_since: list[int] = []  # values before each collection that is still open
+    anchors: list[str | None] = []
+    held: dict[str, int] = {}  # values behind each anchor
+    values = 0
+    for event in yaml.parse(text, yaml.SafeLoader):
+        if isinstance(event, yaml.AliasEvent):
+            values += held.get(event.anchor or "", 0)
+        elif isinstance(event, yaml.CollectionStartEvent):
+            open_since.append(values)
+            anchors.append(event.anchor)
+        elif isinstance(event, yaml.CollectionEndEvent):
+            anchor, before = anchors.pop(), open_since.pop()
+            if anchor is not None:
+                held[anchor] = values + 1 - before
+        if isinstance(event, yaml.NodeEvent):
+            values += 1
+        where = "" if event.start_mark is None else f"line {event.start_mark.line + 1}: "
+        if len(open_since) > _DEEPEST:
+            raise ConfigError(name, None, f"is not YAML: {where}nested more than {_DEEPEST} levels deep")
+        if values > _MOST_VALUES:
+            raise ConfigError(name, None, f"{where}more than {_MOST_VALUES} values, those behind aliases counted")
 
 
 def _marked(error: yaml.MarkedYAMLError) -> str:

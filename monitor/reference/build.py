@@ -22,12 +22,14 @@ from monitor.errors import InputFileError
 from monitor.events.codes import Labels
 from monitor.events.readings import DOUBTFUL, NEGATIVE, POSITIVE
 from monitor.events.schema import Scalar
+from monitor.files import refuse_irregular
 from monitor.reference.learning import numbers_of
 from monitor.reference.tables import Table, TableSpec, is_missing, open_table
 from monitor.spec import FeatureKind, Task
 from monitor.times import parse_time
 
 _ANSWERS: Final = ("prediction", "score")
+_EARLIEST: Final = 59 * 86_400_000  # 1970-03-01: earlier times, in ms, are times in seconds
 _ID_LIKE: Final = 0.9
 _ID_ROWS: Final = 100
 _MOST_LABELS: Final = 100_000
@@ -46,6 +48,7 @@ def load(path: Path, spec: TableSpec, progress: ProgressCallback | None = None) 
         InputFileError: The file cannot be read, or is neither.
     """
     try:
+        refuse_irregular(path)
         with path.open("rb") as file:
             first = file.read(len(MAGIC))
     except OSError as error:
@@ -54,7 +57,7 @@ def load(path: Path, spec: TableSpec, progress: ProgressCallback | None = None) 
         return build(path, spec, progress)
     try:
         return Profile.from_bytes(path.read_bytes())
-    except (DamagedError, KeyError, TypeError, ValueError) as error:
+    except (DamagedError, KeyError, TypeError, ValueError, RecursionError, MemoryError) as error:
         hint = "build it again with `driftd reference build`"
         raise InputFileError(str(path), f"is a damaged profile: {error}; {hint}") from error
 
@@ -85,6 +88,9 @@ def build(path: Path, spec: TableSpec, progress: ProgressCallback | None = None)
     if not first.rows:
         raise InputFileError(str(path), "has no rows")
     features, notices = _without_ids(first.features(), spec)
+    if not features:
+        reasons = "; ".join([*table.notices, *notices]) or "there are columns of answers and times only"
+        raise InputFileError(str(path), f"has no column that could be compared: {reasons}")
     second = DispersionPass(features)
     done = first.rows
     for columns, rows in table.batches():
@@ -177,12 +183,16 @@ class _Times:
         self.last: int | None = None
         self._sorted = True
         self._unread = 0
+        self._seconds: Scalar = None  # a time that seems to be in seconds
 
     def add(self, column: Sequence[Scalar] | FloatArray | None) -> None:
         """Add the column of a batch; None where the table has none."""
         if column is None:
             return
-        times = np.array([t for t in map(_time_of, column) if t is not None], np.int64)
+        found = [(t, value) for t, value in zip(map(_time_of, column), column, strict=True) if t is not None]
+        if self._seconds is None:
+            self._seconds = next((value for t, value in found if 0 <= t < _EARLIEST), None)
+        times = np.array([t for t, _ in found if t >= _EARLIEST], np.int64)
         self._unread += len(column) - len(times)
         if not len(times):
             return
@@ -202,6 +212,10 @@ class _Times:
         assumed = "the order of the rows is taken for the order of time, which is an assumption"
         if self.first is None and not self._unread:
             return [f"no time column: {assumed}"]
+        if self._seconds is not None:
+            return [
+                f"time: {self._seconds} is in January or February 1970; seconds? Milliseconds are needed: {assumed}"
+            ]
         if self._unread:
             form = "one is written like 2026-11-21T09:30:00.123Z, or in milliseconds since 1970"
             return [f"time: {self._unread} values are no time ({form}): {assumed}"]

@@ -15,6 +15,7 @@ import structlog
 
 from detectors.reference import Profile
 from monitor.errors import InputFileError
+from monitor.files import refuse_irregular
 from monitor.reference.build import ProgressCallback
 from monitor.reference.subprocess import load_apart
 from monitor.reference.tables import TableSpec
@@ -41,6 +42,7 @@ class ReferenceFile:
         if self._digest is None:
             how = msgspec.json.encode(asdict(self._spec), order="sorted")
             try:
+                refuse_irregular(self.path)
                 with self.path.open("rb") as file:
                     whole = hashlib.file_digest(file, "sha256")
             except OSError as error:

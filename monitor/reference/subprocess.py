@@ -19,6 +19,7 @@ import msgspec
 
 from detectors.reference import MAGIC, Profile
 from monitor.errors import InputFileError
+from monitor.files import refuse_irregular
 from monitor.reference.build import load
 from monitor.reference.tables import TableSpec
 
@@ -62,6 +63,7 @@ def load_apart(path: Path, spec: TableSpec, progress: Callable[[int], None]) -> 
 
 def _is_profile(path: Path) -> bool:
     try:
+        refuse_irregular(path)
         with path.open("rb") as file:
             return file.read(len(MAGIC)) == MAGIC
     except OSError as error:

@@ -21,17 +21,20 @@ from typing import Any, Final, Protocol, cast
 import msgspec
 import numpy as np
 
-from detectors.types import FloatArray
 from monitor.errors import InputFileError
 from monitor.events.schema import LARGEST_INTEGER, Scalar
+from monitor.reference.arrow_columns import Batch, arrow, columns_of, is_text, plain, stated_categories
+from monitor.reference.csv_form import form_of
 from monitor.reference.learning import mostly_numbers
 from monitor.spec import FeatureKind, Task
 
 _ROWS: Final = 1 << 16  # in a batch
+_LONGEST_LINE: Final = 16 << 20  # bytes of JSON
+_ANSWERS: Final = ("prediction", "score", "actual")
+_BATCH_BYTES: Final = 64 << 20  # of a batch of Parquet, uncompressed
 _NULLS: Final = ["", "NA", "N/A", "NaN", "nan", "null", "NULL", "None"]  # among numbers; a region may well be NA
 _CONVERSION: Final = re.compile(r"In CSV column #(\d+): (?:Row #\d+: )?CSV conversion error to ([\w\[\]]+): (.*)")
 _WHOLE: Final = re.compile(r"(-?\d+)\.0+")
-Batch = tuple[dict[str, Sequence[Scalar] | FloatArray], int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +116,9 @@ class _JsonTable:
         decode = msgspec.json.Decoder(dict[str, Any]).decode
         try:
             with opened(self._path, "rb") as file:
-                for number, line in enumerate(file, 1):
+                for number, line in enumerate(iter(lambda: file.readline(_LONGEST_LINE + 1), b""), 1):
+                    if len(line) > _LONGEST_LINE:
+                        raise InputFileError(f"{self._path}:{number}", f"is longer than {_LONGEST_LINE >> 20} MiB")
                     if line.strip():
                         try:
                             yield decode(line)
@@ -161,8 +166,10 @@ class _CsvTable:
         numbers = {name for name, kind in kinds.items() if kind is FeatureKind.NUMERIC} | {"score"}
         if spec.task is Task.REGRESSION:
             numbers |= {"prediction", "actual"}
+        self._form = form_of(path, [*kinds, "time"], _NULLS[1:])
         texts = [name for name, kind in kinds.items() if kind is FeatureKind.CATEGORICAL]
-        self._types: dict[str, Any] = {name: _arrow().string() for name in texts}
+        self._types: dict[str, Any] = {name: arrow().string() for name in (*texts, *self._form.texts)}
+        numbers |= set(self._form.numbers)
         self._read_as_numbers: set[str] = set()
         self._doubtful: dict[str, str] = {}  # a text of each column that may have been meant as a gap
         self.columns: Mapping[str, bool | None] = {}
@@ -172,15 +179,20 @@ class _CsvTable:
         _refuse_twins(path, self._names(schema))
         for field in schema:
             # A column of integers may have fractions or gaps further down.
-            if _arrow().types.is_integer(field.type) and field.name not in self._types and field.name != "time":
-                self._types[field.name] = _arrow().float64()
-            if _arrow().types.is_null(field.type):
-                self._types[field.name] = _arrow().float64()
-            if _arrow().types.is_binary(field.type):
+            if arrow().types.is_integer(field.type) and field.name not in self._types and field.name != "time":
+                self._types[field.name] = arrow().float64()
+            if arrow().types.is_null(field.type):
+                self._types[field.name] = arrow().float64()
+            if arrow().types.is_binary(field.type):
                 raise InputFileError(str(path), f"column {field.name} is not UTF-8: save the file as UTF-8")
-            if _arrow().types.is_string(field.type) and field.name in numbers:
+            if arrow().types.is_string(field.type) and field.name in numbers:
                 self._read_as_numbers.add(field.name)
-        self.columns, self._notices = _columns_of(schema, self._types)
+        columns, notices = columns_of(schema, self._types)
+        if "" in columns and "" not in kinds:
+            columns[""] = None
+            notices.append("a column without a name: ignored")
+        columns |= dict.fromkeys(self._read_as_numbers & set(self._form.numbers), True)
+        self.columns, self._notices = columns, [*self._form.notices, *notices]
 
     @property
     def notices(self) -> Sequence[str]:
@@ -198,14 +210,16 @@ class _CsvTable:
             raise InputFileError(str(self._path), "its header is not UTF-8: save the file as UTF-8") from None
 
     def _reader(self) -> Any:
-        delimiter = "\t" if ".tsv" in self._path.name.lower() else ","
+        form = self._form
         try:
             return self._csv.open_csv(
                 self._path,
-                read_options=self._csv.ReadOptions(block_size=8 << 20),
-                parse_options=self._csv.ParseOptions(delimiter=delimiter, newlines_in_values=True),
+                read_options=self._csv.ReadOptions(
+                    block_size=8 << 20, column_names=list(form.names) or None, skip_rows=1 if form.names else 0
+                ),
+                parse_options=self._csv.ParseOptions(delimiter=form.separator, newlines_in_values=True),
                 convert_options=self._csv.ConvertOptions(
-                    column_types=self._types, null_values=_NULLS, strings_can_be_null=False
+                    column_types=self._types, null_values=_NULLS, strings_can_be_null=False, decimal_point=form.decimal
                 ),
             )
         except (OSError, ValueError) as error:
@@ -216,12 +230,12 @@ class _CsvTable:
         with self._reader() as reader:
             try:
                 for batch in reader:
-                    columns, rows = _plain(batch)
+                    columns, rows = plain(batch)
                     for name, numeric in self.columns.items():
                         if numeric is False and name not in self._read_as_numbers:
                             columns[name] = self._texts(name, cast("Sequence[Scalar]", columns[name]))
                     for name in self._read_as_numbers:
-                        columns[name] = np.array([_number_in(v) for v in columns[name]])
+                        columns[name] = np.array([_number_in(v, self._form.decimal) for v in columns[name]])
                     yield columns, rows
             except (OSError, ValueError) as error:
                 raise self._told(error) from error
@@ -232,6 +246,8 @@ class _CsvTable:
             if name not in self._doubtful and text in column:
                 self._doubtful[name] = text
         declared = name in self._types
+        if self._form.names:
+            column = [v.strip() if isinstance(v, str) else v for v in column]
         return [None if v == "" else _without_zero(v) if declared else v for v in column]
 
     def _told(self, error: Exception) -> InputFileError:
@@ -258,9 +274,9 @@ def _without_zero(value: Scalar) -> Scalar:
     return value if found is None else found[1]
 
 
-def _number_in(value: Scalar) -> float:
+def _number_in(value: Scalar, decimal: str) -> float:
     try:
-        return float(value) if isinstance(value, str) else np.nan
+        return float(value.replace(decimal, ".")) if isinstance(value, str) else np.nan
     except ValueError:
         return np.nan
 
@@ -272,70 +288,54 @@ class _ParquetTable:
         from pyarrow import parquet
 
         try:
-            self._file = parquet.ParquetFile(path)
+            names = parquet.read_schema(path)
+            texts = [field.name for field in names if is_text(field.type)]
+            # Texts stay in their dictionaries: a few kilobytes may stand for gigabytes of the same text.
+            self._file = parquet.ParquetFile(path, read_dictionary=texts)
         except (OSError, ValueError) as error:
             raise InputFileError(str(path), f"is damaged, or not Parquet: {error}") from error
         self._path = path
         _refuse_twins(path, self._file.schema_arrow.names)
         self.columns: Mapping[str, bool | None]
         self.notices: Sequence[str]
-        self.columns, self.notices = _columns_of(self._file.schema_arrow, {})
+        schema = self._file.schema_arrow
+        columns, notices = columns_of(schema, {})
+        for name in stated_categories(self._file.metadata.metadata):
+            columns[name] = False if columns.get(name) else columns.get(name)
+        for name in _index_of(schema):
+            if columns.get(name) is not None and name not in {*(spec.kinds or {}), "time", *_ANSWERS}:
+                columns[name] = None
+                notices.append(f"{name}: ignored, it is the index of the table and no feature")
+        self.columns, self.notices = columns, notices
 
     def batches(self) -> Iterator[Batch]:
         """All rows, in order."""
         wanted = [name for name, numeric in self.columns.items() if numeric is not None or name == "time"]
         try:
-            for batch in self._file.iter_batches(batch_size=_ROWS, columns=wanted):
-                yield _plain(batch)
+            for batch in self._file.iter_batches(batch_size=self._batch_rows(), columns=wanted):
+                yield plain(batch, self._path)
+        except MemoryError as error:
+            raise InputFileError(str(self._path), "needs too much memory: write smaller row groups") from error
         except (OSError, ValueError) as error:
             raise InputFileError(str(self._path), f"is damaged: {error}") from error
+
+    def _batch_rows(self) -> int:
+        meta = self._file.metadata
+        groups = [meta.row_group(i) for i in range(meta.num_row_groups)]
+        widest = max((g.total_byte_size / max(g.num_rows, 1) for g in groups), default=1.0)
+        return max(min(_ROWS, int(_BATCH_BYTES / max(widest, 1.0))), 1)
+
+
+def _index_of(schema: Any) -> list[str]:
+    """Return the columns in which pandas keeps the index of a table."""
+    try:
+        found = (schema.pandas_metadata or {}).get("index_columns", ())
+    except (ValueError, AttributeError):  # not written by pandas
+        return []
+    return [name for name in found if isinstance(name, str)]
 
 
 def _refuse_twins(path: Path, names: Sequence[str]) -> None:
     for name, times in Counter(names).items():
         if times > 1:
             raise InputFileError(str(path), f"two columns are called {name}: rename one of them")
-
-
-def _arrow() -> Any:
-    """Return pyarrow, imported only where a table is read: it would take memory in the daemon."""
-    import pyarrow
-
-    return pyarrow
-
-
-def _columns_of(schema: Any, types: Mapping[str, Any]) -> tuple[dict[str, bool | None], list[str]]:
-    """Return whether each column is numeric (None: neither number nor text), and messages on ignored columns."""
-    known = _arrow().types
-    columns: dict[str, bool | None] = {}
-    notices = []
-    for field in schema:
-        kind = types.get(field.name, field.type)
-        if known.is_dictionary(kind):
-            kind = kind.value_type
-        if known.is_integer(kind) or known.is_floating(kind) or known.is_decimal(kind) or known.is_null(kind):
-            columns[field.name] = True  # a column of gaps is one of missing numbers
-        elif known.is_string(kind) or known.is_large_string(kind) or known.is_boolean(kind):
-            columns[field.name] = False
-        else:
-            columns[field.name] = None
-            if field.name != "time":
-                notices.append(f"{field.name}: ignored, a column of type {kind} is neither a number nor a text")
-    return columns, notices
-
-
-def _plain(batch: Any) -> Batch:
-    """Convert an arrow batch to numpy columns (numbers) and lists (texts; times as ms)."""
-    known = _arrow().types
-    columns: dict[str, Sequence[Scalar] | FloatArray] = {}
-    for name, column in zip(batch.schema.names, batch.columns, strict=True):
-        if known.is_timestamp(column.type) or known.is_date(column.type):
-            milliseconds = column.cast(_arrow().timestamp("ms"), safe=False).cast(_arrow().int64())
-            columns[name] = milliseconds.to_pylist()
-        elif known.is_floating(column.type) or known.is_integer(column.type):
-            columns[name] = column.cast(_arrow().float64(), safe=False).to_numpy(zero_copy_only=False)
-        elif known.is_decimal(column.type) or known.is_null(column.type):
-            columns[name] = column.cast(_arrow().float64()).to_numpy(zero_copy_only=False)
-        else:
-            columns[name] = column.to_pylist()
-    return columns, batch.num_rows

@@ -8,7 +8,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from scipy import stats
 
-from detectors.cells import TAIL_LIMIT, TAIL_STEPS
+from detectors.cells import TAIL_LIMIT, TAIL_STEPS, TOLERANCE
 from detectors.numeric import PSI_BINS
 from detectors.reference import NumericReference
 from detectors.types import FloatArray
@@ -21,6 +21,12 @@ FURTHEST = TAIL_LIMIT / TAIL_STEPS / 2  # deviations: beyond 1.6e7 of them a dis
 def ks_of_scipy(reference: FloatArray, window: FloatArray) -> float:
     with np.errstate(all="ignore"):  # of the p-value, which nobody asks for
         return float(stats.ks_2samp(reference, window, method="asymp").statistic)
+
+
+def near_ties(rows: FloatArray, window: FloatArray) -> bool:
+    """Whether a value of the window is within the tolerance of one of the rows that it does not equal."""
+    distance = np.abs(rows[:, None] - window[None, :])
+    return bool(((distance > 0) & (distance <= TOLERANCE * np.abs(rows)[:, None])).any())
 
 
 # -- known answers ---------------------------------------------------------------------------------------
@@ -80,7 +86,8 @@ def test_a_thinned_reference_moves_statistics_by_no_more_than_it_states(
     reference: FloatArray, window: FloatArray, repeats: int
 ) -> None:
     """More rows than points: both errors are stated and hold."""
-    rows = np.concatenate([reference + 1e-3 * shift for shift in range(repeats)])
+    rows = np.concatenate([reference * (1 + shift / 1_000) for shift in range(repeats)])
+    assume(not near_ties(rows, window))
     summary = a_number(rows, points=16)
     window_placed = binned(summary, window)
     ks_error = float(window_placed.distances.ks(window_placed.window).error[0])
@@ -91,6 +98,58 @@ def test_a_thinned_reference_moves_statistics_by_no_more_than_it_states(
         value, error = window_placed.wasserstein()
         rounding = 1e-9 * max(1.0, float(np.abs(rows).max()), float(np.abs(window).max()))
         assert abs(value - stats.wasserstein_distance(rows, window)) <= error + rounding
+
+
+# -- near-ties: the same number, written with fewer digits -----------------------------------------------
+
+
+def test_a_table_in_float32_and_the_numbers_of_json_are_equal() -> None:
+    """0.1 … 0.9 as frameworks keep them, against the same as JSON writes them."""
+    tenths = np.arange(1, 10) / 10
+    summary = a_number(np.repeat(tenths, 50).astype(np.float32).astype(np.float64))
+
+    assert binned(summary, tenths).ks() == pytest.approx(0.0, abs=1e-12)
+
+
+def test_numbers_in_float32_and_a_table_of_doubles_are_equal() -> None:
+    tenths = np.arange(1, 10) / 10
+
+    assert binned(a_number(tenths), tenths.astype(np.float32).astype(np.float64)).ks() == pytest.approx(0.0, abs=1e-12)
+
+
+@pytest.mark.parametrize("sign", [1.0, -1.0])
+def test_the_last_digit_of_a_sum_is_no_drift(sign: float) -> None:
+    assert binned(a_number([1.0, 1.0, 1.0]), [1.0 + sign * 1e-12] * 4).ks() == 0.0
+
+
+def test_a_difference_beyond_the_tolerance_is_one() -> None:
+    """Nothing is rounded: 1.000001 stays what it is."""
+    assert binned(a_number([1.0, 1.0, 1.0]), [1.0 + 1e-6] * 4).ks() == 1.0
+
+
+@given(st.integers(24, 53), st.integers(0, 2**32))
+def test_large_integers_next_to_each_other_stay_apart(power: int, seed: int) -> None:
+    """2^24 … 2^53: neighbours are within the tolerance of each other, and each is its own point."""
+    rng = np.random.default_rng(seed)
+    found = (2**power - rng.integers(0, 50, 200)).astype(np.float64)
+    reference, window = np.append(found, np.unique(found)), found[:80]
+
+    assert binned(a_number(reference), window).ks() == pytest.approx(ks_of_scipy(reference, window), abs=1e-12)
+
+
+@given(samples)
+def test_a_value_within_the_tolerance_of_a_point_is_that_point(reference: FloatArray) -> None:
+    """And one that equals a point is never given to a neighbour, however close."""
+    summary = a_number(reference)
+    close = reference * (1 + TOLERANCE / 2)
+
+    np.testing.assert_array_equal(binned(summary, close).counts, binned(summary, reference).counts)
+
+
+def test_what_lies_between_two_close_points_belongs_to_the_nearer() -> None:
+    counts = binned(a_number([2.0**40, 2.0**40 + 10]), [2.0**40 + 4, 2.0**40 + 6, 2.0**40 + 16]).counts
+
+    assert counts.tolist() == [0, 1, 0, 1, 1]
 
 
 # -- laws ------------------------------------------------------------------------------------------------

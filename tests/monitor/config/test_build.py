@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -343,13 +344,15 @@ def test_the_secret_of_a_webhook_is_read_from_its_file(tmp_path: Path) -> None:
         build.webhooks(config)
 
 
-def test_a_password_in_the_file_itself_is_taken_as_it_is() -> None:
+def test_a_password_in_the_file_itself_is_taken_as_it_is(tmp_path: Path) -> None:
     """It may have come from the environment."""
-    stream = f"security: {{tls: true, mechanism: SCRAM-SHA-512, username: u, password: {SECRET}, ca_file: ca.pem}}"
+    ca = tmp_path / "ca.pem"
+    ca.write_text("-----BEGIN CERTIFICATE-----\n")
+    stream = f"security: {{tls: true, mechanism: SCRAM-SHA-512, username: u, password: {SECRET}, ca_file: {ca}}}"
     security = build.security(configured(stream=stream))
 
     assert (security.mechanism, security.username, security.password) == ("SCRAM-SHA-512", "u", SECRET)
-    assert security.ca_file == Path("ca.pem")
+    assert security.ca_file == ca
 
 
 # -- paths -----------------------------------------------------------------------------------------------
@@ -395,3 +398,33 @@ def test_the_need_of_memory_grows_with_what_waits_and_with_the_windows() -> None
     assert build.memory_need(configured(), 1e9).pending == build.memory_need(configured(), 1e12).pending
     assert wide.windows > little.windows
     assert none.waiting == 64 << 20 < little.waiting  # of which no pairs wait, and some
+
+
+# -- files that are none ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("key", "name", "why"),
+    [
+        ("ca_file", "", "Is a directory"),
+        ("ca_file", "missing.pem", "No such file or directory"),
+        ("ca_file", "pipe", "is a pipe, socket or device, a regular file is needed"),
+        ("ca_file", "text", "is not PEM"),
+        ("cert_file", "text", "is not PEM"),
+        ("key_file", "text", "is not PEM"),
+        ("password_file", "pipe", "is a pipe, socket or device, a regular file is needed"),
+        ("password_file", "large", "is larger than 64 KiB"),
+    ],
+)
+def test_what_is_no_file_of_certificates_or_secrets_is_named(tmp_path: Path, key: str, name: str, why: str) -> None:
+    """At once: a pipe would hold up the start for ever."""
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "text").write_text("no certificate")
+    (tmp_path / "large").write_bytes(b"x" * 100_000)
+    options = "mechanism: PLAIN, username: u, " if key == "password_file" else ""
+
+    with pytest.raises(ConfigError) as raised:
+        build.security(configured(stream=f"security: {{tls: true, {options}{key}: {tmp_path / name}}}"))
+
+    assert raised.value.path == f"stream.security.{key}"
+    assert why in raised.value.hint

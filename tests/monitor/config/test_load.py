@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -506,3 +507,36 @@ def test_whatever_is_written_only_configuration_errors_are_raised(text: str) -> 
             parse(content, {})
         except ConfigError as error:
             assert str(error)  # noqa: PT017 (nothing need be raised)
+
+
+# -- hostile files ---------------------------------------------------------------------------------------
+
+_BOMB = "a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n" + "".join(
+    f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 10)}]\n" for i in range(1, 9)
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        (_BOMB, "more than 200000 values, those behind aliases counted"),
+        ("x: " + "[" * 5_000 + "]" * 5_000, "nested more than 50 levels deep"),
+        ("x: " + "{a: " * 3_000 + "1" + "}" * 3_000, "nested more than 50 levels deep"),
+        ("limits: {pending: " + "9" * 5_000 + "}", "holds a number or date that cannot be read"),
+        ("day: 2026-02-31", "holds a number or date that cannot be read"),
+        ("# " + "x" * 5_000_000, "is larger than 4096 KiB"),
+    ],
+)
+def test_a_file_that_would_take_all_memory_or_time_is_refused(tmp_path: Path, text: str, why: str) -> None:
+    path = tmp_path / "driftd.yaml"
+    path.write_text(text)
+
+    with pytest.raises(ConfigError, match=why):
+        read(path, {})
+
+
+def test_a_pipe_is_no_configuration(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "driftd.yaml")
+
+    with pytest.raises(ConfigError, match="is a pipe, socket or device"):
+        read(tmp_path / "driftd.yaml", {})

@@ -1,0 +1,75 @@
+"""What a reference of categories lets expect of a window, where not all categories were seen, or seen often.
+
+A category was given a cell of its own because it was frequent in the rows of the reference, so part of its count is
+luck: in other rows of the same source it is rarer, and categories never seen make up the difference. How much that is
+follows from how many categories are just frequent enough (Good, 1953): a row is of a category that the other rows have
+`floor` times or more, exactly if its category has `floor` + 1 rows or more in all. Pure. Used by `comparison`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from detectors.reference import CategoricalReference
+from detectors.types import BoolArray, FloatArray, IntArray
+
+
+@dataclass(frozen=True, slots=True)
+class Expected:
+    """Hold the rows that a reference lets expect, by category.
+
+    Attributes:
+        rows: Expected rows per category that is frequent enough, and of all others together; shape (k + 1,). They sum
+            to the rows of the reference.
+        noise: Variance of the last of `rows` beyond that of a count, because it is an estimate.
+    """
+
+    rows: FloatArray
+    noise: float
+
+    def overdispersion(self, n: int) -> float:
+        """Return what `noise` adds to the overdispersion φ of a comparison with a window of n events."""
+        total = float(self.rows.sum())
+        share = float(self.rows[-1]) / total if total else 0.0
+        binomial = share * (1 - share) * (1 / n + 1 / total) if 0 < share < 1 else 0.0
+        return self.noise / total**2 / binomial if binomial else 0.0
+
+
+def expected_rows(counts: FloatArray | IntArray, floor: int, total: int) -> Expected:
+    """Estimate the rows of a new sample of the same size.
+
+    Args:
+        counts: Rows of each category that has at least `floor` of them, shape (k,).
+        floor: Rows from which a category is one of these.
+        total: Rows of all categories, these and the others.
+    """
+    just = int((counts == floor).sum())
+    luck = floor * just
+    frequent = counts - luck / len(counts) if len(counts) else np.zeros(0)
+    rest = max(total - float(frequent.sum()), 0.0)
+    return Expected(np.append(frequent, rest if rest > 1e-9 else 0.0), float(luck * (floor - 1)))
+
+
+class ExpectedCategories:
+    """The categories of one reference that are compared one by one; all others are one more, with those never seen.
+
+    Attributes:
+        expected: Their expected rows.
+    """
+
+    def __init__(self, r: CategoricalReference) -> None:
+        """Prepare everything that does not depend on a window."""
+        # Where some categories had to share the cell `other`, some with as few rows as the rarest of the rest may too.
+        floor = int(r.counts.min()) + 1 if r.other and len(r.counts) else 1
+        self._frequent: BoolArray = np.append(r.counts >= floor, [False, False])
+        self.expected = expected_rows(r.counts[r.counts >= floor], floor, r.rows)
+
+    def of_window(self, cells: IntArray) -> FloatArray:
+        """Return the events of a window in the same categories, shape (k + 1,).
+
+        Args:
+            cells: Events per cell of the feature, as of `CategoryCells.of_feature`.
+        """
+        return np.append(cells[self._frequent], cells[~self._frequent].sum()).astype(np.float64)
