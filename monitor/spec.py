@@ -224,6 +224,7 @@ class ModelSpec:
     no_data_after: int  # 0: never
     serving: ServingSpec
     answers: AnswerReading = AnswerReading.AUTO
+    user_metrics: tuple[str, ...] = ()  # the user's own that are configured: they have their places first
 
 
 @dataclass(frozen=True, slots=True)
@@ -236,6 +237,7 @@ class CoreSpec:
         max_future: How far an event may be ahead of its record's timestamp, in ms.
         limits: Upper bounds.
         max_past: How much older than its record's timestamp an event may be, in ms; None: any age.
+        refuse_unknown_models: Refuse events of models that are not configured, instead of ignoring them.
     """
 
     models: tuple[ModelSpec, ...]
@@ -243,3 +245,4 @@ class CoreSpec:
     max_future: int
     limits: Limits = field(default_factory=Limits)
     max_past: int | None = None
+    refuse_unknown_models: bool = False

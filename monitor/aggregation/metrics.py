@@ -15,6 +15,7 @@ from typing import Final
 
 import numpy as np
 
+from detectors.pane import Counts
 from detectors.types import FloatArray, IntArray
 from monitor.events.schema import SERVED_BY
 from monitor.spec import Task
@@ -344,6 +345,15 @@ def widened(sums: FloatArray) -> FloatArray:
     """
     missing = SUMS_SIZE - len(sums)
     return np.insert(sums, [len(sums) - 2 * USER_METRICS] * missing, 0.0) if missing else sums
+
+
+def widened_tally(tally: Counts) -> Counts:
+    """Return a tally that an earlier release stored, with zeros for who serves since; they stand at its end."""
+    missing = TALLY_SIZE - tally.size
+    if not missing:
+        return tally
+    value = tally.value if tally.index is not None else np.pad(tally.value, (0, missing))
+    return Counts(TALLY_SIZE, tally.index, value)
 
 
 def answer_metrics(window: AnswerSums, user_metrics: Sequence[str]) -> dict[str, Estimate]:

@@ -35,6 +35,7 @@ from monitor.aggregation.metrics import (
     joined_sums,
     latency_cells,
     widened,
+    widened_tally,
 )
 from monitor.aggregation.predictions import Predictions, groups_of
 from monitor.events.columns import EventKind
@@ -302,6 +303,8 @@ def whole(bodies: Sequence[bytes]) -> OpenPane:
     parts = []
     for body in bodies:
         header, counts, plain = unpack_counts(body)
+        if "tally" in counts:
+            counts["tally"] = widened_tally(counts["tally"])
         parts.append(counts)
     return OpenPane(
         first_time=header["first_time"],

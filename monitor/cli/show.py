@@ -29,6 +29,7 @@ def show_status(console: Console, status: Mapping[str, Any]) -> None:
         f"{events['resources']} resources, {events['dead_letters']} refused, {events['late_predictions']} late"
         f"{after_idle}"
     )
+    _show_not_used(console, status)
     console.print(
         f"joined {join['joined']}, waiting {join['pending']}, expired {join['expired']}, late {join['late']}, "
         f"orphans {join['orphans']}, duplicates {join['duplicates']}, conflicts {join['conflicts']}"
@@ -52,6 +53,21 @@ def show_status(console: Console, status: Mapping[str, Any]) -> None:
             f"\n[bold]{escape(name)}[/bold]: champion {escape(str(model['champion']))}{answers}{removed or ''}"
         )
         console.print(_versions(model["versions"]))
+
+
+def _show_not_used(console: Console, status: Mapping[str, Any]) -> None:
+    """Print what of the events counts nowhere."""
+    events, dropped = status["events"], status["join"].get("early_metrics_dropped")
+    if ignored := events.get("ignored"):
+        names = ", ".join(f"{name} {n}" for name, n in ignored.items())
+        console.print(escape(f"ignored, of models that are not configured: {names}"))
+    if synthetic := events.get("synthetic"):
+        console.print(f"synthetic: {synthetic}")
+    for model, fields in status.get("unusable", {}).items():
+        told = ", ".join(f"{path} {reason} {n}" for path, reasons in fields.items() for reason, n in reasons.items())
+        console.print(escape(f"missing, because they cannot be used, of {model}: {told}"))
+    if dropped:
+        console.print(f"metrics of {dropped} early outcomes were dropped: too many wait for their prediction")
 
 
 def _versions(versions: Mapping[str, Any]) -> Table:

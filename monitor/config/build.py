@@ -64,6 +64,7 @@ def core(config: Configuration) -> CoreSpec:
         max_future=config.stream.max_future,
         limits=_limits(config.limits),
         max_past=config.stream.max_past,
+        refuse_unknown_models=config.stream.unknown_models == "refuse",
     )
 
 
@@ -215,6 +216,7 @@ def _model(name: str, section: ModelSection) -> ModelSpec:
         recover_after=section.fallback.recover_after,
         no_data_after=section.no_data or 0,
         serving=_serving(section),
+        user_metrics=tuple(section.metrics),
     )
 
 

@@ -18,6 +18,7 @@ from monitor.aggregation.metrics import (
     answer_metrics,
     joined_sums,
     widened,
+    widened_tally,
 )
 
 
@@ -78,4 +79,4 @@ class AnswerBaseline:
         header, counts, plain = unpack_counts(base64.b64decode(saved))
         self.events, self._sums = header["events"], widened(plain["sums"])
         self._extent = header.get("extent", None if self.complete else 0)
-        self._tally, self._latency = counts["tally"].dense().copy(), counts["latency"].dense().copy()
+        self._tally, self._latency = widened_tally(counts["tally"]).dense().copy(), counts["latency"].dense().copy()

@@ -16,7 +16,7 @@ from detectors.types import FloatArray, IntArray
 from monitor.events.codes import Labels
 from monitor.events.columns import EventColumns, EventKind, numbers_of
 from monitor.events.readings import DOUBTFUL, NEGATIVE, POSITIVE, ROUNDING, is_doubtful, plain_label
-from monitor.events.refusals import Refusal
+from monitor.events.refusals import Aside, Refusal
 from monitor.spec import AnswerReading, Limits, ModelSpec, Task
 
 
@@ -40,7 +40,7 @@ class AnswerDecoder:
         ]  # fmt: skip
 
     def numbers(
-        self, c: EventColumns, at: IntArray, records: list[Any], field: str, found: dict[int, Refusal | None]
+        self, c: EventColumns, at: IntArray, records: list[Any], field: str, found: dict[int, Refusal | Aside | None]
     ) -> None:
         """Fill the values of regressions.
 

@@ -49,6 +49,7 @@ class Events:
         batch_size, batch_ms: Size and duration of the batch of predictions.
         resources: Shape (events, 3): memory in MB, CPU and GPU in percent.
         metrics: The user's own metrics: a dict, or None.
+        faults: What cannot be used of the record and counts as missing: a tuple of `FieldFault`, or None.
         feature_row: Row of a prediction in its model's features, -1 for other events.
         features: By model index. They satisfy the schema; no reference is involved.
     """
@@ -73,6 +74,7 @@ class Events:
     batch_ms: FloatArray
     resources: FloatArray
     metrics: NDArray[np.object_]
+    faults: NDArray[np.object_]
     feature_row: IntArray
     features: Mapping[int, FeatureTable]
 
@@ -155,6 +157,7 @@ class EventColumns:
         self.batch_ms = np.full(count, np.nan)
         self.resources = np.full((count, 3), np.nan)
         self.metrics = np.full(count, None, np.object_)
+        self.faults = np.full(count, None, np.object_)
         self.feature_row = np.full(count, -1, np.int64)
         self.features: dict[int, FeatureTable] = {}
 

@@ -1,8 +1,9 @@
 """Events: records in, columns out.
 
-Each record is decoded once, by a format. What is not finite, known and bounded is refused with a reason that names
-the field and the value; the rest becomes columns, in the order of the batch, with texts replaced by codes. The
-normal case is a handful of passes over a list. Acceptance depends on the records and the configuration only. Pure.
+Each record is decoded once, by a format. What makes no sense is refused with a reason that names the field and the
+value; the rest becomes columns, in the order of the batch, with texts replaced by codes. A value that an event can do
+without is missing where it cannot be used. The normal case is a handful of passes over a list. Acceptance depends on
+the records and the configuration only. Pure.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator
 from itertools import compress, repeat
 from operator import attrgetter, ne
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,14 +22,17 @@ from monitor.events.codes import SEGMENT_CODES, Codes, Labels, Variants
 from monitor.events.columns import EventColumns, EventKind, Events, numbers_of
 from monitor.events.features import FeatureDecoder
 from monitor.events.formats.driftd import DriftdFormat
-from monitor.events.formats.types import RecordFormat
+from monitor.events.formats.json_text import cut
+from monitor.events.formats.types import Mended, RecordFormat
 from monitor.events.records import record_types
-from monitor.events.refusals import Refusal, Refused
+from monitor.events.refusals import Aside, FieldFault, Refusal, Refused, SetAside
 from monitor.events.schema import SERVED_BY, ModelSchema, schema_of
 from monitor.join.ids import hash_ids, model_seed
 from monitor.spec import CoreSpec
 from monitor.stream.types import Batch
 from monitor.times import EARLIEST_EVENT, format_stamp, parse_times
+
+Found = dict[int, Refusal | Aside | None]  # by position: None for a value that cannot be used
 
 _NOBODY = -1
 _SERVED_BY_CODE = {name: i for i, name in enumerate(SERVED_BY)}
@@ -39,6 +43,20 @@ class _Record(Protocol):
 
     time: str | int | float
     model: str
+
+
+class Decoded(NamedTuple):
+    """What became of the records of a batch, each part in the order of the batch.
+
+    Attributes:
+        events: Columns of what is accepted.
+        refused: What becomes dead letters.
+        aside: What counts nowhere.
+    """
+
+    events: Events
+    refused: list[Refused]
+    aside: list[SetAside]
 
 
 class _Index(dict[str, int]):
@@ -63,6 +81,7 @@ class EventDecoder:
 
     def __init__(self, spec: CoreSpec, variants: Variants, seed: int) -> None:
         self._max_future, self._max_past = spec.max_future, spec.max_past
+        self._ignores = not spec.refuse_unknown_models
         self._variants = variants
         # Models share segments, which are admitted by the widest panes.
         pane = max((model.window.pane for model in spec.models), default=0)
@@ -87,8 +106,8 @@ class EventDecoder:
         index = self._index.get(str(model), _NOBODY)
         return None if index == _NOBODY else self._schemas[index]
 
-    def decode(self, batch: Batch, wall: int, keep_raw: Collection[int] = ()) -> tuple[Events, list[Refused]]:
-        """Decode a batch. A refused record leaves no trace: no code is given to its texts.
+    def decode(self, batch: Batch, wall: int, keep_raw: Collection[int] = ()) -> Decoded:
+        """Decode a batch. A record that is not accepted leaves no trace: no code is given to its texts.
 
         Args:
             batch: Records in the order of processing.
@@ -96,20 +115,49 @@ class EventDecoder:
             keep_raw: Indexes of the models whose features are wanted undecoded too, for learning a reference.
 
         Returns:
-            Columns of what is accepted, and the refused records in order.
+            Columns of what is accepted, and what is not.
         """
         decoded = self._format.decode(batch.values)
-        rows, records, refused = decoded.rows, decoded.records, decoded.refused
+        rows, records, refused, faults = decoded.rows, decoded.records, decoded.refused, decoded.faults
+        aside = self._of_unknown_models(batch, refused)
         while True:
-            found: dict[int, Refusal | None] = {}
+            found: Found = {}
             columns = self._columns(batch, rows, records, wall, keep_raw, found)
             if not found:
-                return columns, [refused[row] for row in sorted(refused)]
+                events = _with_faults(columns, faults)
+                return Decoded(events, [refused[row] for row in sorted(refused)], [aside[row] for row in sorted(aside)])
             for position, reason in found.items():
-                row = rows[position]
-                refused[row] = self._explained(batch, row, records[position], reason)
-            kept = [i not in found for i in range(len(rows))]
+                row, record = rows[position], records[position]
+                if isinstance(reason, Aside):
+                    aside[row] = SetAside(row, reason, cut(record.model))
+                elif reason is None and row not in faults:
+                    records[position] = self._mended(batch, row, refused, faults)
+                else:
+                    refused[row] = self._explained(batch, row, record, reason)
+            kept = [row not in refused and row not in aside for row in rows]
             rows, records = list(compress(rows, kept)), list(compress(records, kept))
+
+    def _of_unknown_models(self, batch: Batch, refused: dict[int, Refused]) -> dict[int, SetAside]:
+        """Take records of models that are not configured out of those that a format refuses: nobody reads them."""
+        found: dict[int, SetAside] = {}
+        for row in list(refused) if self._ignores else ():
+            model = self._format.model_of(batch.values[row])
+            if model is not None and model not in self._index:
+                found[row] = SetAside(row, Aside.IGNORED, cut(model))
+                del refused[row]
+        return found
+
+    def _mended(
+        self, batch: Batch, row: int, refused: dict[int, Refused], faults: dict[int, tuple[FieldFault, ...]]
+    ) -> Any:
+        """Return a record without the values that cannot be used; None where it is refused for them."""
+        match self._format.mend(batch.values[row]):
+            case Mended(record, its):
+                faults[row] = its
+                return record
+            case (reason, detail):
+                refused[row] = Refused(row, reason, detail)
+        return None
 
     def _explained(self, batch: Batch, row: int, record: _Record, reason: Refusal | None) -> Refused:
         match reason:
@@ -120,8 +168,7 @@ class EventDecoder:
                 written = f", the record is of {format_stamp(stamp) or stamp}" if stamp >= 0 else ""
                 where = "future" if reason is Refusal.TIME_IN_FUTURE else "past"
                 return Refused(row, reason, f"time: {record.time!r}: too far in the {where}{written}")
-        finding = self._format.explain(batch.values[row])
-        return Refused(row, *(finding or (Refusal.BAD_VALUE, "a value is out of range")))
+        return Refused(row, Refusal.BAD_VALUE, "a value is out of range")
 
     def place(self, events: Events) -> None:
         """Note at which effective times texts were seen that wait for admission (`admission`).
@@ -145,7 +192,7 @@ class EventDecoder:
         records: list[Any],
         wall: int,
         keep_raw: Collection[int],
-        found: dict[int, Refusal | None],
+        found: Found,
     ) -> Events:
         """Return the columns; or, where that leaves something in `found`, columns that are of no use."""
         count = len(records)
@@ -159,7 +206,10 @@ class EventDecoder:
         c.time = self._times(batch, row, records, wall, found)
         c.model = np.fromiter(map(self._index.__getitem__, map(attrgetter("model"), records)), np.int64, count)
         for i in np.flatnonzero(c.model == _NOBODY).tolist():
-            found.setdefault(i, Refusal.UNKNOWN_MODEL)
+            if self._ignores:
+                found[i] = Aside.IGNORED  # whatever else may be wrong with it
+            else:
+                found.setdefault(i, Refusal.UNKNOWN_MODEL)
         if found:
             return c.events(row, kinds)
         said: list[Any] = records if len(predictions) == count else [records[i] for i in predictions.tolist()]
@@ -172,6 +222,9 @@ class EventDecoder:
                     found[i] = None
         if not found:
             self._decode_features(c, predictions, said, keep_raw, found)
+        if not found:
+            _find_synthetic(predictions, said, found)
+            _find_synthetic(outcomes, told, found)
         if found:
             return c.events(row, kinds)
         # From here on texts are given codes, in the order of events, so that it does not matter how the stream was cut.
@@ -186,9 +239,7 @@ class EventDecoder:
         kinds[predictions[~served]] = EventKind.UNSERVED
         return c.events(row, kinds)
 
-    def _times(
-        self, batch: Batch, row: IntArray, records: list[Any], wall: int, found: dict[int, Refusal | None]
-    ) -> IntArray:
+    def _times(self, batch: Batch, row: IntArray, records: list[Any], wall: int, found: Found) -> IntArray:
         times = parse_times(list(map(attrgetter("time"), records)))
         written = batch.timestamp[row]
         # A record that claims to be of the future proves nothing: not later than the clock on the wall.
@@ -209,7 +260,7 @@ class EventDecoder:
         at: IntArray,
         said: list[Any],
         keep_raw: Collection[int],
-        found: dict[int, Refusal | None],
+        found: Found,
     ) -> None:
         raws = list(map(attrgetter("features"), said))
         for model, mine in by_model(c.model[at]):
@@ -234,10 +285,14 @@ class EventDecoder:
 
     def _hash(self, c: EventColumns, at: IntArray, records: list[Any], all_of_them: bool) -> None:
         hashed = records if all_of_them else [records[i] for i in at.tolist()]
-        seeds: Iterator[int] = repeat(self._seeds[0])
-        if len(self._seeds) > 1:
-            seeds = map(self._seeds.__getitem__, c.model[at].tolist())
-        c.lo[at], c.hi[at] = hash_ids(list(map(attrgetter("request_id"), hashed)), seeds)
+        ids = list(map(attrgetter("request_id"), hashed))
+        try:
+            c.lo[at], c.hi[at] = hash_ids(ids, self._seeds_of(c.model[at]))
+        except TypeError:  # integers among them
+            c.lo[at], c.hi[at] = hash_ids(list(map(str, ids)), self._seeds_of(c.model[at]))
+
+    def _seeds_of(self, models: IntArray) -> Iterator[int]:
+        return map(self._seeds.__getitem__, models.tolist()) if len(self._seeds) > 1 else repeat(self._seeds[0])
 
     def _prediction_columns(self, c: EventColumns, at: IntArray, said: list[Any]) -> None:
         """Fill the columns that only predictions have."""
@@ -271,3 +326,17 @@ class EventDecoder:
         for i, report in zip(at.tolist(), reports, strict=True):
             amounts = (report.memory_mb, report.cpu_percent, report.gpu_percent)
             c.resources[i] = [np.nan if amount is None else amount for amount in amounts]
+
+
+def _find_synthetic(at: IntArray, records: list[Any], found: Found) -> None:
+    """Note the positions of events that say that they are synthetic."""
+    said = list(map(attrgetter("synthetic"), records))
+    if any(said):
+        found.update(dict.fromkeys(compress(at.tolist(), said), Aside.SYNTHETIC))
+
+
+def _with_faults(events: Events, faults: dict[int, tuple[FieldFault, ...]]) -> Events:
+    """Fill the column `faults`; `faults` are by row."""
+    for i, row in enumerate(events.row.tolist()) if faults else ():
+        events.faults[i] = faults.get(row) or None
+    return events

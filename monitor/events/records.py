@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 
 from monitor.events.columns import EventKind
-from monitor.events.schema import LARGEST_INTEGER, SERVED_BY, Whole
+from monitor.events.schema import ASSIGNED_BY, LARGEST_INTEGER, SERVED_BY, Whole
 
 DECODE_FAULTS = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, MemoryError)
 
@@ -38,6 +38,7 @@ def record_types(id_length: int) -> RecordTypes:
     amount = Annotated[int, msgspec.Meta(ge=0, le=most)] | Annotated[float, msgspec.Meta(ge=0, le=float(most))]
     probability = Annotated[float, msgspec.Meta(ge=0, le=1)]
     time = str | Whole | float
+    request_id = ident | Whole
     label = text | Whole | float | bool
     metrics = dict[str, Whole | float | None] | None
     options: dict[str, Any] = {"tag_field": "type", "gc": False}
@@ -45,21 +46,22 @@ def record_types(id_length: int) -> RecordTypes:
     prediction = msgspec.defstruct(
         "Prediction",
         [
-            ("request_id", ident), ("time", time), ("model", ident), ("version", ident),
+            ("request_id", request_id), ("time", time), ("model", ident), ("version", ident),
             ("schema", Literal[1], 1), ("assigned", text | None, None), ("served", bool, True),
             ("served_by", Literal[SERVED_BY], "primary"), ("segment", text | None, ""),
             ("features", msgspec.Raw, msgspec.Raw(b"{}")), ("prediction", label | None, None),
             ("scores", dict[str, probability] | None, None), ("latency_ms", amount | None, None),
             ("error", text | None, None), ("metrics", metrics, None),
-            ("batch", batch | None, None),
+            ("batch", batch | None, None), ("assigned_by", Literal[ASSIGNED_BY] | None, None),
+            ("synthetic", bool | None, None),
         ],
         tag="prediction", **options,
     )  # fmt: skip
     outcome = msgspec.defstruct(
         "Outcome",
         [
-            ("request_id", ident), ("time", time), ("model", ident), ("actual", label), ("schema", Literal[1], 1),
-            ("metrics", metrics, None),
+            ("request_id", request_id), ("time", time), ("model", ident), ("actual", label), ("schema", Literal[1], 1),
+            ("metrics", metrics, None), ("synthetic", bool | None, None),
         ],
         tag="outcome", **options,
     )  # fmt: skip

@@ -1,4 +1,4 @@
-"""Reasons for which a record is refused. Pure."""
+"""Reasons for which a record, or a field of it, is not used. Pure."""
 
 from __future__ import annotations
 
@@ -46,6 +46,41 @@ class Refused:
     row: int
     reason: Refusal
     detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class FieldFault:
+    """A value of an accepted record that cannot be used and counts as missing.
+
+    Attributes:
+        field: Its path, such as `features.load`; without a name that cannot be shown.
+        reason: The rule that it breaks.
+    """
+
+    field: str
+    reason: Refusal
+
+
+class Aside(StrEnum):
+    """Why a record that is not refused counts nowhere."""
+
+    IGNORED = "ignored"  # its model is not configured
+    SYNTHETIC = "synthetic"  # it says so itself
+
+
+@dataclass(frozen=True, slots=True)
+class SetAside:
+    """A record that is neither accepted nor refused.
+
+    Attributes:
+        row: Position in the batch.
+        why: The reason.
+        model: Name of its model.
+    """
+
+    row: int
+    why: Aside
+    model: str
 
 
 Finding = tuple[Refusal, str]  # reason and detail

@@ -17,7 +17,10 @@ from monitor.spec import FeatureKind, ModelSpec, Task
 
 SCHEMA: Final = 1  # version of the event format
 TYPES: Final = ("prediction", "outcome", "resources")
-SERVED_BY: Final = tuple(tier.value for tier in Tier)
+# Tiers, and the champion that answers for a challenger that failed. Panes are counted by place: append only.
+SERVED_BY: Final = (*(tier.value for tier in Tier), "champion")
+ASSIGNED_BY: Final = ("weight", "cohort", "override", "environment")  # what chose the version
+SCORE_SLACK: Final = 1e-6  # beyond 0 and 1: a probability that was rounded, as in float32, is clamped
 LARGEST_INTEGER: Final = 1 << 53  # beyond it a float cannot hold every integer
 RESERVED: Final = ("prediction", "score")  # names under which answers are compared; no feature may have them
 
@@ -36,10 +39,6 @@ class ModelSchema:
 
     numeric: bool
     ignored: frozenset[str]
-
-    def checks(self, feature: str) -> bool:
-        """Return whether the value of a feature must be a scalar within bounds."""
-        return feature not in self.ignored
 
 
 def schema_of(model: ModelSpec) -> ModelSchema:

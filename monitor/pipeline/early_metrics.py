@@ -1,46 +1,79 @@
 """The user's own metrics that came with an outcome before its prediction.
 
-Pure. The join keeps what outcome and prediction have in common; what users add to an outcome waits here.
+The join keeps what outcome and prediction have in common; what users add to an outcome waits here, as far as a window
+has a place for it. What is new is stored with the commit, as rows that are dropped as a whole once nothing of them
+waits any more. Pure.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
+from detectors.saved import pack, unpack
 from monitor.aggregation.pairs import UserMetrics
 from monitor.events.columns import Events
 from monitor.join.arrays import Keys
 from monitor.join.results import Joined, JoinVerdict
+from monitor.pipeline.numbered_rows import NumberedRows
 
-_MOST: Final = 10_000  # outcomes with metrics that wait for their prediction
+SUBJECT: Final = "early:"
+MOST: Final = 10_000  # outcomes with metrics that wait for their prediction
+_MAGIC: Final = b"DRIFTEAR"
 StillWaits = Callable[[Keys], NDArray[np.bool_]]
+HasPlace = Callable[[int, str], bool]
+
+
+@dataclass(slots=True)
+class _Stored:
+    """A stored row: its model and subject, the requests in it, and those of them that still wait."""
+
+    model: int
+    subject: str
+    requests: Sequence[int]
+    waiting: set[int]
 
 
 class EarlyMetrics:
-    """Metrics by the low half of the request's hash, the earliest first."""
+    """Metrics by the low half of the request's hash, the earliest first.
 
-    def __init__(self, still_waits: StillWaits, has_met: StillWaits) -> None:
+    Attributes:
+        dropped: Outcomes whose metrics were dropped before their prediction came, since there were too many.
+    """
+
+    def __init__(self, still_waits: StillWaits, has_met: StillWaits, has_place: HasPlace, models: int) -> None:
         """Make an empty one.
 
         Args:
             still_waits: Tells which outcomes wait for an answer.
             has_met: Tells which of them have met the served answer, and wait for others only.
+            has_place: Tells whether a metric of a model, by its index, is kept in windows.
+            models: Number of models.
         """
-        self._still_waits, self._has_met = still_waits, has_met
+        self._still_waits, self._has_met, self._has_place = still_waits, has_met, has_place
         self.by_request: dict[int, UserMetrics] = {}
+        self.dropped = 0
+        self._rows = [NumberedRows(SUBJECT) for _ in range(models)]
+        self._fresh: list[dict[int, None]] = [{} for _ in range(models)]  # requests to be stored, in order
+        self._stored: dict[int, _Stored] = {}  # by request
+        self._unnumbered: set[int] = set()  # stored by an earlier release, with what models share
 
     def add(self, events: Events, joined: Joined) -> None:
         """Keep the metrics of outcomes that wait, also where another answer was there already."""
         early = (joined.verdict == JoinVerdict.WAITING) | (joined.verdict == JoinVerdict.JOINED)
         for i in np.flatnonzero(early).tolist():
-            if events.metrics[i]:
-                self.by_request[int(events.lo[i])] = events.metrics[i]
-            elif self.by_request:
-                self.by_request.pop(int(events.lo[i]), None)
+            request, model = int(events.lo[i]), int(events.model[i])
+            given = events.metrics[i] or {}
+            kept = {n: value for n, value in given.items() if value is not None and self._has_place(model, n)}
+            # What was there of an earlier outcome of this request is void.
+            if kept or request in self.by_request or request in self._stored:
+                self.by_request[request] = kept
+                self._fresh[model][request] = None
+                self._unnumbered.discard(request)
 
     def forget(self, requests: Keys) -> None:
         """Drop those of these requests that do not wait any more, and those beyond the bound.
@@ -50,22 +83,89 @@ class EarlyMetrics:
         if not self.by_request:
             return
         for request in requests[~self._still_waits(requests)].tolist():
-            self.by_request.pop(request, None)
-        excess = len(self.by_request) - _MOST
+            self._remove(request)
+        excess = len(self.by_request) - MOST
         if excess > 0:
             held = np.array(list(self.by_request), np.uint64)
             met = self._has_met(held)
+            self.dropped += max(excess - int(np.count_nonzero(met)), 0)
             for request in np.concatenate([held[met], held[~met]])[:excess].tolist():
-                del self.by_request[request]
+                self._remove(request)
 
     def forget_expired(self) -> None:
         """Drop all that do not wait any more."""
         self.forget(np.array(list(self.by_request), np.uint64))
 
-    def state(self) -> dict[str, dict[str, float | None]]:
-        """Return them, to be stored."""
-        return {str(lo): dict(metrics) for lo, metrics in self.by_request.items()}
+    def _remove(self, request: int) -> None:
+        if self.by_request.pop(request, None) is not None:
+            self._leave_row(request)
 
-    def restore(self, state: Mapping[str, UserMetrics]) -> None:
-        """Take them back."""
-        self.by_request = {int(lo): metrics for lo, metrics in state.items()}
+    def _leave_row(self, request: int) -> None:
+        """Drop the row that a request is stored in, if nothing else of it waits."""
+        row = self._stored.get(request)
+        if row is None:
+            return
+        row.waiting.discard(request)
+        if not row.waiting:
+            self._rows[row.model].forget(row.subject)
+            for its in row.requests:
+                if self._stored.get(its) is row:
+                    del self._stored[its]
+
+    # -- storing -----------------------------------------------------------------------------------------
+
+    def drain_changes(self, model: int) -> tuple[list[tuple[str, bytes]], list[str]]:
+        """Return (rows to store, subjects of rows to drop) of a model since this was last called."""
+        fresh, self._fresh[model] = self._fresh[model], {}
+        requests = [request for request in fresh if request in self.by_request]
+        stored = []
+        if requests:
+            subject = self._rows[model].begin()
+            stored.append((subject, _encoded({request: self.by_request[request] for request in requests})))
+            self._enter_row(_Stored(model, subject, requests, set(requests)))
+        return stored, self._rows[model].drain_forgotten()
+
+    def _enter_row(self, row: _Stored) -> None:
+        for request in row.requests:
+            self._leave_row(request)  # of an earlier outcome
+            self._stored[request] = row
+
+    def unnumbered(self) -> dict[str, dict[str, float | None]]:
+        """Return those that an earlier release stored with what models share, where they stay."""
+        self._unnumbered &= self.by_request.keys()
+        return {str(request): dict(self.by_request[request]) for request in sorted(self._unnumbered)}
+
+    def restore(
+        self, unnumbered: Mapping[str, UserMetrics], stored: Mapping[int, Mapping[str, Sequence[bytes]]]
+    ) -> None:
+        """Take back what was stored, and drop what does not wait any more; the join is restored before.
+
+        Args:
+            unnumbered: What `unnumbered` returned.
+            stored: Bodies by subject, by model index; subjects of others are passed over.
+        """
+        self.by_request = {int(request): metrics for request, metrics in unnumbered.items()}
+        self._unnumbered = set(self.by_request)
+        for model, its in stored.items():
+            for subject, bodies in self._rows[model].restore(its):
+                found = {request: metrics for body in bodies for request, metrics in _decoded(body).items()}
+                self.by_request |= found
+                self._unnumbered -= found.keys()
+                self._enter_row(_Stored(model, subject, list(found), set(found)))
+        self.forget_expired()
+
+
+def _encoded(metrics: Mapping[int, UserMetrics]) -> bytes:
+    names = sorted({name for its in metrics.values() for name in its})
+    values = np.array([[its.get(name, np.nan) for name in names] for its in metrics.values()], np.float64)
+    return pack(_MAGIC, {"names": names}, {"request": np.array(list(metrics), np.uint64), "values": values.ravel()})
+
+
+def _decoded(body: bytes) -> dict[int, dict[str, float | None]]:
+    header, arrays = unpack(_MAGIC, body)
+    requests, names = arrays["request"].tolist(), header["names"]
+    values = arrays["values"].reshape(len(requests), len(names))
+    return {
+        request: {name: value for name, value in zip(names, row, strict=True) if value == value}
+        for request, row in zip(requests, values.tolist(), strict=True)
+    }

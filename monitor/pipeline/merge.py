@@ -12,14 +12,14 @@ from collections import deque
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, TypeVar
 
 import numpy as np
 
 from detectors.types import IntArray
 from monitor.events.columns import Events
 from monitor.events.decoder import EventDecoder
-from monitor.events.refusals import Refused
+from monitor.events.refusals import Refused, SetAside
 from monitor.stream.partition_time import RECENT, UNKNOWN, PartitionTime
 from monitor.stream.types import Batch, Partition, Run
 
@@ -32,6 +32,7 @@ _SMOOTHING: Final = 0.3  # weight of the latest records in that
 _CHUNKS: Final = 10  # of which records wait; then what is left of them is gathered
 _PUT_OFF: Final = 10  # calls by which a few records are put off
 _FAR: Final = 1 << 62
+_Told = TypeVar("_Told", Refused, SetAside)
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +60,7 @@ class DecodedRecords:
         partition_time: Partition time after each record, ms; `UNKNOWN` before the first accepted event.
         events: What was accepted; `row` points into the batch.
         refused: What was not, in order.
+        aside: What counts nowhere, in order.
     """
 
     batch: Batch
@@ -66,6 +68,7 @@ class DecodedRecords:
     partition_time: IntArray
     events: Events
     refused: list[Refused]
+    aside: list[SetAside]
 
     def __len__(self) -> int:
         return len(self.batch)
@@ -76,18 +79,13 @@ class DecodedRecords:
         event[self.events.row] = np.arange(len(self.events))
         picked = event[rows]
         events = self.events.take(picked[picked >= 0])
-        refused = []
-        if self.refused:
-            at = np.full(len(self), -1, np.int64)
-            at[rows] = np.arange(len(rows))
-            moved = (replace(r, row=int(at[r.row])) for r in self.refused)
-            refused = sorted((r for r in moved if r.row >= 0), key=lambda r: r.row)
         return DecodedRecords(
             self.batch.take(rows),
             self.place[rows],
             self.partition_time[rows],
             replace(events, row=np.flatnonzero(picked >= 0)),
-            refused,
+            _picked(self.refused, rows, len(self)),
+            _picked(self.aside, rows, len(self)),
         )
 
     @staticmethod
@@ -102,7 +100,18 @@ class DecodedRecords:
             np.concatenate([part.partition_time for part in parts]),
             Events.joined([part.events for part in parts], starts),
             [replace(r, row=r.row + start) for part, start in zip(parts, starts, strict=True) for r in part.refused],
+            [replace(a, row=a.row + start) for part, start in zip(parts, starts, strict=True) for a in part.aside],
         )
+
+
+def _picked(told: Sequence[_Told], rows: IntArray, count: int) -> list[_Told]:
+    """Return what is told of these rows of `count`, in their order."""
+    if not told:
+        return []
+    at = np.full(count, -1, np.int64)
+    at[rows] = np.arange(len(rows))
+    moved = (replace(what, row=int(at[what.row])) for what in told)
+    return sorted((what for what in moved if what.row >= 0), key=lambda what: what.row)
 
 
 class _Chunk(NamedTuple):
@@ -318,8 +327,8 @@ class PartitionMerge:
     def nothing(self) -> DecodedRecords:
         """Return no records."""
         none = np.zeros(0, np.int64)
-        events, _ = self._decoder.decode(Batch.empty(), 0, ())
-        return DecodedRecords(Batch.empty(), none, none, events, [])
+        events = self._decoder.decode(Batch.empty(), 0, ()).events
+        return DecodedRecords(Batch.empty(), none, none, events, [], [])
 
     def _bound(self, waiting: Collection[Partition], held: Collection[Partition]) -> int:
         """Return the largest key up to which no other record can come in between."""
@@ -356,7 +365,7 @@ class PartitionMerge:
         tables = records.events.features
         if all(tables[i].raw for i in keep_raw if i in tables and len(tables[i])):
             return records
-        events, _ = self._decoder.decode(records.batch, wall, keep_raw)
+        events = self._decoder.decode(records.batch, wall, keep_raw).events
         return replace(records, events=events.take(np.flatnonzero(np.isin(events.row, records.events.row))))
 
     # -- decoding ----------------------------------------------------------------------------------------
@@ -375,9 +384,9 @@ class PartitionMerge:
             return False
         self._gather_remains()
         batch = Batch.of_partitions(self._partitions, runs)
-        events, refused = self._decoder.decode(batch, wall, keep_raw)
-        place, partition_time = self._places(batch, events, waiting)
-        self._put(DecodedRecords(batch, place, partition_time, events, refused))
+        decoded = self._decoder.decode(batch, wall, keep_raw)
+        place, partition_time = self._places(batch, decoded.events, waiting)
+        self._put(DecodedRecords(batch, place, partition_time, *decoded))
         return True
 
     def _put(self, records: DecodedRecords) -> None:

@@ -7,6 +7,7 @@ per batch, once per commit.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -26,7 +27,7 @@ from monitor.evaluation.concept_drift import REPLACED
 from monitor.evaluation.evaluator import Evaluator
 from monitor.evaluation.history import answer_row, outcome_row
 from monitor.evaluation.version_state import VersionState
-from monitor.events.codes import Codes, Labels, Variants
+from monitor.events.codes import Codes, Entry, Labels, Variants
 from monitor.events.readings import LabelCode
 from monitor.pipeline import schedule
 from monitor.pipeline.columns import ModelBatch
@@ -40,6 +41,7 @@ from monitor.pipeline.stage_one import StageOne
 from monitor.pipeline.subscribers import ConceptDriftErrors, OutcomeSums, PaneSubscriber, Windows
 from monitor.pipeline.versions import Versions
 from monitor.reference.active import ReferenceSet
+from monitor.reference.learning import MOST_NAMES
 from monitor.saved import to_plain
 from monitor.serving.controller import ServingController
 from monitor.serving.proposals import Proposal
@@ -66,9 +68,9 @@ class ModelMonitor:
         self.spec = spec
         self._limits = limits
         self.labels = labels
-        self.user_metrics = Codes(spec.name, "metric", limits.user_metrics)
+        self.restore_metrics(())
         self.alerts = AlertNumbering()
-        self.references = ReferenceSet(spec, labels, limits.learning)
+        self.references = ReferenceSet(spec, labels, limits.learning, max(MOST_NAMES, limits.features))
         self.controller = ServingController(spec.name, spec.serving, f"{spec.name}/0")
         self.versions = Versions(spec, variants, self.references, self.controller)
         self.stage_one = StageOne(spec, self.versions, self.references, self.user_metric)
@@ -87,6 +89,18 @@ class ModelMonitor:
         self._ended = 0  # time panes before this one have ended
         self._dirty = ModelCommit()
         self._finished = False  # the stream has ended
+
+    def restore_metrics(self, entries: Sequence[Entry]) -> None:
+        """Give metrics of the user's own the places that they had, and those that are configured the next ones."""
+        self.user_metrics = Codes(self.spec.name, "metric", self._limits.user_metrics)
+        self.user_metrics.restore(entries)
+        for name in self.spec.user_metrics:
+            self.user_metric(name)
+
+    @property
+    def metrics_without_place(self) -> list[str]:
+        """Configured metrics whose places others have had since before they were configured."""
+        return [name for name in self.spec.user_metrics if name not in self.user_metrics]
 
     def user_metric(self, name: str) -> int | None:
         """Return the place of a metric of the user's own; None beyond the limits, or for a name of ours."""

@@ -26,7 +26,7 @@ from monitor.evaluation.concept_drift import ConceptDrift
 from monitor.evaluation.evaluator import Evaluator
 from monitor.evaluation.rules import RuleState
 from monitor.evaluation.version_state import VersionState
-from monitor.pipeline import answer_buffer, pair_buffer
+from monitor.pipeline import answer_buffer, early_metrics, pair_buffer
 from monitor.pipeline.commit import ModelSnapshot, RestoreWarning
 from monitor.pipeline.landing import Landing
 from monitor.pipeline.outcome_log import OutcomeLog
@@ -37,7 +37,11 @@ from monitor.reference.active import ReferenceSet
 from monitor.serving.controller import ServingController
 from monitor.spec import AnswerReading, FeatureKind, ModelSpec
 
-_WAITING: Final = (pair_buffer.SUBJECT, answer_buffer.SUBJECT)  # of rows beside those of references
+_WAITING: Final = (
+    pair_buffer.SUBJECT,
+    answer_buffer.SUBJECT,
+    early_metrics.SUBJECT,
+)  # of rows beside those of references
 
 
 @dataclass(frozen=True, slots=True)

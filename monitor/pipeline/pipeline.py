@@ -73,12 +73,15 @@ class Pipeline:
             for m, labels in zip(spec.models, self.decoder.labels, strict=True)
         ]
         self.totals = Totals()
+        self._names = [m.name for m in spec.models]
         self.daemon = DaemonAlerts()
         self._late_watch = LateWatch(self.daemon, self.variants.shown)
         self.positions: dict[Partition, int] = {}
         self.seq = 0
         self.warnings: list[RestoreWarning] = []  # of what was stored and does not fit the configuration
-        self._early_metrics = EarlyMetrics(self.join.table.has_waiting_outcome, self.join.table.has_met_outcome)
+        self._early_metrics = EarlyMetrics(
+            self.join.table.has_waiting_outcome, self.join.table.has_met_outcome, self._has_place, len(spec.models)
+        )
         self._began_at = UNKNOWN  # stream time where a daemon goes on
         self._started = False  # whether models have said what their configuration changes
         self._restored: dict[str, Restored] = {}
@@ -129,10 +132,13 @@ class Pipeline:
         late = self._lateness.judge(events, reached[events.row], watermark[events.row], self.join.table.horizon)
         joined = self.join.join(events, watermark[events.row], late.either)
         self.totals.count_events(batch, events, late)
+        self.totals.count_aside(records.aside)
+        self.totals.count_faults(events, self._names)
         published += self._watch_late(records, events, late.by_partition)
         refused = self._with_conflicts(records.refused, events, joined, late.either)
         self.totals.count_refused(refused)
         published += self._run_models(events, joined, late.either, watermark, wall)
+        published += self._tell_left_out()
         self.decoder.segments.settle(self.watermark.now)
         self.positions.update(batch.next_positions())
         heard = {batch.partitions[i] for i in np.unique(batch.source[events.row]).tolist()}
@@ -147,6 +153,19 @@ class Pipeline:
         )
         told = self._late_watch.add(records.batch.partitions, placed)
         return told + self._late_watch.settle(self.watermark.now)
+
+    def _tell_left_out(self) -> list[AlertRecord]:
+        """Tell of references that were learned of fewer features than events had."""
+        told = []
+        for model in self.models:
+            for time, count in model.references.newly_left_out():
+                name = model.spec.name
+                summary = (
+                    f"{name}: the reference leaves out {count} features: too many names came, as where a name holds an "
+                    "id; send the id as a value, or set the feature to ignore"
+                )
+                told.append(self.daemon.fire(f"features:{name}", summary, time))
+        return [record for record in told if record is not None]
 
     # -- partitions --------------------------------------------------------------------------------------
 
@@ -205,6 +224,9 @@ class Pipeline:
         self._early_metrics.forget(pairs.request)
         return [what for *_, what in records]
 
+    def _has_place(self, model: int, metric: str) -> bool:
+        return self.models[model].user_metric(metric) is not None
+
     def _name_metrics(self, events: Events) -> None:
         """Give metrics of the user's own their places in the order of the stream: there are not enough for all."""
         for i in np.flatnonzero(events.metrics.astype(np.bool_)).tolist():
@@ -254,10 +276,17 @@ class Pipeline:
         self.join.expire(self.watermark.now, everything=last)
         self._early_metrics.forget_expired()
         self.totals.join.update(self.join.totals())
+        self.totals.early_metrics_dropped += self._early_metrics.dropped
+        self._early_metrics.dropped = 0
         join = self.join.log.prepare_commit(self.seq, max(self.watermark.now, 0), rewrite=last and self._replaying)
         self.totals.count_published(effects.published)
         codes = self._drain_codes()
-        models = {m.spec.name: m.prepare_commit(flush=last) for m in self.models} | self._removed.prepare_commit()
+        models = {m.spec.name: m.prepare_commit(flush=last) for m in self.models}
+        for i, its in enumerate(models.values()):
+            stored, over = self._early_metrics.drain_changes(i)
+            its.learned += stored
+            its.forget_learned += over
+        models |= self._removed.prepare_commit()
         return PipelineCommit(
             seq=self.seq,
             positions=dict(self.positions),
@@ -289,7 +318,7 @@ class Pipeline:
             counts=join.counts,
             begun=self._started or self._began_at != UNKNOWN,
             daemon=self.daemon.state,
-            waiting_metrics=self._early_metrics.state(),
+            waiting_metrics=self._early_metrics.unnumbered(),
             late=self._late_watch.state(),
             admitted_segments=self.decoder.segments.admission(),
         )
@@ -318,6 +347,8 @@ class Pipeline:
             self._restore_shard(snapshot.shard)
         with damage_in("tables join_segment, join_alive, join_closed"):
             self.join.log.restore(snapshot.segments, snapshot.alive, snapshot.closed, max(self.watermark.now, 0))
+        with damage_in("table learned or shard, metrics of early outcomes"):
+            self._restore_early_metrics(snapshot)
         with damage_in("table model_state"):
             self._warn_of_changes(snapshot)
 
@@ -342,7 +373,19 @@ class Pipeline:
         self.decoder.segments.restore(by_kind.get(("", "segment"), ()))
         for model in self.models:
             model.labels.codes.restore(by_kind.get((model.spec.name, "label"), ()))
-            model.user_metrics.restore(by_kind.get((model.spec.name, "metric"), ()))
+            model.restore_metrics(by_kind.get((model.spec.name, "metric"), ()))
+            for name in model.metrics_without_place:
+                detail = f"metrics.{name}: others have taken all places: rules on it are not judged; use a new store"
+                self.warnings.append(RestoreWarning(model.spec.name, "metric_without_place", detail))
+
+    def _restore_early_metrics(self, snapshot: Snapshot) -> None:
+        stored = {
+            i: snapshot.models[model.spec.name].learned
+            for i, model in enumerate(self.models)
+            if model.spec.name in snapshot.models
+        }
+        unnumbered = read_shard(snapshot.shard).waiting_metrics if snapshot.shard else {}
+        self._early_metrics.restore(unnumbered, stored)
 
     def _restore_shard(self, saved: Mapping[str, Any]) -> None:
         if not saved:
@@ -353,7 +396,6 @@ class Pipeline:
             self._began_at = self.watermark.now
         self.daemon.restore(shard.daemon)
         self.join.table.restore(JoinState(sampling=shard.sampling, horizon=shard.horizon, counts=shard.counts))
-        self._early_metrics.restore(shard.waiting_metrics)
         self._late_watch.restore(shard.late)
         self.decoder.segments.restore_admission(shard.admitted_segments)
 

@@ -88,7 +88,7 @@ class SavedShard(msgspec.Struct, kw_only=True):
         counts: Of the join.
         begun: Whether models have begun.
         daemon: Alerts about the daemon itself.
-        waiting_metrics: The user's own metrics of early outcomes, by request.
+        waiting_metrics: The user's own metrics of early outcomes, by request, as earlier releases stored them here.
         late: (topic, partition, late predictions in its latest minute).
         admitted_segments: Which codes of segments are provisional, and which aliases.
     """

@@ -15,8 +15,9 @@ import numpy as np
 from fallback.chain import answering
 from fallback.types import Decision
 from monitor.alerting.records import AlertKind, AlertRecord, AlertStatus
+from monitor.events.codes import OTHER
 from monitor.events.columns import EventKind, Events
-from monitor.events.refusals import Refused
+from monitor.events.refusals import Aside, Refused, SetAside
 from monitor.pipeline.episodes_of import firing
 from monitor.pipeline.lateness import Late
 from monitor.reference.active import FEATURES, answers_of
@@ -31,8 +32,9 @@ CHECK_RESULTS: Final = ("ok", "drift", "too_few", "no_reference")
 SHOWN_REMOVED: Final = 86_400_000  # ms of the wall clock that a model is shown after it was removed
 _NONE: Final[Mapping[str, int]] = {}
 _EVENTS: Final = (
-    "read", "predictions", "outcomes", "resources", "dead_letters", "late_predictions", "late_after_idle",
+    "read", "predictions", "outcomes", "resources", "dead_letters", "late_predictions", "late_after_idle", "synthetic",
 )  # fmt: skip
+_NAMES: Final = 50  # of unknown models, and of fields of a model; what is beyond is counted together
 
 
 @dataclass(slots=True)
@@ -51,6 +53,10 @@ class Totals:
     dead_letters_by_reason: dict[str, int] = field(default_factory=dict)
     decisions_by_reason: dict[str, int] = field(default_factory=dict)
     seconds: float = 0.0  # of processing, of the run that a replay was
+    ignored: dict[str, int] = field(default_factory=dict)  # events, by the name of a model that is not configured
+    early_metrics_dropped: int = 0  # outcomes whose metrics were dropped before their prediction came
+    # Values that could not be used and count as missing, by model, field and reason.
+    unusable: dict[str, dict[str, dict[str, int]]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Begin counts that an earlier release did not store."""
@@ -65,6 +71,25 @@ class Totals:
         self.events["resources"] += int(np.count_nonzero(events.kind == EventKind.RESOURCES))
         self.events["late_predictions"] += int(np.count_nonzero(late.by_partition & prediction))
         self.events["late_after_idle"] += int(np.count_nonzero(late.after_idle & prediction))
+
+    def count_aside(self, aside: Sequence[SetAside]) -> None:
+        """Count records that are neither accepted nor refused."""
+        for what in aside:
+            if what.why is Aside.SYNTHETIC:
+                self.events["synthetic"] += 1
+            else:
+                name = _bounded(self.ignored, what.model)
+                self.ignored[name] = self.ignored.get(name, 0) + 1
+
+    def count_faults(self, events: Events, models: Sequence[str]) -> None:
+        """Count values that cannot be used, in the order of the batch; `models` are names by index."""
+        for i in np.flatnonzero(events.faults.astype(np.bool_)).tolist():
+            fields = self.unusable.setdefault(models[int(events.model[i])], {})
+            for fault in events.faults[i]:
+                # Beyond the bound a feature or metric is counted under the field that it is in.
+                path = _bounded(fields, fault.field, fault.field.partition(".")[0])
+                reasons = fields.setdefault(path, {})
+                reasons[fault.reason.value] = reasons.get(fault.reason.value, 0) + 1
 
     def count_refused(self, refused: Sequence[Refused]) -> None:
         """Count records that become dead letters."""
@@ -104,8 +129,8 @@ def document(
     return {
         "schema": SCHEMA,
         "seconds": round(totals.seconds, 3),
-        "events": dict(totals.events),
-        "join": dict(totals.join),
+        "events": {**totals.events, "ignored": dict(sorted(totals.ignored.items()))},
+        "join": {**totals.join, "early_metrics_dropped": totals.early_metrics_dropped},
         "alerts": {
             **totals.alerts,
             "by_kind": dict(sorted(totals.alerts_by_kind.items())),
@@ -115,6 +140,7 @@ def document(
         "decisions": totals.decisions,
         "decisions_by_reason": dict(sorted(totals.decisions_by_reason.items())),
         "dead_letters_by_reason": dict(sorted(totals.dead_letters_by_reason.items())),
+        "unusable": {model: _sorted(fields) for model, fields in sorted(totals.unusable.items())},
         "models": shown,
     }
 
@@ -123,6 +149,15 @@ def _is_over(state: Mapping[str, Any], wall: int) -> bool:
     """Return whether a model was removed so long ago that it is not shown any more."""
     removed_at = state.get("removed_at")
     return removed_at is not None and wall - removed_at > SHOWN_REMOVED
+
+
+def _bounded(counts: Mapping[str, object], name: str, other: str = OTHER) -> str:
+    """Return under which name something is counted: `other` where there are too many."""
+    return name if name in counts or len(counts) < _NAMES else other
+
+
+def _sorted(fields: Mapping[str, Mapping[str, int]]) -> dict[str, dict[str, int]]:
+    return {path: dict(sorted(reasons.items())) for path, reasons in sorted(fields.items())}
 
 
 def _model(state: Mapping[str, Any]) -> dict[str, Any]:

@@ -25,7 +25,7 @@ from monitor.events.readings import LabelCode
 from monitor.events.schema import RESERVED
 from monitor.reference.feature_reader import FeatureColumns, FeatureReader
 from monitor.reference.late_counts import LateCounts, answer_columns, late_answers, late_features
-from monitor.reference.learning import AnswerLearner, FeatureLearner
+from monitor.reference.learning import MOST_NAMES, AnswerLearner, FeatureLearner
 from monitor.reference.pane_learning import (
     PaneAnswerLearner,
     PaneFeatureLearner,
@@ -69,10 +69,12 @@ class ReferenceSet:
         spec: The model.
         labels: Its labels.
         most: Limit of predictions that a reference is learned from.
+        names: Limit of features that a reference is learned of.
     """
 
-    def __init__(self, spec: ModelSpec, labels: Labels, most: int = LEARNING) -> None:
-        self._spec, self._labels, self._most = spec, labels, most
+    def __init__(self, spec: ModelSpec, labels: Labels, most: int = LEARNING, names: int = MOST_NAMES) -> None:
+        self._spec, self._labels, self._most, self._names = spec, labels, most, names
+        self._left_out: list[tuple[int, int]] = []
         self.profile: Profile | None = None
         self.features: Comparison | None = None
         self.learner: FeatureLearner | PaneFeatureLearner | None = None
@@ -92,6 +94,18 @@ class ReferenceSet:
     def _learn(self) -> int:
         return self.relearning or self._spec.reference.learn
 
+    def _feature_learner(self, *, in_order: bool) -> FeatureLearner | PaneFeatureLearner:
+        return feature_learner(self._spec, self._learn, self._most, self._names, in_order=in_order)
+
+    def newly_left_out(self) -> list[tuple[int, int]]:
+        """Return (time in ms, features left out) of references that were learned of too many since the last call."""
+        left_out, self._left_out = self._left_out, []
+        return left_out
+
+    def _note_left_out(self, learner: FeatureLearner | PaneFeatureLearner, time: int) -> None:
+        if learner.left_out:
+            self._left_out.append((time, learner.left_out))
+
     def activate(self, profile: Profile | None) -> None:
         """Compare features with this profile from now on; without one, learn it where that is configured."""
         spec = self._spec
@@ -100,7 +114,7 @@ class ReferenceSet:
         self._reader = None if profile is None else FeatureReader(profile, spec.feature_kinds)
         if profile is None:
             if self._learn and spec.drift is not None:
-                self.learner = feature_learner(spec, self._learn, self._most, in_order=spec.window.counted)
+                self.learner = self._feature_learner(in_order=spec.window.counted)
             return
         self.learner, self.rows[FEATURES] = None, profile.rows
         if spec.drift is not None and self._reader is not None and self._reader.reads:
@@ -225,6 +239,7 @@ class ReferenceSet:
         if learner.missing or not len(time):
             return len(time), None
         self.replace(learner.profile())
+        self._note_left_out(learner, int(time[taken - 1]))
         return taken, self._read(features.take(np.arange(taken, len(time))))
 
     def _read(self, features: FeatureTable) -> FeatureColumns | None:
@@ -280,14 +295,16 @@ class ReferenceSet:
         end = (pane + 1) * self._spec.window.pane
         found: list[LateCounts] = []
         if isinstance(self.learner, PaneFeatureLearner) and self.learner.rows.enough(end):
-            profile, raws, later = self.learner.finish(end)
+            learner = self.learner
+            profile, raws, later = learner.finish(end)
             self.replace(profile)
+            self._note_left_out(learner, end)
             if self.features is not None:
                 found += late_features(self._spec, self.features, self._read, raws, later)
         for version in sorted(self.answer_learners):
-            learner = self.answer_learners[version]
-            if isinstance(learner, PaneAnswerLearner) and learner.rows.enough(end):
-                profile, value, score, later = learner.finish(end, self._texts)
+            own = self.answer_learners[version]
+            if isinstance(own, PaneAnswerLearner) and own.rows.enough(end):
+                profile, value, score, later = own.finish(end, self._texts)
                 self._learned_answers(version, profile)
                 if version in self.answers:
                     found += late_answers(self._spec, self._labels, self.answers[version], value, score, later)
@@ -338,7 +355,7 @@ class ReferenceSet:
         elif self.learner is not None:
             bodies = learned.get(FEATURES, ())
             if not by_panes(bodies):
-                self.learner = feature_learner(self._spec, self._learn, self._most, in_order=True)
+                self.learner = self._feature_learner(in_order=True)
             self.learner.restore(bodies)
         for subject, profile in references.items():
             if subject != FEATURES:

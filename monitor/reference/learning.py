@@ -7,8 +7,10 @@ after a restart where it stopped. Models with time windows learn by whole panes 
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import Any
+from itertools import chain
+from typing import Any, Final
 
 import numpy as np
 import zstandard
@@ -24,6 +26,8 @@ from monitor.events.schema import RESERVED, Scalar, ignored_names
 from monitor.spec import FeatureKind
 
 MAGIC = b"DRIFTLRN"
+MOST_NAMES: Final = 1_000  # features of a learned profile; twice the default of `limits.features`
+_RARE: Final = 0.01  # share of predictions up to which the name of a feature is a rarity
 _ID_LIKE = 0.9  # share of distinct texts from which a column of texts is taken for an identifier
 _ID_ROWS = 100
 _compress = zstandard.ZstdCompressor(level=1).compress
@@ -31,10 +35,15 @@ _decompress = zstandard.ZstdDecompressor().decompress
 
 
 class FeatureLearner:
-    """Gathers the features of the first `wanted` answers of a model."""
+    """Gathers the features of the first `wanted` answers of a model.
 
-    def __init__(self, wanted: int, points: int, kinds: Mapping[str, FeatureKind]) -> None:
-        self.wanted = wanted
+    Attributes:
+        left_out: Features that are not in the profile, since there were too many names.
+    """
+
+    def __init__(self, wanted: int, points: int, kinds: Mapping[str, FeatureKind], most: int = MOST_NAMES) -> None:
+        self.wanted, self.left_out = wanted, 0
+        self._most = most
         self._points = points
         self._kinds = kinds
         self._raw: list[bytes] = []
@@ -60,7 +69,10 @@ class FeatureLearner:
 
     def profile(self) -> Profile:
         """The frozen profile of what was gathered."""
-        return feature_profile(self._raw, np.array(self._times), self._kinds, self._points)
+        profile, self.left_out = feature_profile(
+            self._raw, np.array(self._times), self._kinds, self._points, self._most
+        )
+        return profile
 
     def drain_fresh(self) -> bytes | None:
         """What was gathered since this was last called, for the database."""
@@ -87,7 +99,9 @@ class FeatureLearner:
         self._stored = len(self._raw)
 
 
-def feature_profile(raws: Sequence[bytes], times: IntArray, kinds: Mapping[str, FeatureKind], points: int) -> Profile:
+def feature_profile(
+    raws: Sequence[bytes], times: IntArray, kinds: Mapping[str, FeatureKind], points: int, most: int = MOST_NAMES
+) -> tuple[Profile, int]:
     """Make the frozen profile of undecoded features.
 
     Args:
@@ -95,10 +109,17 @@ def feature_profile(raws: Sequence[bytes], times: IntArray, kinds: Mapping[str, 
         times: Time of each prediction, ms; at least one.
         kinds: Configured kinds of features.
         points: Points that summarise a numeric feature.
+        most: Names from which on rare ones are left out; then the features of the profile at most, those that the
+            most predictions have, of equals the first by name.
+
+    Returns:
+        The profile, and how many features it leaves out because there are too many.
     """
     ignored = ignored_names(kinds)
-    rows = [members(raw, ignored) or {} for raw in raws]
+    rows, left_out = _with_frequent_names([members(raw, ignored) or {} for raw in raws], most)
     numeric, columns, notices = columns_of(rows, kinds)
+    if left_out:
+        notices.append(f"{left_out} features are left out: more than {most} names came, as where a name holds an id")
     return Profile(
         features=build_features(numeric, columns, len(rows), points),
         rows=len(rows),
@@ -106,7 +127,21 @@ def feature_profile(raws: Sequence[bytes], times: IntArray, kinds: Mapping[str, 
         first_ms=int(times.min()),
         last_ms=int(times.max()),
         notices=tuple(notices),
-    )
+    ), left_out
+
+
+def _with_frequent_names(rows: list[dict[str, Scalar]], most: int) -> tuple[list[dict[str, Scalar]], int]:
+    """Return rows without names that are too many, and how many these are.
+
+    A table with a column for every name would be far too large where a name holds an id. Such names come once or
+    twice each: of too many only those are kept that are no rarity, which makes a table as large as the rows are.
+    """
+    if len(set().union(*rows)) <= most:
+        return rows, 0
+    counts = Counter(chain.from_iterable(rows))
+    common = [name for name, count in counts.items() if count > _RARE * len(rows)]
+    names = frozenset(sorted(common, key=lambda name: (-counts[name], name))[:most])
+    return [{name: row[name] for name in row.keys() & names} for row in rows], len(counts) - len(names)
 
 
 def columns_of(

@@ -16,7 +16,7 @@ from detectors.reference import Profile
 from detectors.saved import pack, unpack
 from detectors.types import FloatArray, IntArray
 from monitor.events.readings import Readings
-from monitor.reference.learning import MAGIC, AnswerLearner, FeatureLearner, answer_profile, feature_profile
+from monitor.reference.learning import MAGIC, MOST_NAMES, AnswerLearner, FeatureLearner, answer_profile, feature_profile
 from monitor.reference.pane_rows import HASH, TIME, VARIANT, Hashes, PaneRows, Rows, most_rows
 from monitor.spec import BASELINE_N, FeatureKind, ModelSpec
 
@@ -36,11 +36,17 @@ def by_panes(bodies: Sequence[bytes]) -> bool:
 
 
 class PaneFeatureLearner:
-    """Gathers the features of a model's predictions until whole panes hold `wanted` of them."""
+    """Gathers the features of a model's predictions until whole panes hold `wanted` of them.
 
-    def __init__(self, wanted: int, most: int, points: int, kinds: Mapping[str, FeatureKind]) -> None:
-        self.rows = PaneRows(wanted, most)
-        self._points, self._kinds = points, kinds
+    Attributes:
+        left_out: Features that are not in the profile, since there were too many names.
+    """
+
+    def __init__(
+        self, wanted: int, most: int, points: int, kinds: Mapping[str, FeatureKind], names: int = MOST_NAMES
+    ) -> None:
+        self.rows, self.left_out = PaneRows(wanted, most), 0
+        self._points, self._kinds, self._names = points, kinds, names
 
     def add(self, raws: Sequence[bytes], time: IntArray, hashes: Hashes, variant: IntArray) -> None:
         """Take undecoded features in, with time in ms, hash and version of their predictions."""
@@ -52,7 +58,8 @@ class PaneFeatureLearner:
     def finish(self, end: int) -> tuple[Profile, Sequence[bytes], Rows]:
         """Return the profile of panes up to `end` ms, then the features and the rows of later panes."""
         learned, later = self.rows.split(end)
-        profile = feature_profile(learned[_RAW].tolist(), learned[TIME], self._kinds, self._points)
+        raws = learned[_RAW].tolist()
+        profile, self.left_out = feature_profile(raws, learned[TIME], self._kinds, self._points, self._names)
         return profile, later[_RAW].tolist(), later
 
     def drain_fresh(self) -> bytes | None:
@@ -124,19 +131,22 @@ class PaneAnswerLearner:
         self.rows.restore([unpack(MAGIC, body)[1] for body in bodies])
 
 
-def feature_learner(spec: ModelSpec, wanted: int, limit: int, *, in_order: bool) -> FeatureLearner | PaneFeatureLearner:
+def feature_learner(
+    spec: ModelSpec, wanted: int, limit: int, names: int, *, in_order: bool
+) -> FeatureLearner | PaneFeatureLearner:
     """Make what learns the reference of a model's features.
 
     Args:
         spec: The model.
         wanted: Predictions to learn from at least.
         limit: Predictions to learn from at most, where that is more than `wanted`.
+        names: Features to learn at most.
         in_order: Learn from the first predictions in the order of the stream, not by whole panes.
     """
     points, kinds = spec.reference.points, spec.feature_kinds
     if in_order:
-        return FeatureLearner(wanted, points, kinds)
-    return PaneFeatureLearner(wanted, most_rows(wanted, limit), points, kinds)
+        return FeatureLearner(wanted, points, kinds, names)
+    return PaneFeatureLearner(wanted, most_rows(wanted, limit), points, kinds, names)
 
 
 def answer_learner(spec: ModelSpec, limit: int, *, in_order: bool) -> AnswerLearner | PaneAnswerLearner:

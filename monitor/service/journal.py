@@ -57,8 +57,8 @@ class Journal:
         results = dict(commit.commands)
         for order in orders:
             log.info(
-                "order.applied", id=order.id, name=order.name.value, model=order.model, who=order.who, reason=order.reason,
-                result=results.get(order.id),
+                "order.applied", id=order.id, name=order.name.value, model=order.model, who=order.who,
+                reason=order.reason, result=results.get(order.id),
             )  # fmt: skip
         self._tell_refused(commit.dead_letters, now_s)
 

@@ -115,7 +115,7 @@ def _backwards(
         for q, back in behind.items():
             start, stop = max(back.first, back.start - chunk), back.start
             for batch in _between(source, q, start, stop):
-                events, _ = decoder.decode(batch, wall_ms(), keep_raw=[model])
+                events = decoder.decode(batch, wall_ms(), keep_raw=[model]).events
                 if len(events):
                     low = _low(events.time)
                     back.earliest = low if back.earliest is None else min(back.earliest, low)

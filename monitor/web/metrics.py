@@ -51,8 +51,18 @@ DECLARED: Final = (
         "Predictions whose pane was closed while their partition was idle or left out; see stream.hold.",
     ),
     Declared("driftd_dead_letters_total", _C, "Refused records, written to the dead-letter topic.", ("reason",)),
+    Declared("driftd_ignored_events_total", _C, "Events of models that are not configured, by model.", _MODEL),
+    Declared("driftd_synthetic_events_total", _C, "Events that say that they are synthetic; they count nowhere else."),
+    Declared(
+        "driftd_unusable_values_total", _C, "Values of accepted events that cannot be used and count as missing.",
+        (*_MODEL, "field", "reason"),
+    ),
     Declared("driftd_join_total", _C, "Outcomes and duplicates, by the result of the join.", ("result",)),
     Declared("driftd_join_pending", _G, "Predictions waiting for their outcome."),
+    Declared(
+        "driftd_early_metrics_dropped_total", _C,
+        "Outcomes whose own metrics were dropped: too many waited for their prediction.",
+    ),
     Declared("driftd_join_sampling_ratio", _G, "Share of requests whose outcomes are awaited; 1 without sampling."),
     Declared("driftd_duplicate_horizon_seconds", _G, "How far back duplicates are recognised; see limits.seen."),
     Declared("driftd_alerts_total", _C, "Alerts that began to fire, by kind.", ("kind",)),
@@ -280,10 +290,18 @@ def _totals(status: Mapping[str, Any]) -> Iterator[Sample]:
         yield "driftd_events_total", (kind.removesuffix("s") if kind != "resources" else kind,), events[kind]
     yield "driftd_late_predictions_total", (), events["late_predictions"]
     yield "driftd_late_after_idle_total", (), events["late_after_idle"]
+    for model, count in events["ignored"].items():
+        yield "driftd_ignored_events_total", (model,), count
+    yield "driftd_synthetic_events_total", (), events["synthetic"]
+    for model, fields in status["unusable"].items():
+        for path, reasons in fields.items():
+            for reason, count in reasons.items():
+                yield "driftd_unusable_values_total", (model, path, reason), count
     yield from _from_zero("driftd_dead_letters_total", Refusal, status["dead_letters_by_reason"])
     for result in ("joined", "duplicates", "conflicts", "orphans", "late", "expired"):
         yield "driftd_join_total", (result,), join[result]
     yield "driftd_join_pending", (), join["pending"]
+    yield "driftd_early_metrics_dropped_total", (), join["early_metrics_dropped"]
     yield from _from_zero("driftd_alerts_total", AlertKind, status["alerts"]["by_kind"])
     yield "driftd_alerts_resolved_total", (), status["alerts"]["resolved"]
     yield from _from_zero("driftd_decisions_total", Reason, status["decisions_by_reason"])

@@ -103,10 +103,12 @@ def test_nothing_is_drained_outside_the_commit() -> None:
         ("aggregation/outcomes.py", "drain_dirty"),
         ("join/log.py", "prepare_commit"),
         ("pipeline/answer_buffer.py", "drain_changes"),  # called by the model's, as that of the pairs is
+        ("pipeline/early_metrics.py", "drain_changes"),
         ("pipeline/model.py", "prepare_commit"),
         ("pipeline/outcome_log.py", "rows"),  # called by the model's
         ("pipeline/pair_buffer.py", "drain_changes"),
         ("pipeline/pipeline.py", "_drain_codes"),
+        ("pipeline/pipeline.py", "prepare_commit"),
         ("pipeline/stage_one.py", "drain_fragments"),
         ("reference/active.py", "drain_changes"),
     }

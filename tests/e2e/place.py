@@ -58,6 +58,7 @@ class Place(ABC):
             "decisions": self.outputs["decisions"],
             "dead_letters": self.outputs["dead-letters"],
             "lateness": f"{workload.LATENESS}ms",
+            "unknown_models": "refuse",  # `workload.RUBBISH` has some
             "idle_after": "1d",  # a partition without records holds stream time: then counts do not depend on pauses
             "session_timeout": "3s",
         }

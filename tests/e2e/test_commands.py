@@ -88,8 +88,10 @@ def test_status_is_what_a_recount_says(asked: Worked) -> None:
     assert status["events"] == {"resources": 0} | dict(asked.expected.events) | {
         "late_predictions": 0,
         "late_after_idle": 0,
+        "synthetic": 0,
+        "ignored": {},
     }
-    assert status["join"] == {"late": 0} | dict(asked.expected.join)
+    assert status["join"] == {"late": 0, "early_metrics_dropped": 0} | dict(asked.expected.join)
     versions = {
         (model, version): (v["predictions"], v["outcomes"])
         for model, m in status["models"].items()

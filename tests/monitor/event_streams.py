@@ -24,10 +24,10 @@ feature_names = st.sampled_from(["load", "flow", 'a "quoted" one', "note", "kind
 features = st.dictionaries(feature_names, scalars, max_size=7)
 metrics = st.dictionaries(st.sampled_from(["cost", "clicks"]), st.none() | numbers, max_size=2)
 classes = st.sampled_from(["1", "0", "yes", "no", "spam", "gas", "True"])
-probabilities = st.dictionaries(classes, st.floats(0, 1) | st.just(1))
+probabilities = st.dictionaries(classes, st.floats(0, 1) | st.sampled_from([1, 1 + 1e-7, -1e-7, 1.1, -0.1, None]))
 models = st.sampled_from([*MODELS, *MODELS, "nobody"])
 versions = st.sampled_from(["v1", "v2", "v3", "v4", "v5", "rules", OTHER])
-ids = st.text("abc", min_size=1)
+ids = st.text("abc", min_size=1) | st.integers(-3, 3) | st.sampled_from(["0", "1", 2**53 + 1])
 labels = st.sampled_from([0, 1, 0.25, 0.85, True, False, "yes", "no", "spam", "gas", "oil", "1", 1.0]) | numbers
 
 
@@ -40,9 +40,10 @@ predictions = events_of(
     "prediction",
     {"request_id": ids, "version": versions, "prediction": labels},
     served=st.booleans(),
-    served_by=st.sampled_from(["primary", "previous", "rules", "ensemble", "default"]),
+    served_by=st.sampled_from(["primary", "previous", "rules", "ensemble", "default", "champion"]),
     assigned=st.none() | names,
-    segment=st.none() | st.sampled_from(["", "eu", "us", "asia"]),
+    assigned_by=st.none() | st.sampled_from(["weight", "cohort", "override", "environment", "chance"]),
+    segment=st.none() | st.sampled_from(["", "eu", "us", "asia", 3, "\0"]),
     features=st.none() | features,
     scores=st.none() | probabilities,
     latency_ms=st.none() | st.floats(0, 1e6) | numbers,

@@ -83,6 +83,11 @@ class StreamSection(Section):
     heartbeat: Duration = Field(
         300_000, description="interval at which the latest record of a firing alert is published again"
     )
+    unknown_models: Literal["ignore", "refuse"] = Field(
+        "ignore",
+        description="events of models that are not configured: `ignore` counts them by the name of the model, `refuse` "
+        "makes dead letters of them",
+    )
     dead_letters_per_minute: Count = Field(
         10_000, ge=1, description="refused records of a partition in a minute beyond which it pauses until the next one"
     )

@@ -1,7 +1,8 @@
-"""Find the reason why a record in driftd's own format is refused.
+"""Find out what is wrong with a record in driftd's own format: why it is refused, or which of its values are unusable.
 
-Slow: every rule is checked one by one until one is broken. It runs only for records that the fast decoder has
-refused, and finds a fault in exactly those. Pure. Called by `formats.driftd`.
+Slow: every rule is checked one by one. It runs only for records that the fast decoder does not take, and refuses
+exactly those that cannot be mended. What a record must have to mean something refuses it; any other value that cannot
+be used is left out of it. Pure. Called by `formats.driftd`.
 """
 
 from __future__ import annotations
@@ -11,27 +12,25 @@ from typing import Any, Final
 
 from monitor.events.formats.json_text import (
     BrokenRule,
-    check_not_repeated,
-    check_text,
+    check_is_json,
     check_values,
     is_number,
     kind_of,
     load,
     show,
-    within,
 )
-from monitor.events.refusals import Finding, Refusal
-from monitor.events.schema import LARGEST_INTEGER, SCHEMA, SERVED_BY, TYPES, ModelSchema
+from monitor.events.formats.optional import OptionalFields
+from monitor.events.refusals import FieldFault, Finding, Refusal
+from monitor.events.schema import ASSIGNED_BY, SCHEMA, SERVED_BY, TYPES, ModelSchema
 from monitor.spec import Limits
 from monitor.times import parse_event_time, unit_hint
 
 _ANY_MODEL: Final = ModelSchema(numeric=False, ignored=frozenset())
+SchemaOf = Callable[[object], ModelSchema | None]
 
 
-def examine(
-    raw: bytes | None, limits: Limits, schema_of: Callable[[object], ModelSchema | None] = lambda model: None
-) -> Finding | None:
-    """Return the first rule that a record breaks, None if it breaks none.
+def examine(raw: bytes | None, limits: Limits, schema_of: SchemaOf = lambda model: None) -> Finding | None:
+    """Return why a record is refused, None if it is not.
 
     Which models are configured, and whether a time is in the future, is left to the caller.
 
@@ -41,25 +40,26 @@ def examine(
         schema_of: From the name of a model to its schema, None for a model that is not configured.
     """
     try:
-        _examine(raw, limits, schema_of)
+        mend(raw, limits, schema_of)
     except BrokenRule as stop:
         return stop.finding
     return None
 
 
-def bad_text(raw: bytes) -> Finding | None:
-    """Return what is wrong with the texts of a record that has been decoded, None if nothing is.
+def mend(raw: bytes | None, limits: Limits, schema_of: SchemaOf) -> tuple[Mapping[str, Any], tuple[FieldFault, ...]]:
+    """Leave out of a record what cannot be used.
 
-    JSON can spell a NUL, which a database cannot store.
+    Args:
+        raw: As for `examine`.
+        limits: Likewise.
+        schema_of: Likewise.
+
+    Returns:
+        The fields that are known, without unusable values; and what these were.
+
+    Raises:
+        BrokenRule: the record is refused.
     """
-    try:
-        check_values(load(raw), "", 0, numbers=False)
-    except BrokenRule as stop:
-        return stop.finding
-    return None
-
-
-def _examine(raw: bytes | None, limits: Limits, schema_of: Callable[[object], ModelSchema | None]) -> None:
     if raw and len(raw) > limits.event_bytes:
         raise BrokenRule(Refusal.TOO_LARGE, f"{len(raw)} bytes, at most {limits.event_bytes}")
     if not raw or not raw.strip():
@@ -67,14 +67,13 @@ def _examine(raw: bytes | None, limits: Limits, schema_of: Callable[[object], Mo
     event = load(raw)
     if not isinstance(event, dict):
         raise BrokenRule(Refusal.NOT_AN_OBJECT, f"the record is {kind_of(event)}, not an object")
+    check_is_json(raw, event)
     _schema(event)
     kind = _type(event)
     model = event.get("model")
     schema = (schema_of(model) if isinstance(model, str) else None) or _ANY_MODEL
-    for name in _FIELDS[kind]:
-        if name == "features":
-            _check_features(event.get(name), schema)
-        elif name == "time":
+    for name in _NEEDED[kind]:
+        if name == "time":
             _check_time(event.get(name))
         else:
             check_values(event.get(name), name, 0)
@@ -82,9 +81,22 @@ def _examine(raw: bytes | None, limits: Limits, schema_of: Callable[[object], Mo
         _identity(event, name, limits)
     _time(event)
     _BY_TYPE[kind](event, limits, schema)
-    check_not_repeated(event, ("schema", "type", *_FIELDS[kind]), "")
-    # What is ignored has to be JSON all the same.
-    check_values(event, "", 0, numbers=False)
+    known = {name: event[name] for name in ("schema", "type", *_NEEDED[kind]) if name in event}
+    optional = OptionalFields(event, limits, schema)
+    return known | optional.of(kind), tuple(optional.faults)
+
+
+def model_of(raw: bytes | None, limits: Limits) -> str | None:
+    """Return the name of the model of a record, whatever else is wrong with it; None where it has none."""
+    if not raw or len(raw) > limits.event_bytes:
+        return None
+    try:
+        event = load(raw)
+        model = event.get("model") if isinstance(event, dict) else None
+        check_values(model, "model", 0)
+    except BrokenRule:
+        return None
+    return model if isinstance(model, str) and model else None
 
 
 def _check_time(time: object) -> None:
@@ -95,17 +107,6 @@ def _check_time(time: object) -> None:
         reason, detail = stop.finding
         hint = unit_hint(int(str(time))) if reason is Refusal.INTEGER_TOO_LARGE and str(time).isdigit() else ""
         raise BrokenRule(reason, detail + hint) from None
-
-
-def _check_features(features: object, schema: ModelSchema) -> None:
-    """As `check_values`; the numbers of an ignored feature may be any."""
-    if not isinstance(features, dict):
-        check_values(features, "features", 0)
-        return
-    for name, value in features.items():
-        check_text(name, "a name in features")
-        if schema.checks(name) or isinstance(value, str):
-            check_values(value, within("features", name), 1)
 
 
 def _schema(event: Mapping[str, Any]) -> None:
@@ -134,13 +135,14 @@ _IDENTITY: Final[Mapping[str, tuple[str, ...]]] = {
     "outcome": ("request_id", "model"),
     "resources": ("model", "version"),
 }
-_FIELDS: Final[Mapping[str, tuple[str, ...]]] = {
+# Fields that say what an event is and counts as: nothing in their place can be guessed.
+_NEEDED: Final[Mapping[str, tuple[str, ...]]] = {
     "prediction": (
-        *_IDENTITY["prediction"], "time", "assigned", "served", "served_by", "segment", "features", "prediction",
-        "scores", "latency_ms", "error", "metrics", "batch",
+        *_IDENTITY["prediction"], "time", "assigned", "assigned_by", "served", "served_by", "synthetic", "prediction",
+        "error",
     ),
-    "outcome": (*_IDENTITY["outcome"], "time", "actual", "metrics"),
-    "resources": (*_IDENTITY["resources"], "time", "memory_mb", "cpu_percent", "gpu_percent"),
+    "outcome": (*_IDENTITY["outcome"], "time", "actual", "synthetic"),
+    "resources": (*_IDENTITY["resources"], "time"),
 }  # fmt: skip
 
 
@@ -157,6 +159,8 @@ def _identity(event: Mapping[str, Any], name: str, limits: Limits) -> None:
     value = event.get(name)
     if value is None or value == "":
         raise BrokenRule(Refusal.MISSING_FIELD, f"{name}: is needed")
+    if name == "request_id" and isinstance(value, int) and not isinstance(value, bool):
+        return  # the same as its digits
     if not isinstance(value, str):
         raise BrokenRule(Refusal.WRONG_TYPE, f"{name}: {show(value)}: text is needed, not {kind_of(value)}")
     _bounded(value, name, limits)
@@ -168,32 +172,36 @@ def _prediction(event: Mapping[str, Any], limits: Limits, schema: ModelSchema) -
     served_by = event.get("served_by", SERVED_BY[0])
     if served_by not in SERVED_BY:
         raise BrokenRule(Refusal.BAD_VALUE, f"served_by: {show(served_by)}: one of {', '.join(SERVED_BY)} is needed")
-    for name in ("assigned", "segment", "error"):
+    assigned_by = event.get("assigned_by")
+    if assigned_by is not None and assigned_by not in ASSIGNED_BY:
+        needed = f"one of {', '.join(ASSIGNED_BY)} is needed"
+        raise BrokenRule(Refusal.BAD_VALUE, f"assigned_by: {show(assigned_by)}: {needed}")
+    _synthetic(event)
+    for name in ("assigned", "error"):
         _text(event, name, limits)
     prediction = event.get("prediction")
     if prediction is None and event.get("error") is None:
         raise BrokenRule(Refusal.MISSING_FIELD, "prediction: is needed where there is no error")
     _value(prediction, "prediction", limits, schema)
-    _scores(event.get("scores"))
-    _amount(event, "latency_ms")
-    _metrics(event.get("metrics"))
-    _batch(event.get("batch"))
-    _features(event.get("features"), limits, schema)
 
 
 def _outcome(event: Mapping[str, Any], limits: Limits, schema: ModelSchema) -> None:
+    _synthetic(event)
     if event.get("actual") is None:
         raise BrokenRule(Refusal.MISSING_FIELD, "actual: is needed")
     _value(event["actual"], "actual", limits, schema)
-    _metrics(event.get("metrics"))
 
 
 def _resources(event: Mapping[str, Any], limits: Limits, schema: ModelSchema) -> None:
-    for name in ("memory_mb", "cpu_percent", "gpu_percent"):
-        _amount(event, name)
+    """Nothing but who and when."""
 
 
 _BY_TYPE: Final = {"prediction": _prediction, "outcome": _outcome, "resources": _resources}
+
+
+def _synthetic(event: Mapping[str, Any]) -> None:
+    if not isinstance(event.get("synthetic"), bool | None):
+        raise BrokenRule(Refusal.WRONG_TYPE, f"synthetic: {show(event['synthetic'])}: true or false is needed")
 
 
 def _value(value: object, name: str, limits: Limits, schema: ModelSchema) -> None:
@@ -210,56 +218,6 @@ def _value(value: object, name: str, limits: Limits, schema: ModelSchema) -> Non
         _bounded(value, name, limits)
 
 
-def _scores(scores: object) -> None:
-    if scores is None:
-        return
-    if not isinstance(scores, dict):
-        raise BrokenRule(Refusal.WRONG_TYPE, f"scores: {show(scores)}: an object of probabilities is needed")
-    for name, score in scores.items():
-        path = within("scores", name)
-        if not is_number(score):
-            raise BrokenRule(Refusal.WRONG_TYPE, f"{path}: {show(score)}: a number is needed")
-        if not 0 <= score <= 1:
-            raise BrokenRule(Refusal.BAD_VALUE, f"{path}: {score}: a probability lies between 0 and 1")
-    check_not_repeated(scores, scores, "scores")
-
-
-def _metrics(metrics: object) -> None:
-    if metrics is None:
-        return
-    if not isinstance(metrics, dict):
-        raise BrokenRule(Refusal.WRONG_TYPE, f"metrics: {show(metrics)}: an object of numbers is needed")
-    for name, value in metrics.items():
-        if value is not None and not is_number(value):
-            raise BrokenRule(Refusal.WRONG_TYPE, f"{within('metrics', name)}: {show(value)}: a number is needed")
-    check_not_repeated(metrics, metrics, "metrics")
-
-
-def _batch(batch: object) -> None:
-    if batch is None:
-        return
-    if not isinstance(batch, dict):
-        raise BrokenRule(Refusal.WRONG_TYPE, f"batch: {show(batch)}: an object is needed")
-    for name in ("size", "ms"):
-        if batch.get(name) is None:
-            raise BrokenRule(Refusal.MISSING_FIELD, f"batch.{name}: is needed")
-        _amount(batch, name, "batch")
-    check_not_repeated(batch, ("size", "ms"), "batch")
-
-
-def _features(features: object, limits: Limits, schema: ModelSchema) -> None:
-    if features is None:
-        return
-    if not isinstance(features, dict):
-        raise BrokenRule(Refusal.WRONG_TYPE, f"features: {show(features)}: an object is needed")
-    if len(features) > limits.features:
-        raise BrokenRule(Refusal.TOO_MANY_FEATURES, f"features: {len(features)} of them, at most {limits.features}")
-    for name, value in features.items():
-        if isinstance(value, dict | list) and schema.checks(name):
-            needed = f"a number, text, boolean or null is needed, not {kind_of(value)}"
-            raise BrokenRule(Refusal.WRONG_TYPE, f"{within('features', name)}: {show(value)}: {needed}")
-
-
 def _text(event: Mapping[str, Any], name: str, limits: Limits) -> None:
     value = event.get(name)
     if value is None:
@@ -273,16 +231,3 @@ def _bounded(text: str, name: str, limits: Limits) -> None:
     if len(text) > limits.id_length:
         detail = f"{name}: {show(text)}: {len(text)} characters, at most {limits.id_length}"
         raise BrokenRule(Refusal.ID_TOO_LONG, detail)
-
-
-def _amount(fields: Mapping[str, Any], name: str, path: str = "") -> None:
-    value = fields.get(name)
-    if value is None:
-        return
-    where = within(path, name)
-    if not is_number(value):
-        raise BrokenRule(Refusal.WRONG_TYPE, f"{where}: {show(value)}: a number is needed")
-    if value < 0:
-        raise BrokenRule(Refusal.BAD_VALUE, f"{where}: {value}: cannot be negative")
-    if value > LARGEST_INTEGER:
-        raise BrokenRule(Refusal.BAD_VALUE, f"{where}: {value}: cannot be above 2^53")

@@ -1,15 +1,13 @@
 """Parse JSON that may break the rules, and say which value of which field breaks one.
 
 Numbers and text that no event may have are kept until it is known in which field they are. Slow: for records that
-were refused only. Pure. Called by `formats.examiner`.
+the fast decoder does not take only. Pure. Called by `formats.examiner`.
 """
 
 from __future__ import annotations
 
 import json
 import math
-from collections import Counter
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -18,6 +16,7 @@ from monitor.events.schema import LARGEST_INTEGER
 
 _SHOWN: Final = 60  # characters of a value in a detail
 _DEEPEST: Final = 100
+_TOKENS: Final = (b"NaN", b"Infinity")
 
 
 class BrokenRule(Exception):
@@ -45,19 +44,8 @@ class _Unfit:
         return self.text
 
 
-class _Object(dict[str, Any]):
-    """A JSON object that knows which of its names occurred more than once. The last value counts."""
-
-    def __init__(self, pairs: list[tuple[str, Any]]) -> None:
-        super().__init__(pairs)
-        self.repeated: frozenset[str] = frozenset()
-        if len(self) < len(pairs):
-            times = Counter(name for name, _ in pairs)
-            self.repeated = frozenset(name for name, count in times.items() if count > 1)
-
-
 def load(raw: bytes) -> Any:
-    """Parse JSON, tolerating what `check_values` reports later.
+    """Parse JSON, tolerating what `check_values` and `check_is_json` report later.
 
     Raises:
         BrokenRule: it is not JSON, or nested too deeply.
@@ -66,15 +54,46 @@ def load(raw: bytes) -> Any:
         # Bytes that are not UTF-8 become lone surrogates, so that it can be told in which field they are.
         return json.loads(
             raw.decode("utf-8", "surrogateescape"),
-            parse_constant=lambda name: _Unfit(Refusal.NOT_FINITE, name, "is not a JSON number", json=False),
+            parse_constant=_not_json,
             parse_int=_integer,
             parse_float=_number,
-            object_pairs_hook=_Object,
         )
     except RecursionError:
         raise BrokenRule(Refusal.TOO_DEEP, f"nested deeper than {_DEEPEST} levels") from None
     except (ValueError, MemoryError) as error:
         raise BrokenRule(Refusal.NOT_JSON, f"{show(raw.decode('utf-8', 'replace'))}: {error}") from None
+
+
+def check_is_json(raw: bytes, value: object) -> None:
+    """Check what `load` tolerates and JSON does not: bytes that are not UTF-8, and the tokens NaN and Infinity.
+
+    Args:
+        raw: The record.
+        value: What `load` made of it.
+
+    Raises:
+        BrokenRule: there is one, in whatever field.
+    """
+    try:
+        raw.decode()
+    except UnicodeDecodeError:
+        check_values(value, "", 0, numbers=False)
+        raise BrokenRule(Refusal.BAD_TEXT, "the record has bytes that are not UTF-8") from None
+    if not any(token in raw for token in _TOKENS):
+        return
+    try:
+        json.loads(raw, parse_constant=_stop, parse_int=str)
+    except BrokenRule:
+        check_values(value, "", 0, numbers=False, texts=False)  # says in which field
+        raise
+
+
+def _not_json(token: str) -> _Unfit:
+    return _Unfit(Refusal.NOT_FINITE, token, "is not a JSON number", json=False)
+
+
+def _stop(token: str) -> None:
+    raise BrokenRule(Refusal.NOT_FINITE, f"{token}: is not a JSON number")
 
 
 def _integer(digits: str) -> int | _Unfit:
@@ -90,7 +109,7 @@ def _number(digits: str) -> float | _Unfit:
     return value
 
 
-def check_values(value: object, path: str, depth: int, *, numbers: bool = True) -> None:
+def check_values(value: object, path: str, depth: int, *, numbers: bool = True, texts: bool = True) -> None:
     """Check names and values at any depth for unusable text and numbers.
 
     Args:
@@ -98,6 +117,7 @@ def check_values(value: object, path: str, depth: int, *, numbers: bool = True) 
         path: Name of the field, for the detail; "" for the whole record.
         depth: How deeply the value is nested in the record.
         numbers: Also refuse numbers that are JSON but beyond 2^53 or the largest float.
+        texts: Also refuse texts with a NUL or a lone surrogate.
 
     Raises:
         BrokenRule: a lone surrogate, a NUL, a number out of range, or too many levels.
@@ -106,15 +126,17 @@ def check_values(value: object, path: str, depth: int, *, numbers: bool = True) 
         raise BrokenRule(Refusal.TOO_DEEP, f"{path}: nested deeper than {_DEEPEST} levels")
     if isinstance(value, _Unfit) and (numbers or not value.json):
         raise BrokenRule(value.reason, f"{path}: {value.text}: {value.why}")
-    if isinstance(value, str):
+    if isinstance(value, str) and texts:
         check_text(value, path)
     elif isinstance(value, dict):
         for name, inner in value.items():
-            check_text(name, f"a name in {path or 'the record'}")
-            check_values(inner, within(path, name) if depth < 2 else path, depth + 1, numbers=numbers)
+            if texts:
+                check_text(name, f"a name in {path or 'the record'}")
+            where = within(path, name) if depth < 2 else path
+            check_values(inner, where, depth + 1, numbers=numbers, texts=texts)
     elif isinstance(value, list):
         for inner in value:
-            check_values(inner, path, depth + 1, numbers=numbers)
+            check_values(inner, path, depth + 1, numbers=numbers, texts=texts)
 
 
 def check_text(text: str, path: str) -> None:
@@ -125,18 +147,6 @@ def check_text(text: str, path: str) -> None:
         raise BrokenRule(
             Refusal.BAD_TEXT, f"{path}: {show(text)}: has half a surrogate pair, or bytes that are not UTF-8"
         )
-
-
-def check_not_repeated(fields: object, names: Iterable[str], path: str) -> None:
-    """Raise BrokenRule where one of the names occurs twice in an object.
-
-    Called for a record that was refused without another fault: the last of two equal names counts, but the fast
-    decoder checks the first one too.
-    """
-    if isinstance(fields, _Object):
-        for name in names:
-            if name in fields.repeated:
-                raise BrokenRule(Refusal.BAD_VALUE, f"{within(path, name)}: stands twice, with a value that cannot be")
 
 
 def is_number(value: object) -> bool:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from monitor.events.refusals import Finding, Refused
+from monitor.events.refusals import FieldFault, Finding, Refused
 
 
 @dataclass(slots=True)
@@ -17,11 +17,21 @@ class DecodedRecords:
         rows: Position in the batch of each record in `records`.
         records: Structs of `records.RecordTypes`.
         refused: By position in the batch.
+        faults: Values that were left out of records, by position in the batch.
     """
 
     rows: list[int] = field(default_factory=list)
     records: list[Any] = field(default_factory=list)
     refused: dict[int, Refused] = field(default_factory=dict)
+    faults: dict[int, tuple[FieldFault, ...]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Mended:
+    """A record without the values that cannot be used, and what these were."""
+
+    record: Any
+    faults: tuple[FieldFault, ...]
 
 
 class RecordFormat(Protocol):
@@ -31,6 +41,10 @@ class RecordFormat(Protocol):
         """Decode the records of a batch. A record is either decoded or refused; nothing is raised."""
         ...
 
-    def explain(self, raw: bytes | None) -> Finding | None:
-        """Return why a decoded record turned out to be unusable, None where no rule of the format says so."""
+    def mend(self, raw: bytes | None) -> Mended | Finding:
+        """Decode a record without its unusable values, or return why it is refused."""
+        ...
+
+    def model_of(self, raw: bytes | None) -> str | None:
+        """Return the name of the model of a record that was refused; None where it has none."""
         ...

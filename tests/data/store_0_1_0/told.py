@@ -49,8 +49,17 @@ def _as_then(status: dict[str, Any]) -> dict[str, Any]:
     status.pop("committed_at", None)
     for name in ("active", "active_by_kind"):
         status["alerts"].pop(name, None)
-    if not status["events"].get("late_after_idle"):
-        status["events"].pop("late_after_idle", None)
+    for name in ("late_after_idle", "synthetic", "ignored"):
+        if not status["events"].get(name):
+            status["events"].pop(name, None)
+    if not status["join"].get("early_metrics_dropped"):
+        status["join"].pop("early_metrics_dropped", None)
+    if not status.get("unusable"):
+        status.pop("unusable", None)
+    for model in status["models"].values():
+        for version in model["versions"].values():
+            if not version["served_by"].get("champion"):
+                version["served_by"].pop("champion", None)
     for model in status["models"].values():
         for name in ("reference_rows", "by", "cause", "decided_at", "removed_at", "alerts"):
             model.pop(name, None)

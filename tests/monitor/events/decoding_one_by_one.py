@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -28,11 +28,11 @@ NAN = float("nan")
 YES = {"1", "true", "t", "yes", "y"}
 NO = {"0", "false", "f", "no", "n"}
 MOST = 2**53
-SERVED_BY = ("primary", "previous", "rules", "ensemble", "default")
+SERVED_BY = ("primary", "previous", "rules", "ensemble", "default", "champion")
 
 
 class Refuse(Exception):
-    """This record is not accepted."""
+    """This record is not accepted, or this value of it cannot be used."""
 
 
 @dataclass(slots=True)
@@ -68,7 +68,7 @@ class OneByOne:
         for name in {"prediction": "rmv", "outcome": "rm", "resources": "mv"}.get(str(said["kind"]), "?"):
             full = {"r": "request_id", "m": "model", "v": "version"}.get(name)
             refuse_if(full is None)
-            said[str(full)] = ident(event.get(str(full)), limits.id_length)
+            said[str(full)] = ident(event.get(str(full)), limits.id_length, numbers=full == "request_id")
         said["time"] = time_of(event.get("time"))
         refuse_if(said["time"] > self.wall + self.spec.max_future)
         model = next((m for m in self.spec.models if m.name == said["model"]), None)
@@ -80,7 +80,7 @@ class OneByOne:
                 refuse_if(said["value"] is None)
                 said["metrics"] = metrics_of(event.get("metrics"))
             case _:
-                said["amounts"] = [amount(event.get(n)) for n in ("memory_mb", "cpu_percent", "gpu_percent")]
+                said["amounts"] = [usable(amount, event.get(n)) for n in ("memory_mb", "cpu_percent", "gpu_percent")]
         refuse_if(model is None)
         if model is not None:
             self._settle(said, model.task, model.positive, model.threshold)
@@ -92,32 +92,34 @@ class OneByOne:
         refuse_if(not isinstance(said["served"], bool))
         said["served_by"] = event.get("served_by", "primary")
         refuse_if(not isinstance(said["served_by"], str) or said["served_by"] not in SERVED_BY)
-        texts = {name: event.get(name) for name in ("assigned", "segment", "error")}
+        assigned_by = event.get("assigned_by")
+        refuse_if(assigned_by is not None and assigned_by not in ("weight", "cohort", "override", "environment"))
+        texts = {name: event.get(name) for name in ("assigned", "error")}
         for value in texts.values():
-            refuse_if(value is not None and (not isinstance(value, str) or len(value) > most))
-        said["segment"] = texts["segment"] or ""
+            refuse_if(value is not None and not isinstance(value, str))
+            scalar(value, most)
+        segment = event.get("segment")
+        said["segment"] = segment if isinstance(segment, str) and is_usable(segment, most) else ""
         said["failed"] = texts["error"] is not None and (texts["error"] != "" or event.get("prediction") is None)
         said["contaminated"] = bool(texts["assigned"]) and (
             texts["assigned"] != said["version"] and said["served_by"] == "primary"
         )
         said["value"] = scalar(event.get("prediction"), most)
         refuse_if(said["value"] is None and not said["failed"])
-        said["latency"] = amount(event.get("latency_ms"))
+        said["latency"] = usable(amount, event.get("latency_ms"))
         said["metrics"] = metrics_of(event.get("metrics"))
         batch = event.get("batch")
-        refuse_if(batch is not None and not isinstance(batch, dict))
         said["batch"] = [NAN, NAN]
-        if batch is not None:
-            said["batch"] = [amount(batch.get(name)) for name in ("size", "ms")]
-            refuse_if(any(map(math.isnan, said["batch"])))
+        if isinstance(batch, dict):
+            said["batch"] = [usable(amount, batch.get(name)) for name in ("size", "ms")]
+            if any(map(math.isnan, said["batch"])):
+                said["batch"] = [NAN, NAN]
         scores = event.get("scores")
-        refuse_if(scores is not None and not isinstance(scores, dict))
-        said["scores"] = {name: amount(p) for name, p in (scores or {}).items()}
-        refuse_if(any(not 0 <= p <= 1 for p in said["scores"].values()))
+        given = {n: usable(score_of, p) for n, p in scores.items()} if isinstance(scores, dict) else {}
+        said["scores"] = {name: p for name, p in given.items() if not math.isnan(p) and storable(name)}
         self._features(event.get("features"), said)
 
     def _features(self, features: object, said: dict[str, Any]) -> None:
-        refuse_if(features is not None and not isinstance(features, dict))
         values: dict[str, Any] = features if isinstance(features, dict) else {}
         refuse_if(len(values) > self.spec.limits.features)
         model = next((m for m in self.spec.models if m.name == said["model"]), None)
@@ -125,8 +127,7 @@ class OneByOne:
             return
         comparing = bool(self.compared) and model is self.spec.models[0]
         unseen = {n for n, kind in model.feature_kinds.items() if kind is FeatureKind.IGNORE} | {"prediction", "score"}
-        for name in values.keys() - unseen:
-            refuse_if(isinstance(values[name], dict | list) or not bounded(values[name]))
+        values = {n: v for n, v in values.items() if is_usable(v, MOST)}
         if comparing:
             numbers = {name: values.get(name) for name in self.compared if name not in unseen}
             said["mistyped"] = sum(isinstance(v, str | bool) for v in numbers.values())
@@ -189,17 +190,19 @@ def loaded(raw: bytes) -> Any:
         event = json.loads(text, parse_constant=no_constant)
     except (ValueError, RecursionError):
         raise Refuse from None
-    for spoken in texts_in(event):
-        refuse_if("\0" in spoken or any("\ud800" <= c <= "\udfff" for c in spoken))
     return event
 
 
-def texts_in(value: object) -> list[str]:
-    if isinstance(value, str):
-        return [value]
-    if isinstance(value, dict):
-        return [text for pair in value.items() for part in pair for text in texts_in(part)]
-    return [text for inner in value for text in texts_in(inner)] if isinstance(value, list) else []
+def storable(text: str) -> bool:
+    return "\0" not in text and not any("\ud800" <= c <= "\udfff" for c in text)
+
+
+def usable(read: Callable[[Any], float], value: object) -> float:
+    """What is read of a value, NaN where it cannot be used."""
+    try:
+        return read(value)
+    except Refuse:
+        return NAN
 
 
 def refuse_if(condition: object) -> None:
@@ -207,9 +210,15 @@ def refuse_if(condition: object) -> None:
         raise Refuse
 
 
-def ident(value: object, most: int) -> str:
-    refuse_if(not isinstance(value, str) or not 0 < len(value) <= most)
-    return str(value)
+def is_usable(value: object, most: int) -> bool:
+    return not math.isnan(usable(lambda value: len(str(scalar(value, most))), value))
+
+
+def ident(value: object, most: int, *, numbers: bool) -> str:
+    if numbers and isinstance(value, int) and not isinstance(value, bool):
+        return str(scalar(value, MOST))
+    refuse_if(not isinstance(value, str) or not value)
+    return str(scalar(value, most))
 
 
 def time_of(value: object) -> int:
@@ -228,22 +237,30 @@ def bounded(value: object) -> bool:
 
 def scalar(value: object, most: int) -> Any:
     refuse_if(isinstance(value, dict | list) or not bounded(value))
-    refuse_if(isinstance(value, str) and len(value) > most)
+    refuse_if(isinstance(value, str) and (len(value) > most or not storable(value)))
     return value
+
+
+def number(value: object) -> float:
+    refuse_if(isinstance(value, bool) or not isinstance(value, int | float) or not bounded(value))
+    return value  # type: ignore[return-value]  # the line before
 
 
 def amount(value: object) -> float:
     if value is None:
         return NAN
-    refuse_if(isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= MOST)
-    return float(value)  # type: ignore[arg-type]  # the line before
+    refuse_if(not 0 <= number(value) <= MOST)
+    return float(number(value))
+
+
+def score_of(value: object) -> float:
+    refuse_if(not -1e-6 <= number(value) <= 1 + 1e-6)
+    return min(max(number(value), 0), 1)
 
 
 def metrics_of(value: object) -> dict[str, float | None] | None:
-    refuse_if(value is not None and not isinstance(value, dict))
-    for number in value.values() if isinstance(value, dict) else ():
-        refuse_if(number is not None and (isinstance(number, bool | str | dict | list) or not bounded(number)))
-    return value or None  # type: ignore[return-value]  # a dict
+    found = {n: usable(number, v) for n, v in value.items() if storable(n)} if isinstance(value, dict) else {}
+    return {n: None if math.isnan(v) else v for n, v in found.items()} or None
 
 
 def text_of(value: object) -> str:

@@ -95,9 +95,9 @@ def test_reading_changes_doubtful_answers_and_no_others() -> None:
 def decoded(answers: AnswerReading, *fields: dict[str, Any], positive: str | None = None) -> Events:
     core = a_core(a_model(task=Task.BINARY, positive=positive, answers=answers))
     events = [json.loads(json.dumps(prediction(f"r{i}", T0 + i, **its))) for i, its in enumerate(fields)]
-    found, refused = Run(core).pipeline.decoder.decode(batch_of(records_of(events)), T0 + 100)
-    assert not refused
-    return found
+    found = Run(core).pipeline.decoder.decode(batch_of(records_of(events)), T0 + 100)
+    assert not found.refused
+    return found.events
 
 
 ANSWERS = ({"value": 0}, {"value": 1.0}, {"value": 0.25}, {"value": "1"}, {"value": True}, {"value": 1.0000004})

@@ -42,7 +42,7 @@ ZERO, ONE = Partition("events", 0), Partition("events", 1)
 
 def judged(*events: Event, reached: int, watermark: int, horizon: int | None = None) -> Late:
     """Events at which their partition and stream time have come so many seconds behind T0."""
-    found, refused = Pipeline(CORE, SEED).decoder.decode(batch_of(records_of(events)), WALL, ())
+    found, refused = Pipeline(CORE, SEED).decoder.decode(batch_of(records_of(events)), WALL, ())[:2]
     assert not refused
 
     def everywhere(seconds: int) -> np.ndarray[tuple[int], np.dtype[np.int64]]:

@@ -500,8 +500,8 @@ def events_of(*features: dict[str, Any], keep_raw: bool = False, decode: Any = N
     """Decoded together; a decoder that goes on widens its layout."""
     decode = decode or Pipeline(a_core(a_model()), SEED).decoder.decode
     values = [json.dumps(prediction(f"{i}", T0, features=f)).encode() for i, f in enumerate(features)]
-    events, _ = decode(batch_of([Record(A, i, value) for i, value in enumerate(values)]), WALL, [0] if keep_raw else [])
-    found: Events = events
+    batch = batch_of([Record(A, i, value) for i, value in enumerate(values)])
+    found: Events = decode(batch, WALL, [0] if keep_raw else []).events
     return found
 
 
@@ -530,7 +530,7 @@ def test_events_without_features_stay_without() -> None:
     """Outcomes have none, and keep a row of none."""
     decode = Pipeline(a_core(a_model()), SEED).decoder.decode
     outcome = json.dumps({"type": "outcome", "model": "m", "request_id": "1", "time": T0, "actual": 1.0}).encode()
-    without, _ = decode(batch_of([Record(A, 0, outcome)]), WALL, ())
+    without, _ = decode(batch_of([Record(A, 0, outcome)]), WALL, ())[:2]
 
     joined = Events.joined([without, events_of({"x": 1.0}), without], [0, 1, 2]).compact()
 

@@ -127,7 +127,7 @@ def test_times_in_seconds_are_dead_letters_that_ask_for_the_unit() -> None:
 
 
 def test_dead_letters_say_where_they_lay_and_why() -> None:
-    run = Run(a_core(a_model()), partitions=(0, 1))
+    run = Run(replace(a_core(a_model()), refuse_unknown_models=True), partitions=(0, 1))
     run.feed(records_of([b"{", prediction("1", T0), prediction("1", T0 + 5, model="who")], [0, 1, 1]))
     told = run.finish()
 
