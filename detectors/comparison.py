@@ -121,6 +121,26 @@ class Comparison:
         p = self.prefix
         return f"{p}.cells", f"{p}.positions", f"{p}.levels", f"{p}.missing"  # stored in panes: never rename
 
+    @property
+    def mistyped(self) -> str:
+        """Return the name of the vector of values of another type than the reference's, by numeric feature.
+
+        A pane has it only where there are any; whoever reads the features counts them.
+        """
+        return f"{self.prefix}.mistyped"  # stored in panes: never rename
+
+    @property
+    def references(self) -> tuple[NumericReference | CategoricalReference, ...]:
+        """Return the references that windows are compared with, numeric ones first."""
+        return (*self.numeric_cells.references, *self.category_cells.references)
+
+    def mistyped_in(self, totals: Callable[[str], IntArray | None]) -> dict[str, int]:
+        """Return how many values of another type than the reference's a window has, by feature that has any."""
+        counts = totals(self.mistyped)
+        names = [r.name for r in self.numeric_cells.references]
+        found = zip(names, [0] * len(names) if counts is None else counts.tolist(), strict=True)
+        return {name: count for name, count in found if count}
+
     # -- checks ------------------------------------------------------------------------------------------
 
     def holds(self, totals: Callable[[str], IntArray | None]) -> bool:

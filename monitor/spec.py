@@ -225,6 +225,7 @@ class ModelSpec:
     serving: ServingSpec
     answers: AnswerReading = AnswerReading.AUTO
     user_metrics: tuple[str, ...] = ()  # the user's own that are configured: they have their places first
+    own_rules: bool = False  # whether the configuration has `rules:`, or these are the default ones
 
 
 @dataclass(frozen=True, slots=True)

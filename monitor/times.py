@@ -122,6 +122,14 @@ def format_time(ms: int) -> str:
     return when.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
+def duration_words(ms: int) -> str:
+    """Format a duration as it is configured, such as `90m` or `21d`: rounded up, to a fiftieth at most."""
+    for unit, its in (("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1_000)):
+        if (ms % its == 0 and ms) or ms >= 48 * its:
+            return f"{-(-ms // its)}{unit}"
+    return f"{ms}ms"
+
+
 def format_stamp(ms: int) -> str | None:
     """Format the timestamp of a record as `format_time` does, None where it is no time: a producer may write any."""
     return format_time(ms) if 0 <= ms < _END_MS else None

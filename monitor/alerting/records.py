@@ -56,7 +56,10 @@ class ClosedBecause(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """What an alert is about: records about equal subjects belong to one alert. `name` is the rule's, if any."""
+    """What an alert is about: records about equal subjects belong to one alert.
+
+    `name` is the rule's, or the cause of an alert that something cannot be judged, if any.
+    """
 
     model: str
     version: str
@@ -191,6 +194,13 @@ def _course(at_start: Reading | None, peak: Reading | None, as_of: int | None) -
     }
 
 
+def _named(feature: str) -> dict[str, Any]:
+    """Return the entry of a feature that was not judged: there is nothing but its name."""
+    statistics = dict.fromkeys(("statistic", "value", "effect", "p_value", "threshold"))
+    none: dict[str, list[float]] = {"edges": [], "counts": []}
+    return {"name": feature, **statistics, "reference": none, "current": none}
+
+
 def _fitting(features: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Leave out the distributions of the least important features where a record would exceed a mebibyte."""
     none: dict[str, Any] = {"edges": [], "counts": []}
@@ -228,6 +238,7 @@ class AlertRecord:
     silenced: bool = False  # recorded, not published
     closed_because: ClosedBecause | None = None  # of a resolved record
     since: AlertWindow | None = None  # the window that began the episode
+    unjudged: tuple[str, ...] = ()  # features that cannot be judged: they have a name and no statistics
 
     @property
     def event_id(self) -> str:
@@ -258,7 +269,7 @@ class AlertRecord:
             "severity": self.severity.value,
             "model": self.subject.model,
             "version": self.subject.version,
-            "labels": {"segment": self.subject.segment} if self.subject.segment else {},
+            "labels": self._labels(),
             "summary": self.summary,
             "starts_at": format_time(self.starts_at),
             "ends_at": None if self.ends_at is None else format_time(self.ends_at),
@@ -266,7 +277,11 @@ class AlertRecord:
             "issued_at": format_time(self.issued_at),
             "window": window,
             "since": since,
-            "features": _fitting([feature.document() for feature in self.features]),
+            "features": _fitting([feature.document() for feature in self.features] + list(map(_named, self.unjudged))),
             "metric": self.metric.document() if self.metric else None,
-            "rule": self.subject.name or None,
+            "rule": None if self.subject.kind is AlertKind.BLIND else self.subject.name or None,
         }
+
+    def _labels(self) -> dict[str, str]:
+        cause = self.subject.name if self.subject.kind is AlertKind.BLIND else ""
+        return {name: text for name, text in (("segment", self.subject.segment), ("cause", cause)) if text}

@@ -13,6 +13,7 @@ import typer
 from monitor.cli.options import CONFIG, ConfigOption, JsonOption, configuration, err, escape, known, out, show_json
 from monitor.config import build
 from monitor.config.schema import Configuration
+from monitor.evaluation.notes import notes_of
 from monitor.service.app import open_stream, parts
 from monitor.spec import Bound, BudgetSpec, Consequence, LimitBasis, ModelSpec, RuleSpec
 from monitor.store import schema
@@ -104,7 +105,7 @@ def _about(m: ModelSpec) -> dict[str, Any]:
         "false_alarms": None if m.drift is None else _budget(m.drift.budget),
         "learn": m.reference.learn,
         "rules": [_rule(r) for r in m.rules],
-        "notes": [_UNMEASURED] if m.serving.shadows and m.outcomes is None else [],
+        "notes": [*([_UNMEASURED] if m.serving.shadows and m.outcomes is None else []), *notes_of(m)],
     }
 
 

@@ -52,6 +52,11 @@ def show_status(console: Console, status: Mapping[str, Any]) -> None:
         console.print(
             f"\n[bold]{escape(name)}[/bold]: champion {escape(str(model['champion']))}{answers}{removed or ''}"
         )
+        for blind in model["blind"]:
+            why = f"{blind['version']}: {blind['summary']} (since {blind['since']})"
+            console.print(f"[yellow]cannot be judged: {escape(why)}[/yellow]")
+        for note in model["notes"]:
+            console.print(f"note: {escape(note)}")
         console.print(_versions(model["versions"]))
 
 

@@ -217,6 +217,7 @@ def _model(name: str, section: ModelSection) -> ModelSpec:
         no_data_after=section.no_data or 0,
         serving=_serving(section),
         user_metrics=tuple(section.metrics),
+        own_rules=section.rules is not None,
     )
 
 

@@ -140,7 +140,7 @@ def _serving(document: Mapping[str, Any]) -> str:
 
 def _evidence(record: Mapping[str, Any]) -> str:
     """Describe the strongest statistic of a firing drift alert."""
-    if record["status"] != "firing" or not record["features"]:
+    if record["status"] != "firing" or not record["features"] or record["kind"] == "blind":
         return ""
     first = record["features"][0]
     return f" ({first['name']}: {first['statistic']} {first['value']:.3g})"

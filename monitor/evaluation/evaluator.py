@@ -7,15 +7,18 @@ to fire propose what they are configured to do; serving is decided once per look
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
+from detectors.comparison import Comparison
 from detectors.evidence import Evidence
-from detectors.findings import CheckResult
+from detectors.findings import CheckResult, Skipped
+from detectors.types import IntArray
 from fallback.health import observe, worst
 from fallback.types import Decision, Health
 from monitor.aggregation.metrics import METRICS, QUANTILES, Estimate
-from monitor.alerting.records import AlertRecord, AlertWindow, MetricEvidence
+from monitor.alerting.blind import listed
+from monitor.alerting.records import AlertRecord, AlertStatus, AlertWindow, MetricEvidence
 from monitor.evaluation.baselines import BaselineOf, Baselines, count_above
 from monitor.evaluation.budget import FalseAlarmBudget
 from monitor.evaluation.closing import retire
@@ -24,6 +27,7 @@ from monitor.evaluation.rules import SKIPPED, Judgement, Measured, judge
 from monitor.evaluation.version_state import RuleInstance, VersionState, resolve_after
 from monitor.events.codes import OTHER, VERSIONLESS_TIERS
 from monitor.reference.active import ReferenceSet
+from monitor.reference.identifiers import is_identifier
 from monitor.serving.controller import ServingController
 from monitor.serving.proposals import Action, Proposal, Proposer, ServingEffects
 from monitor.spec import Bound, Consequence, LimitBasis, ModelSpec, RuleSpec, Severity, Task
@@ -34,6 +38,32 @@ Above = Mapping[str, Callable[[float], tuple[int, int]]]
 
 
 @dataclass(frozen=True, slots=True)
+class CheckedFeatures:
+    """What a check found of its features.
+
+    Attributes:
+        compared: How many there are.
+        unseen: Those that no event ever had, with the number of predictions that should have; none that identify rows.
+        blind: Those of which no difference would be significant, where no other feature could be judged.
+        mistyped: Values of another type than the reference's, by feature.
+    """
+
+    compared: int
+    unseen: Mapping[str, float]
+    blind: tuple[str, ...]
+    mistyped: Mapping[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class SeenOutcomes:
+    """Predictions of a window that outcomes could score, how many have one, and whether more may come."""
+
+    expected: int
+    joined: int
+    final: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Look:
     """Everything that followed from one look at a version.
 
@@ -41,11 +71,15 @@ class Look:
         records: Alert records of drift and rules without numbers, in order.
         serving: What was decided of the rules' proposals; it follows the records.
         history: The row of the window, if there is one.
+        checked: What the check of the window found of its features; None where there was none.
+        quality: What was seen of outcomes in each window that was judged, in order.
     """
 
     records: tuple[AlertRecord, ...] = ()
     serving: ServingEffects = field(default_factory=ServingEffects)
     history: HistoryRow | None = None
+    checked: CheckedFeatures | None = None
+    quality: tuple[SeenOutcomes, ...] = ()
 
     @property
     def published(self) -> tuple[AlertRecord | Decision, ...]:
@@ -102,7 +136,7 @@ class Evaluator:
             if agreement is not None:
                 estimates["agreement"] = agreement
         version.metrics = estimates
-        result, records = self._check_drift(version, window)
+        result, records, checked = self._check_drift(version, window)
         reading = sums.probabilities if self._spec.task is Task.BINARY else None
         row = answer_row(version.version, window, estimates, result, probabilities=reading)
         baseline = self._baselines.of_answers(version, user_metrics)
@@ -110,7 +144,7 @@ class Evaluator:
         rules, proposals = self._judge(
             version, _Window(window, estimates, baseline, False, above), window.end, wall
         )  # fmt: skip
-        return Look((*records, *rules), self._look_ends(proposals, window.end), row)
+        return Look((*records, *rules), self._look_ends(proposals, window.end), row, checked)
 
     def judge_outcomes(
         self, version: VersionState, clock: int, now: int, user_metrics: Sequence[str], wall: int | None
@@ -130,17 +164,22 @@ class Evaluator:
         version.landed = 0
         records: list[AlertRecord] = []
         proposals: list[Proposal] = []
+        quality: list[SeenOutcomes] = []
         windows = version.windows.eligible(table.coverage(), spec.min_coverage, clock)
         for window in windows:
             estimates = table.metrics(window.first, window.last, user_metrics)
             version.outcome_metrics = estimates
-            events = estimates["coverage"].n if "coverage" in estimates else 0
+            coverage = estimates.get("coverage")
+            events = 0 if coverage is None else coverage.n
+            joined = 0 if coverage is None else int(coverage.hits or 0)
+            quality.append(SeenOutcomes(events, joined, window.final_at <= clock))
             seen = AlertWindow(window.start, window.end, events)
             baseline = self._baselines.of_outcomes(version, window, user_metrics)
             found = self._judge(version, _Window(seen, estimates, baseline, True), now, wall)
             records += found[0]
             proposals += found[1]
-        return Look(tuple(records), self._look_ends(proposals, now) if windows else ServingEffects())
+        decided = self._look_ends(proposals, now) if windows else ServingEffects()
+        return Look(tuple(records), decided, quality=tuple(quality))
 
     def decide(self, proposals: Sequence[Proposal], now: int) -> ServingEffects:
         """Decide on proposals, and end the alerts of versions that the decision takes out of service."""
@@ -157,27 +196,32 @@ class Evaluator:
 
     # -- drift -------------------------------------------------------------------------------------------
 
-    def _check_drift(self, version: VersionState, window: AlertWindow) -> tuple[CheckResult | None, list[AlertRecord]]:
+    def _check_drift(
+        self, version: VersionState, window: AlertWindow
+    ) -> tuple[CheckResult | None, list[AlertRecord], CheckedFeatures | None]:
         """Compare the window with the reference, and pass the result to the episodes of the version."""
         if self._spec.drift is None or version.version in (*VERSIONLESS_TIERS, OTHER):
-            return None, []
+            return None, [], None
         everything = self._references.comparisons(version.version)
         comparisons = [c for c in everything if c.holds(version.window.total)]
         if not comparisons:
             version.count_check("no_reference")
-            return None, []
+            return None, [], None
         if not self._spec.window.counted and window.events < self._spec.window.min_events:
             version.count_check("too_few")
-            return None, []
+            return None, [], None
         alpha = self.budget.share(version).alpha
         listed = {*version.drift.features(), *version.quality.features()}
         seen = self._references.seen
         result = comparisons[0].check(version.window.total, alpha, listed, seen)
         for comparison in comparisons[1:]:
             result = result.joined(comparison.check(version.window.total, alpha, listed, seen))
-        seen.update(v.feature for v in result.values if v.statistic != "missing_rate")
+        absent = {name for name, why in result.skipped.items() if why is Skipped.NO_EVENTS}
+        checked_names = [name for c in comparisons for name in c.names]
+        seen.update(set(checked_names) - absent)
         version.skipped = {name: why.value for name, why in result.skipped.items()}
-        version.count_check("drift" if result.findings else "ok")
+        judged = len(result.skipped) < len(checked_names)
+        version.count_check("drift" if result.findings else "ok" if judged else "blind")
         compared = [name for c in everything for name in c.names]
 
         def evidence(name: str) -> Evidence | None:
@@ -186,7 +230,28 @@ class Evaluator:
 
         episodes = (version.drift, version.quality) if version.closed is None else ()
         updates = [e.update(result, window, compared, evidence) for e in episodes]
-        return result, [record for record in updates if record is not None]
+        updates[1:] = [self._explained(record, comparisons, version) for record in updates[1:]]
+        checked = _checked(comparisons, result, absent - seen, version.window.total, window.events)
+        return result, [record for record in updates if record is not None], checked
+
+    def _explained(
+        self, record: AlertRecord | None, comparisons: Sequence[Comparison], version: VersionState
+    ) -> AlertRecord | None:
+        """Add to a record of data quality what is known: values of another type, and what came instead."""
+        if record is None or record.status is not AlertStatus.FIRING:
+            return record
+        window = version.window
+        mistyped = {name for c in comparisons for name in c.mistyped_in(window.total)}
+        missing = [feature.name for feature in record.features if feature.statistic == "missing_rate"]
+        changed = [name for name in missing if name in mistyped]
+        missed = [name for name in missing if name not in mistyped]
+        instead = self._references.instead(missed, window.end, window.start) if missed else []
+        told = [record.summary]
+        if changed:
+            told.append(f"type changed, text or true/false where the reference has numbers: {listed(changed)}")
+        if instead:
+            told.append(f"missing: {listed(missed)}; in the events and not in the reference: {listed(instead)}")
+        return replace(record, summary="; ".join(told))
 
     # -- rules -------------------------------------------------------------------------------------------
 
@@ -250,6 +315,25 @@ class Evaluator:
 
     def _look_ends(self, proposals: Sequence[Proposal], now: int) -> ServingEffects:
         return self.decide((*proposals, Proposal.recover()), now)
+
+
+def _checked(
+    comparisons: Sequence[Comparison],
+    result: CheckResult,
+    unseen: Collection[str],
+    totals: Callable[[str], IntArray | None],
+    events: int,
+) -> CheckedFeatures:
+    missed = [r for c in comparisons for r in c.references if r.name in unseen and not is_identifier(r)]
+    compared = sum(len(c.names) for c in comparisons)
+    blind = [name for name, why in result.skipped.items() if why is Skipped.BLIND]
+    mistyped = {name: count for c in comparisons for name, count in c.mistyped_in(totals).items()}
+    return CheckedFeatures(
+        compared,
+        {r.name: events * r.rows / max(r.rows + r.missing, 1) for r in missed},
+        tuple(sorted(blind)) if len(result.skipped) == compared else (),
+        mistyped,
+    )
 
 
 def _words(rule: RuleSpec, metric: MetricEvidence) -> str:

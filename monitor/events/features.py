@@ -147,6 +147,11 @@ class FeatureTable:
     def _as_mappings(self) -> Sequence[Mapping[str, Scalar]]:
         return self.mappings if self.mappings is not None else [self._layout.mapping(row) for row in self._rows]
 
+    @property
+    def names(self) -> Iterable[str]:
+        """Names that features of these predictions may have; some of them may be those of other predictions."""
+        return self._layout.kinds if self.mappings is None else dict.fromkeys(chain.from_iterable(self.mappings))
+
     def are_numbers(self, names: Iterable[str]) -> bool:
         """Tell whether all values of these features are numbers, and there is a column of each."""
         kinds = self._layout.kinds

@@ -30,6 +30,7 @@ from monitor.evaluation.version_state import VersionState
 from monitor.events.codes import Codes, Entry, Labels, Variants
 from monitor.events.readings import LabelCode
 from monitor.pipeline import schedule
+from monitor.pipeline.blind_watch import BlindWatch
 from monitor.pipeline.columns import ModelBatch
 from monitor.pipeline.commit import ModelCommit, ModelSnapshot
 from monitor.pipeline.landing import Landing
@@ -79,9 +80,10 @@ class ModelMonitor:
         self.outcome_log = OutcomeLog()
         sums = OutcomeSums(self.versions, self.user_metric)
         self.landing = Landing(spec, labels, self.versions, sums, (ConceptDriftErrors(self.versions),))
+        self.blind = BlindWatch(spec, self.versions, self.references, self.controller)
         self._parts = ModelParts(
             spec, self.versions, self.stage_one, self.references, self.alerts, self.controller, self.evaluator,
-            self.no_data, self.outcome_log, self.landing,
+            self.no_data, self.outcome_log, self.landing, self.blind,
         )  # fmt: skip
         self.pane_subscribers: tuple[PaneSubscriber, ...] = (Windows(self.versions),)
         self.configured_reference: str | None = None  # hash of the file that was last put in force
@@ -139,14 +141,17 @@ class ModelMonitor:
         self.stage_one.add_resources(batch.resources, predictions)
         out: list[PositionedRecord] = []
         self.landing.begin()
+        self.blind.begin(predictions, times)
         for action in self._scheduled(batch, times):
             out += self._land(batch, action.position + action.after, times)
+            self.blind.reach(action.position + action.after)
             published: Published = []
             if action.moment >= 0:
                 published += self._on_panes_end(action.moment, wall)
             published += self._perform(action, int(times[action.position]), wall)
             out += [PositionedRecord(action.position, action.after, what) for what in published]
         out += self._land(batch, None, times)
+        self.blind.reach(None)
         self.no_data.advance(_reached(predictions, times), int(times[-1]))
         if times[-1] >= 0:
             self.watermark = int(times[-1])
@@ -164,6 +169,7 @@ class ModelMonitor:
             for variant in self.versions.ordered(np.unique(pairs.variant).tolist()):
                 at = pairs.position[pairs.variant == variant]
                 actions += schedule.outcomes_due(window.every, variant, at, self.versions[variant].joined)
+            actions += schedule.looks(window.every, predictions.position, self.references.numbered)
         else:
             actions += schedule.pane_ends(window.pane, self.watermark, times)
         planned = self.no_data.plan(_reached(predictions, times), predictions.position, times)
@@ -181,6 +187,8 @@ class ModelMonitor:
                 return published + self._on_outcomes_due(action.variant, now, wall)
             case ActionKind.OUTCOMES_DUE:
                 return self._on_outcomes_due(action.variant, now, wall)
+            case ActionKind.LOOK:
+                return self.alerts.publish_all(self.blind.on_count())
             case ActionKind.GAP if action.gap is not None:
                 return self.alerts.publish_all(self.no_data.apply(action.gap))
             case ActionKind.SILENCE_OVER:
@@ -217,9 +225,11 @@ class ModelMonitor:
         published = self._admit(now)
         published += self.alerts.publish_all(self.landing.land(ended - 1))
         for pane, variants in self.stage_one.ended(now):
+            heard = self.stage_one.events(pane, variants)
             for variant in self.versions.ordered(variants):
                 published += self._on_pane_complete(variant, pane, wall)
             self.stage_one.seal(pane)
+            published += self.alerts.publish_all(self.blind.on_pane_end(heard, now - self.spec.window.pane, now))
         self.references.advance(now)
         for variant in self.versions.ordered():
             state = self.versions[variant]
@@ -264,7 +274,7 @@ class ModelMonitor:
             panes = window.first, window.last
         look = self.evaluator.check(state, panes, list(self.user_metrics), wall)
         self._dirty.history += [] if look.history is None else [look.history]
-        published = self.alerts.publish_all(look.published)
+        published = self.alerts.publish_all([*look.published, *self.blind.on_check(state, look)])
         return published + self._end_silent(state.window.end) if self.spec.window.counted else published
 
     # -- outcomes ----------------------------------------------------------------------------------------
@@ -286,7 +296,7 @@ class ModelMonitor:
 
     def _judge_outcomes(self, state: VersionState, watermark: int, now: int, wall: int | None) -> Published:
         look = self.evaluator.judge_outcomes(state, watermark, now, list(self.user_metrics), wall)
-        return self.alerts.publish_all(look.published)
+        return self.alerts.publish_all([*look.published, *self.blind.on_outcomes(state, look, now)])
 
     # -- the end of a replay -----------------------------------------------------------------------------
 
@@ -322,7 +332,8 @@ class ModelMonitor:
     def replace_reference(self, profile: Profile | None, now: int, learn: int = 0) -> Published:
         """Compare with `profile` from now on, or learn anew; what was counted against the old one is void."""
         published: Published = []
-        names = () if self.references.features is None else self.references.features.vectors
+        features = self.references.features
+        names = () if features is None else (*features.vectors, features.mistyped)
         self.stage_one.forget(names)
         for state in self.versions.states.values():
             state.forget_vectors(names)
@@ -330,7 +341,7 @@ class ModelMonitor:
             over += [] if state.concept is None else [state.concept.abandon(now)]
             published += self.alerts.publish_all(over)
         self.references.replace(profile, learn)
-        return published
+        return published + self.alerts.publish_all(self.blind.on_reference(now))
 
     def propose(self, proposal: Proposal, now: int) -> tuple[str, Published]:
         """Decide on one proposal from outside: (what was done in words, what is published of it)."""
@@ -347,7 +358,7 @@ class ModelMonitor:
             rolled_back = [version for version, alert in self.controller.state.rolled_back.items() if alert.starts_at]
             gone += retire_known(self.versions.states.values(), rolled_back, self.controller.serving, now)
             published += self.alerts.publish_all(gone)
-        return published
+        return published + self.alerts.publish_all(self.blind.apply_config_changes(now))
 
     # -- commits -----------------------------------------------------------------------------------------
 

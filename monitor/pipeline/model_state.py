@@ -24,9 +24,11 @@ from monitor.alerting.numbering import AlertNumbering
 from monitor.alerting.records import AlertRecord, ClosedBecause
 from monitor.evaluation.concept_drift import ConceptDrift
 from monitor.evaluation.evaluator import Evaluator
+from monitor.evaluation.notes import notes_of
 from monitor.evaluation.rules import RuleState
 from monitor.evaluation.version_state import VersionState
 from monitor.pipeline import answer_buffer, early_metrics, pair_buffer
+from monitor.pipeline.blind_watch import BlindWatch
 from monitor.pipeline.commit import ModelSnapshot, RestoreWarning
 from monitor.pipeline.landing import Landing
 from monitor.pipeline.outcome_log import OutcomeLog
@@ -84,6 +86,7 @@ class ModelParts:
     no_data: NoDataDetector
     outcome_log: OutcomeLog
     landing: Landing
+    blind: BlindWatch
 
     def state(self, watermark: int | None, configured_reference: str | None) -> SavedModel:
         """Return what is stored with every commit."""
@@ -103,6 +106,8 @@ class ModelParts:
             versions={str(variant): state.saved() for variant, state in self.versions.states.items()},
             labels=SavedLabels() if self.landing.labels is None else self.landing.labels.state,
             reference_rows=self.references.rows,
+            blind=self.blind.saved(),
+            notes=notes_of(self.spec),
             baseline_rows={state.version: state.baseline.events for state in self.versions.states.values()},
         )
 
@@ -134,6 +139,7 @@ class ModelParts:
         if not fits:
             self._reset_windows(found, same_answers=saved.answers == _kind_of_answers(self.spec))
         self._compare_kinds(found)
+        self.blind.restore(saved.blind, same_windows=fits)
         return Restored(tuple(found.warnings), not fits, tuple(found.orphaned), tuple(found.void))
 
     def _restore_waiting(self, stored: Mapping[str, Sequence[bytes]], saved: SavedModel) -> None:
@@ -153,7 +159,7 @@ class ModelParts:
             else:
                 closed = watermark is not None and (pane + 1) * width <= watermark
             held = whole(panes[variant, pane])
-            compared = {name for c in self.references.comparisons(state.version) for name in c.vectors}
+            compared = {name for c in self.references.comparisons(state.version) for name in (*c.vectors, c.mistyped)}
             for name in held.committed.keys() - compared - {"tally", "latency"}:
                 # Counted against a reference, or features of it, that are not in force any more.
                 del held.committed[name]

@@ -19,6 +19,7 @@ from monitor.errors import SchemaTooNew
 from monitor.evaluation.version_state import SavedVersion
 from monitor.events.admission import SavedAdmission
 from monitor.join.results import JoinCounts
+from monitor.pipeline.blind_watch import SavedBlindWatch
 from monitor.pipeline.late_watch import LateMinute
 from monitor.saved import from_plain
 from monitor.serving.state import ServingState
@@ -53,6 +54,8 @@ class SavedModel(msgspec.Struct, kw_only=True):
         admitted_versions: The same of versions.
         removed_at: When the model was found to be configured no more, ms of the wall clock; None while it is.
         labels: Alerts about labels that cannot be compared.
+        blind: What cannot be judged.
+        notes: What the configuration leaves out; shown, not read.
     """
 
     schema: int = SCHEMA
@@ -75,6 +78,8 @@ class SavedModel(msgspec.Struct, kw_only=True):
     coming: list[tuple[int, int]] = []
     removed_at: int | None = None
     labels: SavedLabels = msgspec.field(default_factory=SavedLabels)
+    blind: SavedBlindWatch = msgspec.field(default_factory=SavedBlindWatch)
+    notes: list[str] = []
 
 
 class SavedShard(msgspec.Struct, kw_only=True):

@@ -23,6 +23,7 @@ class ActionKind(Enum):
     PANES_END = "panes end"  # of all versions, by time
     PANE_FULL = "pane full"  # of one version, counted
     OUTCOMES_DUE = "outcomes due"  # of one version, counted: a pane's worth of outcomes has landed
+    LOOK = "look"  # of the model as a whole, counted
     GAP = "gap"  # no event came for too long, or events come again
     SILENCE_OVER = "silence over"  # an operator's silence of alerts has run out
 
@@ -83,6 +84,18 @@ def panes_full(every: int, variant: int, position: IntArray, counted: int) -> li
         ScheduledAction(int(position[i]), True, ActionKind.PANE_FULL, variant, int(number[i]) // every - 1)
         for i in np.flatnonzero(number % every == 0).tolist()
     ]
+
+
+def looks(every: int, position: IntArray, counted: int) -> list[ScheduledAction]:
+    """Find the predictions of a model after which it is looked at as a whole, where windows are counted.
+
+    Args:
+        every: Predictions in a pane.
+        position: Rows of its predictions in this batch.
+        counted: Its predictions so far, those of this batch included.
+    """
+    number = counted - len(position) + 1 + np.arange(len(position))
+    return [ScheduledAction(int(i), True, ActionKind.LOOK) for i in position[number % every == 0].tolist()]
 
 
 def outcomes_due(every: int, variant: int, position: IntArray, matched: int) -> list[ScheduledAction]:

@@ -82,6 +82,10 @@ class StageOne:
                 ended.setdefault(pane, []).append(variant)
         return sorted(ended.items())
 
+    def events(self, pane: int, variants: Sequence[int]) -> dict[str, int]:
+        """Return the predictions in an open pane, by version."""
+        return {self._versions[v].version: self.panes.peek(v, pane).events for v in variants}
+
     @property
     def first_open(self) -> int | None:
         """Number of the earliest open pane of any version."""

@@ -13,8 +13,11 @@ from typing import Any, Final
 import numpy as np
 
 from fallback.chain import answering
-from fallback.types import Decision
+from fallback.types import Decision, Health
+from monitor.alerting.blind import Cause
 from monitor.alerting.records import AlertKind, AlertRecord, AlertStatus
+from monitor.alerting.silent_versions import expected_versions
+from monitor.evaluation.rules import RuleVerdict
 from monitor.events.codes import OTHER
 from monitor.events.columns import EventKind, Events
 from monitor.events.refusals import Aside, Refused, SetAside
@@ -28,9 +31,17 @@ from monitor.stream.types import Batch
 from monitor.times import format_time
 
 SCHEMA: Final = 1
-CHECK_RESULTS: Final = ("ok", "drift", "too_few", "no_reference")
+CHECK_RESULTS: Final = ("ok", "drift", "too_few", "no_reference", "blind")
 SHOWN_REMOVED: Final = 86_400_000  # ms of the wall clock that a model is shown after it was removed
 _NONE: Final[Mapping[str, int]] = {}
+UNKNOWN: Final = "unknown"  # health of a version that was never looked at, or is not any more
+_DARK: Final = (Cause.NO_PREDICTIONS, Cause.WINDOW)
+_VERDICTS: Final = (RuleVerdict.OK, RuleVerdict.CHANCE, RuleVerdict.BREACH)
+# What is stored of a version that was never seen.
+_NOTHING: Final[Mapping[str, Any]] = {
+    "predictions": 0, "joined": 0, "metrics": {}, "outcome_metrics": {}, "rules": {}, "checks": {}, "skipped": {},
+    "served_by": {}, "health": {"health": Health.HEALTHY.value}, "drift": {"listed": {}}, "quality": {"listed": {}},
+}  # fmt: skip
 _EVENTS: Final = (
     "read", "predictions", "outcomes", "resources", "dead_letters", "late_predictions", "late_after_idle", "synthetic",
 )  # fmt: skip
@@ -165,13 +176,22 @@ def _model(state: Mapping[str, Any]) -> dict[str, Any]:
     serving = decided.serving
     named = {v["version"]: v for v in state["versions"].values()}
     references, baselines = state.get("reference_rows", {}), state.get("baseline_rows", {})
+    blind = [_blind(held) for held in state.get("blind", {}).get("alerts", ())]
+    dark = {held["version"] for held in blind if held["cause"] in _DARK}
+    silent = state["no_data"]["starts_at"] is not None
 
-    def shown(version: str, its: Mapping[str, Any]) -> dict[str, Any]:
+    def shown(version: str, its: Mapping[str, Any] | None) -> dict[str, Any]:
         taken = {"reference_rows": references.get(answers_of(version), 0), "baseline_rows": baselines.get(version, 0)}
-        return {**_version(its, role(serving, version)), **taken}
+        found = {**_version(its or _NOTHING, role(serving, version)), **taken}
+        # Healthy is said of a version only that was looked at, and still is.
+        unknown = its is None or silent or version in dark or not _judged(its)
+        return {**found, "health": UNKNOWN} if unknown and found["health"] == Health.HEALTHY else found
 
+    known = sorted({*named, *expected_versions(serving)}) if named else []
     return {
-        "versions": {version: shown(version, its) for version, its in sorted(named.items())},
+        "versions": {version: shown(version, named.get(version)) for version in known},
+        "blind": blind,
+        "notes": list(state.get("notes", ())),
         "reference_rows": references.get(FEATURES, 0),
         "active_level": serving.active.value,
         "answering": answering(serving, serving.active),
@@ -186,6 +206,21 @@ def _model(state: Mapping[str, Any]) -> dict[str, Any]:
         "removed_at": None if removed_at is None else format_time(removed_at),
         "alerts": firing(state),
     }
+
+
+def _blind(held: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what is shown of an alert that something cannot be judged."""
+    shown = {name: held[name] for name in ("version", "cause", "summary")}
+    features = [] if held["cause"] == Cause.RULES else list(held["names"])
+    return {**shown, "features": features, "since": format_time(held["starts_at"])}
+
+
+def _judged(state: Mapping[str, Any]) -> bool:
+    """Tell whether any check of a version had something to judge: by its rules, or of drift where it has none."""
+    if any(state["checks"].get(result) for result in ("ok", "drift")):
+        return True
+    rules = state["rules"].values()
+    return any(r["verdict"] in _VERDICTS or r["state"]["calm"] or r["state"]["breaches"] for r in rules)
 
 
 def _version(state: Mapping[str, Any], its_role: Role) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -19,12 +19,13 @@ from detectors.pane import Counts
 from detectors.reference import CategoricalReference, NumericReference, Profile
 from detectors.types import BoolArray, IntArray
 from monitor.aggregation.predictions import Predictions
+from monitor.alerting.blind import closest
 from monitor.events.codes import OTHER, VERSIONLESS_TIERS, Labels
 from monitor.events.features import FeatureTable
 from monitor.events.readings import LabelCode
 from monitor.events.schema import RESERVED
 from monitor.reference.feature_reader import FeatureColumns, FeatureReader
-from monitor.reference.late_counts import LateCounts, answer_columns, late_answers, late_features
+from monitor.reference.late_counts import LateCounts, answer_columns, feature_counts, late_answers, late_features
 from monitor.reference.learning import MOST_NAMES, AnswerLearner, FeatureLearner
 from monitor.reference.pane_learning import (
     PaneAnswerLearner,
@@ -34,6 +35,7 @@ from monitor.reference.pane_learning import (
     feature_learner,
 )
 from monitor.reference.pane_rows import Hashes, hash_rows, hashes_of_texts
+from monitor.reference.stray_names import StrayNames
 from monitor.spec import LEARNING, ModelSpec, Task
 
 FEATURES = "features"
@@ -83,6 +85,8 @@ class ReferenceSet:
         self.rows: dict[str, int] = {}  # behind each reference in force, by subject
         self.relearning = 0  # answers that an operator wants learned; 0: as configured
         self.seen: set[str] = set()  # features that events had: other columns of a reference are not judged
+        self.strays = StrayNames()  # features that events have, and the reference has not
+        self.numbered = self.reached = 0  # predictions so far, and up to what happens now
         self.mistyped = 0  # values of another type than the reference's in counted predictions, cumulative
         self._changes = ReferenceChanges()
         self._reader: FeatureReader | None = None
@@ -178,6 +182,21 @@ class ReferenceSet:
         own = self.answers.get(version)
         return [c for c in (self.features, own) if c is not None]
 
+    def instead(self, missed: Collection[str], end: int, start: int | None = None) -> list[str]:
+        """Return names that events have and the reference has not, those most like `missed` ones first.
+
+        Args:
+            missed: Features of the reference that do not come.
+            end: End of the window that was looked at, ms.
+            start: Its start, where only names that first came in it are wanted; of counted windows in the latest ten.
+        """
+        known = () if self._reader is None else self._reader.known
+        window, since = self._spec.window, start
+        if window.counted:
+            end, since = self.reached, None if start is None else self.reached - 10 * window.events
+        came = [name for name in self.strays.between(0 if since is None else since, end) if name not in known]
+        return closest(came, missed)
+
     # -- a batch -----------------------------------------------------------------------------------------
 
     def counting(
@@ -203,7 +222,7 @@ class ReferenceSet:
             found: dict[str, Counts] = {}
             seen = rows[rows >= first] - first
             if reading is not None and rest is not None and len(seen):
-                found |= reading.bin_counts(rest.numbers[seen], [c[seen] for c in rest.codes])
+                found |= feature_counts(reading, rest, seen)
             own = self.answers.get(versions[code])
             given = rows[compared[rows]]
             if own is not None and len(given):
@@ -227,8 +246,12 @@ class ReferenceSet:
     ) -> tuple[int, FeatureColumns | None]:
         """Return the row from which features are compared, and their columns from there on."""
         time, features, learner = predictions.time, predictions.features, self.learner
+        places = time
+        if self._spec.window.counted:
+            places, self.strays.settled = self.numbered + np.arange(len(time)), self.numbered
+        self.numbered += len(time)
         if learner is None:
-            return 0, self._read(features)
+            return 0, self._read(features, places)
         if isinstance(learner, PaneFeatureLearner):
             contents = np.array(list(map(xxhash.xxh3_64_intdigest, features.raw)), np.uint64)
             hashes = hash_rows((self._hashes(versions, predictions), contents), predictions.variant, versions)
@@ -240,12 +263,13 @@ class ReferenceSet:
             return len(time), None
         self.replace(learner.profile())
         self._note_left_out(learner, int(time[taken - 1]))
-        return taken, self._read(features.take(np.arange(taken, len(time))))
+        return taken, self._read(features.take(np.arange(taken, len(time))), places[taken:])
 
-    def _read(self, features: FeatureTable) -> FeatureColumns | None:
-        """Read what the reference in force compares; None without one."""
+    def _read(self, features: FeatureTable, places: IntArray) -> FeatureColumns | None:
+        """Read what the reference in force compares; None without one. `places` are those of `StrayNames`."""
         if self._reader is None or not self._reader.reads:
             return None
+        self.strays.note(features, places, self._reader.known)
         columns = self._reader.read(features)
         self.mistyped += columns.mistyped
         return columns
@@ -313,6 +337,7 @@ class ReferenceSet:
     def advance(self, watermark: int) -> None:
         """Take note of stream time, ms: all panes that it has passed are sealed."""
         width = self._spec.window.pane
+        self.strays.settled = watermark // width * width
         for learner in (self.learner, *self.answer_learners.values()):
             if isinstance(learner, PaneFeatureLearner | PaneAnswerLearner):
                 learner.rows.advance((watermark // width + 1) * width)

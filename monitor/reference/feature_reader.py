@@ -7,13 +7,13 @@ same. Pure. Owned by `ReferenceSet`.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
 from detectors.categorical import CategoryCells
 from detectors.reference import CategoricalReference, NumericReference, Profile
-from detectors.types import FloatArray, IntArray
+from detectors.types import BoolArray, FloatArray, IntArray
 from monitor.events.features import FeatureTable
 from monitor.events.schema import ignored_names
 from monitor.spec import FeatureKind
@@ -27,11 +27,13 @@ class FeatureColumns:
         numbers: Shape (predictions, numeric features); NaN where a value is missing.
         codes: For each categorical feature the cell of each prediction's value, -1 where it is missing.
         mistyped: Values that count as missing for their type: text and booleans in numeric features.
+        mistyped_at: Which predictions have such values, by place of the numeric feature; only where there are any.
     """
 
     numbers: FloatArray
     codes: tuple[IntArray, ...]
     mistyped: int
+    mistyped_at: Mapping[int, BoolArray] = field(default_factory=dict)
 
 
 class FeatureReader:
@@ -44,10 +46,12 @@ class FeatureReader:
     Attributes:
         numeric: References of the numeric features that are compared.
         categorical: References of the categorical ones.
+        known: Names of all features of the profile, and of those that are ignored.
     """
 
     def __init__(self, profile: Profile, kinds: Mapping[str, FeatureKind]) -> None:
         ignored = ignored_names(kinds)
+        self.known = frozenset(f.name for f in profile.features) | ignored
         compared = [f for f in profile.features if f.name not in ignored]
         self.numeric = [f for f in compared if isinstance(f, NumericReference)]
         self.categorical = [f for f in compared if isinstance(f, CategoricalReference)]
@@ -61,24 +65,27 @@ class FeatureReader:
 
     def read(self, table: FeatureTable) -> FeatureColumns:
         """Read the compared features of some predictions."""
-        numbers, mistyped = self._matrix(table)
+        numbers, mistyped_at = self._matrix(table)
         codes = tuple(
             np.fromiter(map(cells.__getitem__, table.values(feature.name)), np.int64, len(table))
             for feature, cells in zip(self.categorical, self._cells.codes, strict=True)
         )
-        return FeatureColumns(numbers, codes, mistyped)
+        mistyped = sum(int(np.count_nonzero(at)) for at in mistyped_at.values())
+        return FeatureColumns(numbers, codes, mistyped, mistyped_at)
 
-    def _matrix(self, table: FeatureTable) -> tuple[FloatArray, int]:
-        """Return the matrix of numeric features, and how many values are of another type."""
+    def _matrix(self, table: FeatureTable) -> tuple[FloatArray, dict[int, BoolArray]]:
+        """Return the matrix of numeric features, and which values are of another type, by feature."""
         if table.are_numbers(self._names):
-            return table.matrix(self._names), 0
+            return table.matrix(self._names), {}
         matrix = np.full((len(table), len(self._names)), np.nan)
-        mistyped = 0
+        mistyped: dict[int, BoolArray] = {}
         for i, name in enumerate(self._names):
             if table.are_numbers((name,)):
                 matrix[:, i] = table.matrix((name,))[:, 0]
                 continue
             values = list(table.values(name))
-            mistyped += sum(isinstance(value, bool | str) for value in values)
+            odd = np.fromiter((isinstance(value, bool | str) for value in values), np.bool_, len(values))
+            if odd.any():
+                mistyped[i] = odd
             matrix[:, i] = [np.nan if value is None or isinstance(value, bool | str) else value for value in values]
         return matrix, mistyped

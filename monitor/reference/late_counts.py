@@ -39,7 +39,7 @@ class LateCounts:
 def late_features(
     spec: ModelSpec,
     reference: Comparison,
-    read: Callable[[FeatureTable], FeatureColumns | None],
+    read: Callable[[FeatureTable, IntArray], FeatureColumns | None],
     raws: Sequence[bytes],
     rows: Rows,
 ) -> list[LateCounts]:
@@ -48,7 +48,7 @@ def late_features(
     Args:
         spec: The model.
         reference: Of its features.
-        read: Reads what the reference compares.
+        read: Reads what the reference compares of features and the times (ms) of their predictions.
         raws: JSON of the features of each prediction.
         rows: Time and version of each prediction.
     """
@@ -56,12 +56,23 @@ def late_features(
     decoder = FeatureDecoder(ignored_names(spec.feature_kinds), sys.maxsize)
     for start in range(0, len(raws), _AT_ONCE):
         part = slice(start, start + _AT_ONCE)
-        columns = read(_decoded(decoder, raws[part]))
+        columns = read(_decoded(decoder, raws[part]), rows[TIME][part])
         if columns is not None:
             for variant, pane, at in groups_of(rows[VARIANT][part], rows[TIME][part] // spec.window.pane):
-                counts = reference.bin_counts(columns.numbers[at], [codes[at] for codes in columns.codes])
-                found.append(LateCounts(variant, pane, counts))
+                found.append(LateCounts(variant, pane, feature_counts(reference, columns, at)))
     return found
+
+
+def feature_counts(reference: Comparison, columns: FeatureColumns, at: IntArray) -> dict[str, Counts]:
+    """Count features of the predictions `at` against a reference, with values of another type where there are any."""
+    counts = reference.bin_counts(columns.numbers[at], [codes[at] for codes in columns.codes])
+    if columns.mistyped_at:
+        mistyped = np.zeros(columns.numbers.shape[1], np.int64)
+        for feature, rows in columns.mistyped_at.items():
+            mistyped[feature] = np.count_nonzero(rows[at])
+        if mistyped.any():
+            counts[reference.mistyped] = Counts(len(mistyped), None, mistyped)
+    return counts
 
 
 def _decoded(decoder: FeatureDecoder, raws: Sequence[bytes]) -> FeatureTable:

@@ -103,10 +103,14 @@ DECLARED: Final = (
     Declared("driftd_join_segments", _G, "Rows of pending predictions in the database."),
     Declared("driftd_model_active_level", _G, "1 for the active tier.", ("model", "level")),
     Declared("driftd_model_generation", _G, "Generation of the latest decision.", _MODEL),
+    Declared("driftd_blind", _G, "1 while something that is watched cannot be judged.", (*_VERSION, "cause")),
     Declared("driftd_version_predictions_total", _C, "Predictions counted.", _VERSION),
     Declared("driftd_version_outcomes_total", _C, "Predictions joined with their outcome.", _VERSION),
     Declared("driftd_version_metric", _G, "A metric of the latest window.", (*_VERSION, "metric")),
-    Declared("driftd_version_health", _G, "2 healthy, 1 degraded, 0 failed.", (*_VERSION, "role")),
+    Declared(
+        "driftd_version_health", _G, "2 healthy, 1 degraded, 0 failed; none where it is not judged.",
+        (*_VERSION, "role"),
+    ),
     Declared("driftd_version_drifted_features", _G, "Features of the firing drift alert.", _VERSION),
     Declared("driftd_version_alerts_firing", _G, "Firing rules.", _VERSION),
     Declared("driftd_version_alerts_pending", _G, "Rules that breach, but not yet for long enough to fire.", _VERSION),
@@ -320,11 +324,14 @@ def _model(name: str, model: Mapping[str, Any]) -> Iterator[Sample]:
     for tier in Tier:
         yield "driftd_model_active_level", (name, tier.value), float(model["active_level"] == tier)
     yield "driftd_model_generation", (name,), model["generation"]
+    for blind in model["blind"]:
+        yield "driftd_blind", (name, blind["version"], blind["cause"]), 1.0
     for version, v in model["versions"].items():
         at = (name, version)
         yield "driftd_version_predictions_total", at, v["predictions"]
         yield "driftd_version_outcomes_total", at, v["outcomes"]
-        yield "driftd_version_health", (*at, v["role"]), _HEALTH[v["health"]]
+        if v["health"] in _HEALTH:
+            yield "driftd_version_health", (*at, v["role"]), _HEALTH[v["health"]]
         yield "driftd_version_drifted_features", at, len(v["drifted"])
         yield "driftd_version_alerts_firing", at, len(v["firing"])
         yield "driftd_version_alerts_pending", at, len(v["pending"])

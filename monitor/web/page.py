@@ -65,7 +65,10 @@ def _model(name: str, model: Mapping[str, Any]) -> str:
         )
     head = ("version", "role", "health", "predictions", "outcomes", "latest window", "fires")
     title = f"<h2>{escape(name)}</h2><p>champion {escape(str(model['champion']))}{where}</p>"
-    return title + _table(head, rows)
+    blind = (f"cannot be judged: {b['version']}: {b['summary']} (since {b['since']})" for b in model["blind"])
+    told = [f"<p class='fair'>{escape(text)}</p>" for text in blind]
+    told += [f"<p>note: {escape(note)}</p>" for note in model["notes"]]
+    return title + "".join(told) + _table(head, rows)
 
 
 _SHOWN: Final = ("accuracy", "roc_auc", "mae", "error_rate", "latency_p95_ms")

@@ -61,7 +61,9 @@ def replay(folder: Path, config: str) -> Replayed:
     summary = json.loads(driftd(folder, "replay", "--json", "--out", "out"))
     path = folder / "out" / "driftd.alerts.jsonl"
     lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
-    return Replayed(folder, summary, [json.loads(line) for line in lines])
+    alerts = [json.loads(line) for line in lines]
+    assert not [alert["summary"] for alert in alerts if alert["kind"] == "blind"]
+    return Replayed(folder, summary, alerts)
 
 
 def driftd(folder: Path, *arguments: str) -> str:

@@ -133,6 +133,10 @@ def test_the_drift_alert_names_the_feature_that_was_broken_and_nothing_drifts_be
     assert parse_time(hum["issued_at"]) - parse_time(SENSOR_BREAKS) < WEEK_MS
 
 
+def test_nothing_is_blind(ran: Ran) -> None:
+    assert [(a["version"], a["summary"]) for a in firing(ran, "blind")] == []
+
+
 def test_the_fault_is_in_the_events_only_while_it_is_said_to_be(ran: Ran) -> None:
     broken = [event["time"] for event in served(ran) if event["features"]["hum"] > 1]
 

@@ -51,6 +51,7 @@ def test_the_first_alert_comes_and_names_the_feature(first_alert: tuple[Path, di
     assert "alerts: 1 began (drift 1)" in printed["driftd replay"]
     records = [json.loads(line) for line in (folder / "stream" / "driftd.alerts.jsonl").read_text().splitlines()]
     assert "load" in {f["name"] for f in records[0]["features"]}
+    assert not [record for record in records if record["kind"] == "blind"]
 
 
 @pytest.mark.process

@@ -1,0 +1,36 @@
+"""What a configuration leaves out, in words: no error, but an operator should know. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from monitor.aggregation.metrics import METRICS
+from monitor.spec import Consequence, ModelSpec, RuleSpec
+
+
+def notes_of(spec: ModelSpec) -> list[str]:
+    """Return what the rules of a model cannot do, and what to change. Without rules there is nothing to say."""
+    return list(_on_rules(spec)) if spec.own_rules and spec.rules else []
+
+
+def _on_rules(spec: ModelSpec) -> Iterator[str]:
+    instead = "own `rules` replace the default ones"
+    if not any(map(_about_errors, spec.rules)):
+        yield (
+            f"no rule is about errors, so errors roll nothing back ({instead}): add one on error_rate or on quality "
+            "with `then: rollback`"
+        )
+    elif all(rule.then is Consequence.NONE for rule in spec.rules):
+        yield f"no rule has a consequence, so nothing is rolled back ({instead}): add `then: rollback` to one"
+    if spec.window.counted:
+        for rule in spec.rules:
+            if rule.min_n > spec.window.events:
+                yield (
+                    f"rule {rule.name} is never judged: min_n {rule.min_n} is more than window.events "
+                    f"{spec.window.events}"
+                )
+
+
+def _about_errors(rule: RuleSpec) -> bool:
+    info = METRICS.get(rule.metric)
+    return rule.metric == "error_rate" or (info is not None and info.of_quality)
