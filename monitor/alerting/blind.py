@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Final
 
 import msgspec
 
-from monitor.alerting.records import AlertKind, AlertRecord, AlertStatus, Subject
+from monitor.alerting.records import AlertKind, AlertRecord, AlertStatus, ClosedBecause, Subject
 from monitor.spec import Severity
 
 _NAMED: Final = 5  # names in a summary
@@ -78,7 +78,7 @@ class BlindAlerts:
         """
         held = next((s for s in self.firing if (s.version, s.cause) == (version, cause)), None)
         if found is None:
-            return [] if held is None else [self._end(held, f"{_JUDGED[cause]} again", now)]
+            return [] if held is None else [self._end(held, f"{_JUDGED[cause]} again", ClosedBecause.RECOVERED, now)]
         if held is not None and held.names == found.names:
             return []
         begins = held is None
@@ -88,13 +88,14 @@ class BlindAlerts:
         held.summary, held.names = found.summary, found.names
         return [self._record(held, AlertStatus.FIRING, found.summary, now, begins=begins)]
 
-    def end(self, ends: Iterable[SavedBlindness], why: str, now: int) -> list[AlertRecord]:
+    def end(self, ends: Iterable[SavedBlindness], why: str, because: ClosedBecause, now: int) -> list[AlertRecord]:
         """End alerts whose cause is void, for a reason in words."""
-        return [self._end(held, why, now) for held in list(ends)]
+        return [self._end(held, why, because, now) for held in list(ends)]
 
-    def _end(self, held: SavedBlindness, why: str, now: int) -> AlertRecord:
+    def _end(self, held: SavedBlindness, why: str, because: ClosedBecause, now: int) -> AlertRecord:
         self.firing.remove(held)
-        return self._record(held, AlertStatus.RESOLVED, why, max(now, held.starts_at))
+        record = self._record(held, AlertStatus.RESOLVED, why, max(now, held.starts_at))
+        return replace(record, closed_because=because)
 
     def _record(
         self, held: SavedBlindness, status: AlertStatus, summary: str, now: int, *, begins: bool = False

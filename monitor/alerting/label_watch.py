@@ -6,7 +6,7 @@ the first such pair and ends after `CALM` pairs in a row without. Pure.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final
 
 import msgspec
@@ -19,6 +19,8 @@ from monitor.events.codes import SHARED
 from monitor.events.readings import POSITIVE
 from monitor.spec import Severity
 
+NEITHER_CLASS: Final = "labels"  # causes of its alerts
+PAST_LIMIT: Final = "limits.labels"
 CALM: Final = 1_000  # pairs in a row that end an alert
 _NAMES: Final = 5  # labels that are named
 Shown = list[tuple[int, AlertRecord]]
@@ -53,8 +55,8 @@ class LabelWatch:
 
     def __init__(self, model: str, limit: int, text_of: Callable[[int], str], *, binary: bool, by_pane: bool) -> None:
         self._limit, self._text_of, self._binary, self._by_pane = limit, text_of, binary, by_pane
-        self._neither = _Condition(Subject(model, "", AlertKind.BLIND, "labels"))
-        self._shared = _Condition(Subject(model, "", AlertKind.BLIND, "limits.labels"))
+        self._neither = _Condition(Subject(model, "", AlertKind.BLIND, NEITHER_CLASS))
+        self._shared = _Condition(Subject(model, "", AlertKind.BLIND, PAST_LIMIT))
         self._names: list[str] = []
 
     def add(self, predicted: FloatArray, actual: FloatArray, when: IntArray) -> Shown:
@@ -82,7 +84,9 @@ class LabelWatch:
         fresh = self._fresh_names(predicted, actual)
         for row in sorted({*changes, *fresh}):
             self._names = sorted([*self._names, *fresh.get(row, ())])
-            shown.append((row, self._neither.record(self._words, int(when[row]), begins=changes.get(row, True))))
+            shown.append(
+                (row, self._neither.record(neither_class(self._names), int(when[row]), begins=changes.get(row, True)))
+            )
         return shown
 
     def _fresh_names(self, predicted: FloatArray, actual: FloatArray) -> dict[int, list[str]]:
@@ -101,12 +105,6 @@ class LabelWatch:
         return fresh
 
     @property
-    def _words(self) -> str:
-        what = "label {} is" if len(self._names) == 1 else "labels {} are"
-        text = what.format(", ".join(self._names))
-        return f"{text} neither yes nor no: set positive:; left out of quality until then"
-
-    @property
     def _past_limit(self) -> str:
         return f"more than {self._limit} labels: answers with further ones are left out of quality; raise limits.labels"
 
@@ -121,6 +119,12 @@ class LabelWatch:
         self._neither.episode.state, self._shared.episode.state = saved.neither, saved.shared
         self._neither.calm, self._shared.calm = saved.calm
         self._names = saved.names
+
+
+def neither_class(names: Sequence[str]) -> str:
+    """Return what is wrong with labels that are neither class, in words."""
+    what = "label {} is" if len(names) == 1 else "labels {} are"
+    return f"{what.format(', '.join(names))} neither yes nor no: set positive:; left out of quality until then"
 
 
 class _Condition:

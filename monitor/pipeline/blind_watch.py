@@ -16,7 +16,7 @@ import numpy as np
 from detectors.types import IntArray
 from monitor.aggregation.predictions import Predictions
 from monitor.alerting.blind import BlindAlerts, Blindness, Cause, SavedBlindness, Waiting, listed
-from monitor.alerting.records import AlertRecord
+from monitor.alerting.records import AlertRecord, ClosedBecause
 from monitor.alerting.silent_versions import SavedSilences, Silence, SilenceLimit, SilentVersions, expected_versions
 from monitor.evaluation.evaluator import Look
 from monitor.evaluation.version_state import VersionState
@@ -135,7 +135,9 @@ class BlindWatch:
         return [
             record
             for held in gone
-            for record in self.alerts.end([held], f"nothing is expected of {held.version} any more", now)
+            for record in self.alerts.end(
+                [held], f"nothing is expected of {held.version} any more", ClosedBecause.RETIRED, now
+            )
         ]
 
     # -- a look at a version -----------------------------------------------------------------------------
@@ -153,7 +155,7 @@ class BlindWatch:
     def on_reference(self, now: int) -> list[AlertRecord]:
         """Take note that another reference is in force."""
         self._looked_at.forget_tests()
-        return self._end(_OF_REFERENCE, "the reference was replaced", now)
+        return self._end(_OF_REFERENCE, "the reference was replaced", ClosedBecause.REFERENCE_CHANGED, now)
 
     def apply_config_changes(self, now: int) -> list[AlertRecord]:
         """End what is not configured any more."""
@@ -162,10 +164,11 @@ class BlindWatch:
         void |= {Cause.WINDOW} if spec.window.counted or not (spec.drift or spec.rules) else set()
         void |= {Cause.OUTCOMES} if spec.outcomes is None else set()
         void |= set() if spec.own_rules else {Cause.RULES}
-        return self._end(tuple(void), "not configured any more", now) + self.settle(now)
+        over = self._end(tuple(void), "not configured any more", ClosedBecause.NOT_CONFIGURED, now)
+        return over + self.settle(now)
 
-    def _end(self, causes: tuple[Cause, ...], why: str, now: int) -> list[AlertRecord]:
-        return self.alerts.end([held for held in self.alerts.firing if held.cause in causes], why, now)
+    def _end(self, causes: tuple[Cause, ...], why: str, because: ClosedBecause, now: int) -> list[AlertRecord]:
+        return self.alerts.end([held for held in self.alerts.firing if held.cause in causes], why, because, now)
 
     # -- what is stored ----------------------------------------------------------------------------------
 

@@ -9,15 +9,18 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from detectors.findings import Family
+from monitor.alerting.blind import BlindAlerts
 from monitor.alerting.episodes import DriftEpisode, SimpleEpisode
+from monitor.alerting.label_watch import NEITHER_CLASS, PAST_LIMIT
 from monitor.alerting.records import AlertKind, AlertRecord, ClosedBecause, Subject
 from monitor.evaluation.rules import RuleState
 from monitor.pipeline.saved_states import SavedModel
+from monitor.spec import Severity
 from monitor.times import format_time
 
 
 def episodes_of(model: str, saved: SavedModel) -> Iterator[DriftEpisode | SimpleEpisode]:
-    """Yield all episodes that are stored of a model, those that do not fire included.
+    """Yield the episodes that are stored of a model, those that do not fire included; not what is blind.
 
     Args:
         model: Name of the model.
@@ -25,6 +28,8 @@ def episodes_of(model: str, saved: SavedModel) -> Iterator[DriftEpisode | Simple
     """
     yield SimpleEpisode(Subject(model, "", AlertKind.NO_DATA), saved.no_data)
     yield SimpleEpisode(Subject(model, "", AlertKind.FALLBACK), saved.steering.fallback)
+    for cause, state in ((NEITHER_CLASS, saved.labels.neither), (PAST_LIMIT, saved.labels.shared)):
+        yield SimpleEpisode(Subject(model, "", AlertKind.BLIND, cause), state)
     for version, alert in saved.steering.rolled_back.items():
         yield SimpleEpisode(Subject(model, version, AlertKind.ROLLBACK), alert)
     for its in sorted(saved.versions.values(), key=lambda v: v.version):
@@ -57,9 +62,15 @@ def firing(state: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 
 def _stored(state: Mapping[str, Any]) -> Iterator[tuple[AlertKind, str, str | None, Mapping[str, Any]]]:
-    """Yield (kind, version, rule, state) of the episodes that `episodes_of` has."""
+    """Yield (kind, version, rule or cause, state) of the episodes that `episodes_of` has, and of what is blind."""
     yield AlertKind.NO_DATA, "", None, state["no_data"]
     yield AlertKind.FALLBACK, "", None, state["steering"]["fallback"]
+    labels = state.get("labels", {})
+    for cause, key in ((NEITHER_CLASS, "neither"), (PAST_LIMIT, "shared")):
+        if key in labels:
+            yield AlertKind.BLIND, "", cause, labels[key]
+    for held in state.get("blind", {}).get("alerts", ()):
+        yield AlertKind.BLIND, held["version"], held["cause"], {**held, "severity": Severity.WARNING.value}
     for version, alert in state["steering"]["rolled_back"].items():
         yield AlertKind.ROLLBACK, version, None, alert
     for its in state["versions"].values():
@@ -82,6 +93,9 @@ def end_all(model: str, saved: SavedModel, now: int) -> list[AlertRecord]:
         else:
             record = episode.resolve(why, now, because=because)
         records += [] if record is None else [record]
+    blind = BlindAlerts(model)
+    blind.firing = saved.blind.alerts
+    records += blind.end(blind.firing, why, because, now)
     for version in saved.versions.values():
         for rule in version.rules.values():
             rule.state = RuleState()

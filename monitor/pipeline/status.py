@@ -6,7 +6,7 @@ Pure. It is made of what a commit stores, so it says the same with and without a
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -15,6 +15,7 @@ import numpy as np
 from fallback.chain import answering
 from fallback.types import Decision, Health
 from monitor.alerting.blind import Cause
+from monitor.alerting.label_watch import NEITHER_CLASS, PAST_LIMIT, neither_class
 from monitor.alerting.records import AlertKind, AlertRecord, AlertStatus
 from monitor.alerting.silent_versions import expected_versions
 from monitor.evaluation.rules import RuleVerdict
@@ -176,7 +177,7 @@ def _model(state: Mapping[str, Any]) -> dict[str, Any]:
     serving = decided.serving
     named = {v["version"]: v for v in state["versions"].values()}
     references, baselines = state.get("reference_rows", {}), state.get("baseline_rows", {})
-    blind = [_blind(held) for held in state.get("blind", {}).get("alerts", ())]
+    blind = [_blind(held) for held in (*state.get("blind", {}).get("alerts", ()), *_blind_labels(state))]
     dark = {held["version"] for held in blind if held["cause"] in _DARK}
     silent = state["no_data"]["starts_at"] is not None
 
@@ -213,6 +214,16 @@ def _blind(held: Mapping[str, Any]) -> dict[str, Any]:
     shown = {name: held[name] for name in ("version", "cause", "summary")}
     features = [] if held["cause"] == Cause.RULES else list(held["names"])
     return {**shown, "features": features, "since": format_time(held["starts_at"])}
+
+
+def _blind_labels(state: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    """Yield what is shown of alerts that labels cannot be compared."""
+    labels = state.get("labels", {})
+    for cause, key in ((NEITHER_CLASS, "neither"), (PAST_LIMIT, "shared")):
+        since = labels.get(key, {}).get("starts_at")
+        if since is not None:
+            words = neither_class(labels["names"]) if key == "neither" else "labels past limits.labels are not compared"
+            yield {"version": "", "cause": cause, "summary": words, "names": (), "starts_at": since}
 
 
 def _judged(state: Mapping[str, Any]) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from monitor.alerting.blind import BlindAlerts, Blindness, Cause, Patience, closest, listed
+from monitor.alerting.records import ClosedBecause
 
 FEW = Blindness("too few")
 
@@ -56,9 +57,18 @@ def test_other_features_are_told_in_another_record_of_the_episode() -> None:
 def test_what_is_void_ends_with_its_reason() -> None:
     alerts = BlindAlerts("m")
     alerts.tell("v1", Cause.WINDOW, FEW, 1)
-    (record,) = alerts.end(alerts.firing, "not configured any more", 5)
+    (record,) = alerts.end(alerts.firing, "not configured any more", ClosedBecause.NOT_CONFIGURED, 5)
 
     assert (record.status.value, record.summary, alerts.firing) == ("resolved", "not configured any more", [])
+    assert record.closed_because is ClosedBecause.NOT_CONFIGURED
+
+
+def test_what_is_judged_again_has_recovered() -> None:
+    alerts = BlindAlerts("m")
+    alerts.tell("v1", Cause.WINDOW, FEW, 1)
+    (record,) = alerts.tell("v1", Cause.WINDOW, None, 5)
+
+    assert record.closed_because is ClosedBecause.RECOVERED
 
 
 # -- patience --------------------------------------------------------------------------------------------
