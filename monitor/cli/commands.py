@@ -54,7 +54,12 @@ class Commands(TyperGroup):
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
         """Load a command; None if there is none of this name."""
-        return load(cmd_name) if cmd_name in COMMANDS else None
+        if cmd_name not in COMMANDS:
+            return None
+        from monitor.service import logs
+
+        logs.warnings_only()
+        return load(cmd_name)
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         """Find the command of the arguments; a name that does not exist is answered with the nearest one."""
@@ -70,9 +75,6 @@ class Commands(TyperGroup):
 
 def load(name: str) -> Any:
     """Import the module of a command and return the command."""
-    from monitor.service import logs
-
-    logs.warnings_only()
     app = typer.Typer(rich_markup_mode=None, pretty_exceptions_enable=False)
     import_module(f"monitor.cli.{COMMANDS[name].module}").register(app)
     return get_group(app).commands[name]

@@ -241,11 +241,12 @@ class Evaluator:
         if record is None or record.status is not AlertStatus.FIRING:
             return record
         window = version.window
+        began = window.start if record.since is None else record.since.start
         mistyped = {name for c in comparisons for name in c.mistyped_in(window.total)}
         missing = [feature.name for feature in record.features if feature.statistic == "missing_rate"]
         changed = [name for name in missing if name in mistyped]
         missed = [name for name in missing if name not in mistyped]
-        instead = self._references.instead(missed, window.end, window.start) if missed else []
+        instead = self._references.instead(missed, window.end, began) if missed else []
         told = [record.summary]
         if changed:
             told.append(f"type changed, text or true/false where the reference has numbers: {listed(changed)}")

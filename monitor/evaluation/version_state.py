@@ -193,13 +193,18 @@ class VersionState:
         if self.outcomes is not None and other.outcomes is not None:
             self.windows.touch(self.outcomes.absorb(other.outcomes))
 
+    @property
+    def _is_judged_good(self) -> bool:
+        """Whether it is healthy, and not only because nobody judges it."""
+        return self.closed is None and self.health.health is Health.HEALTHY
+
     def push(self, closed: Slice) -> None:
         """Move the window on by a closed pane; the baseline takes it too while the version is healthy."""
         self.window.push(closed)
         self.sent_until = max(self.sent_until, closed.end)
         if self.closed is ClosedBecause.NO_TRAFFIC:
             self.closed = None
-        self.baseline.add(closed, healthy=self.health.health is Health.HEALTHY)
+        self.baseline.add(closed, healthy=self._is_judged_good)
 
     def add_outcomes(self, pairs: ScoredPairs, user_metric: Callable[[str], int | None], time: int) -> None:
         """Add pairs to the sums of their outcome panes, and to the baseline; `time` (ms) is the latest pair time."""
@@ -209,7 +214,7 @@ class VersionState:
         self.windows.touch(np.unique(pairs.pane).tolist())
         if self.quality_baseline is not None:
             held = self.outcomes.baseline_pairs
-            if self.quality_baseline.takes(held, time, healthy=not self.firing):
+            if self.quality_baseline.takes(held, time, healthy=self.closed is None and not self.firing):
                 self.outcomes.add_to_baseline(pairs, user_metric)
 
     def add_agreement(self, panes: IntArray, agreed: BoolArray) -> None:

@@ -23,6 +23,7 @@ log = structlog.get_logger(__name__)
 
 _SIGNAL_S: Final = 5.0  # the longest time between two signs of life, however long the lease
 _RENEWALS: Final = 4  # in one lease: three of them may fail
+_LEAST_S: Final = 0.05  # between two renewals, however short the lease
 _END_S: Final = 1.0
 
 
@@ -56,7 +57,7 @@ class LeaseKeeper:
             alive: Called in the thread, several times in a lease and at least every five seconds.
         """
         self._engine, self._epoch, self._alive = engine, epoch, alive
-        self._every_s = min(lease_s / _RENEWALS, _SIGNAL_S)
+        self._every_s = min(max(lease_s / _RENEWALS, _LEAST_S), _SIGNAL_S)
         self._over = threading.Event()
         self._lost = False
         self._thread = threading.Thread(target=self._run, name="lease", daemon=True)

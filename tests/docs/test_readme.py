@@ -48,7 +48,7 @@ def run(command: str, folder: Path) -> str:
 @pytest.mark.process
 def test_the_first_alert_comes_and_names_the_feature(first_alert: tuple[Path, dict[str, str]]) -> None:
     folder, printed = first_alert
-    assert "alerts: 1 began (drift 1)" in printed["driftd replay"]
+    assert "1 began (drift 1)" in printed["driftd replay"]
     records = [json.loads(line) for line in (folder / "stream" / "driftd.alerts.jsonl").read_text().splitlines()]
     assert "load" in {f["name"] for f in records[0]["features"]}
     assert not [record for record in records if record["kind"] == "blind"]

@@ -159,7 +159,13 @@ def test_a_version_that_is_not_admitted_is_counted_as_other_from_its_first_answe
     events = [prediction(f"{name}{i}", T0 + i, "x", version=name) for name in names for i in range(5)]
     run = Run(the_core())
     run.events(*events)
-    assert run.told().status["models"]["m"]["versions"].keys() == {"a", "b", "c", "d"}
+    assert run.told().status["models"]["m"]["versions"].keys() == {
+        "a",
+        "b",
+        "c",
+        "d",
+        "v1",
+    }  # the champion, which sent nothing
 
     run.events(*believed(prediction("end", T0 + MINUTE, "x")), prediction("d9", T0 + MINUTE, "x", version="d"))
 
@@ -185,5 +191,5 @@ def test_counted_windows_admit_at_once() -> None:
     run = Run(the_core(window=counted(10, 10), outcomes=some_outcomes()))
     run.events(*(prediction(name, T0, name, version=name) for name in "dcba"))
 
-    assert run.told().status["models"]["m"]["versions"].keys() == {"d", "c", OTHER}
+    assert run.told().status["models"]["m"]["versions"].keys() == {"d", "c", "v1", OTHER}
     assert set(run.model.labels.codes.texts.values()) == {"d", "c", "b", OTHER}

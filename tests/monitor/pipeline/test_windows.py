@@ -85,6 +85,7 @@ def test_a_late_prediction_is_neither_counted_nor_joined_nor_remembered() -> Non
     assert told.status["events"]["late_predictions"] == 2
     assert told.status["join"] == {
         "joined": 0, "duplicates": 8, "conflicts": 0, "orphans": 1, "late": 0, "expired": 0, "pending": 2,
+            "early_metrics_dropped": 0,
     }  # fmt: skip
     assert told.status["models"]["m"]["versions"]["v1"]["predictions"] == 2
 
@@ -424,7 +425,7 @@ def test_what_came_first_does_not_spoil_later_windows() -> None:
 
 
 def test_metrics_of_outcomes_say_how_many_outcomes_they_rest_on() -> None:
-    """Precision of a hundred pairs has n = 100, however few positives were predicted."""
+    """Each is over what it counts: precision over predicted positives, recall over actual ones."""
     r = random.Random(3)
     events: list[Event] = []
     for i in range(100):
@@ -434,8 +435,12 @@ def test_metrics_of_outcomes_say_how_many_outcomes_they_rest_on() -> None:
     run.events(*events)
     told = run.finish()
 
-    for metric in ("accuracy", "precision", "recall", "f1", "f1_macro"):
-        assert [row[3] for row in told.values(metric)] == [100]
+    tp, fp, fn = 8, 12, 24
+    for metric, n in (
+        ("accuracy", 100), ("precision", tp + fp), ("recall", tp + fn),
+        ("f1", tp + fp + fn), ("f1_macro", tp + fp + fn),
+    ):  # fmt: skip
+        assert [row[3] for row in told.values(metric)] == [n]
 
 
 def test_scores_are_calibrated_as_they_were_sent() -> None:
