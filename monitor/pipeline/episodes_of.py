@@ -6,7 +6,7 @@ Pure. It reads what commits store, so it needs neither the configuration of the 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, Final
 
 from detectors.findings import Family
 from monitor.alerting.blind import BlindAlerts
@@ -17,6 +17,8 @@ from monitor.evaluation.rules import RuleState
 from monitor.pipeline.saved_states import SavedModel
 from monitor.spec import Severity
 from monitor.times import format_time
+
+_SHOWN: Final = 5  # features that are named
 
 
 def episodes_of(model: str, saved: SavedModel) -> Iterator[DriftEpisode | SimpleEpisode]:
@@ -54,11 +56,25 @@ def firing(state: Mapping[str, Any]) -> list[dict[str, Any]]:
             "rule": rule,
             "severity": episode["severity"],
             "since": format_time(episode["starts_at"]),
+            "what": _what(episode),
         }
         for kind, version, rule, episode in _stored(state)
         if episode["starts_at"] is not None
     ]
     return sorted(found, key=lambda alert: (alert["since"], alert["kind"], alert["version"], alert["rule"] or ""))
+
+
+def _what(episode: Mapping[str, Any]) -> str:
+    """Return how much it is, in words: a metric against its limit, or the strongest features."""
+    metric, listed = episode.get("metric"), episode.get("listed")
+    if metric:
+        baseline = "" if metric["baseline"] is None else f", baseline {metric['baseline']:.4g}"
+        return f"{metric['name']} {metric['value']:.4g} (limit {metric['limit']:.4g}{baseline}, n {metric['n']})"
+    if listed:
+        ranked = sorted(listed.values(), key=lambda feature: (-feature["weight"], feature["name"]))
+        shown = ", ".join(f"{f['name']} ({f['statistic']} {f['effect']:.3g})" for f in ranked[:_SHOWN])
+        return shown if len(ranked) <= _SHOWN else f"{shown} and {len(ranked) - _SHOWN} more"
+    return str(episode.get("summary", ""))
 
 
 def _stored(state: Mapping[str, Any]) -> Iterator[tuple[AlertKind, str, str | None, Mapping[str, Any]]]:

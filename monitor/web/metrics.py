@@ -26,6 +26,7 @@ from monitor.events.refusals import Refusal
 from monitor.pipeline.status import CHECK_RESULTS
 from monitor.publishing.loop import DeliveryState
 from monitor.spec import Severity
+from monitor.web.page import Vitals
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,6 +176,13 @@ class Telemetry(Collector):
         if not snapshot.status:
             return snapshot.status
         return {**snapshot.status, "destinations": {name: _told(s) for name, s in snapshot.destinations.items()}}
+
+    def vitals(self) -> Vitals:
+        """Return how the daemon is doing, for the page."""
+        snapshot = self._snapshot
+        lags = [partition.lag for partition in snapshot.partitions.values() if partition.lag is not None]
+        time = snapshot.values.get("driftd_stream_time_seconds", 0.0)
+        return Vitals(round(time * 1000), sum(lags) if lags else None, self._clock.monotonic() - self.committed_at)
 
     def publish(self, snapshot: MetricsSnapshot) -> None:
         """Replace the snapshot that scrapes show."""

@@ -107,7 +107,7 @@ def application(
 
     @route("/")
     def _page() -> Response:
-        return HTMLResponse(render(status(), telemetry.ready, telemetry.why_not))
+        return HTMLResponse(render(status(), telemetry.ready, telemetry.why_not, telemetry.vitals()))
 
     return app
 
