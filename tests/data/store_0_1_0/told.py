@@ -26,7 +26,7 @@ def told(place: Path, ask: Ask, requests: Sequence[str]) -> Told:
     found = {
         "status": _without(_as_then(json.loads(ask("status", "--json"))), _VOLATILE),
         "history": [
-            line
+            _row_as_then(line)
             for model in MODELS
             for line in ask("history", model, "--json").splitlines()
             if json.loads(line)["metric"] not in NEW_METRICS
@@ -61,13 +61,19 @@ def _as_then(status: dict[str, Any]) -> dict[str, Any]:
             if not version["served_by"].get("champion"):
                 version["served_by"].pop("champion", None)
     for model in status["models"].values():
-        for name in ("reference_rows", "by", "cause", "decided_at", "removed_at", "alerts"):
+        for name in ("reference_rows", "by", "cause", "decided_at", "removed_at", "alerts", "blind", "notes"):
             model.pop(name, None)
         for version in model["versions"].values():
             version.pop("reference_rows", None)
             version.pop("baseline_rows", None)
+            if version["health"] == "unknown":  # of versions that were not looked at 0.1.0 said that they are healthy
+                version["health"] = "healthy"
             version["metrics"] = {k: v for k, v in version["metrics"].items() if k not in NEW_METRICS}
     return status
+
+
+def _row_as_then(line: str) -> str:
+    return json.dumps({name: value for name, value in json.loads(line).items() if name != "answers"})
 
 
 def _without(document: Mapping[str, Any], names: Sequence[str]) -> list[str]:
