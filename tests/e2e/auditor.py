@@ -33,6 +33,7 @@ class Input(NamedTuple):
     reason: str | None = None
 
 
+OUT_OF_SERVICE = "v9"  # no decision names it
 Place = tuple[str, int, int]  # topic, partition, offset
 Check = tuple[str, str, int, int]  # model, version, start and end of the window in ms
 
@@ -88,6 +89,8 @@ class _Version:
     breaches: int = 0
     calm: int = 0
     firing_since: int | None = None
+    retired: bool = False
+    """A decision has taken it out of service: nothing of it is judged."""
 
 
 class Recount:
@@ -253,6 +256,7 @@ class Recount:
         start, end = held[0] * w.PANE, (pane + 1) * w.PANE
         count = sum(len(version.panes[p]) for p in held)
         rate = sum(version.failed[p] for p in held) / count
+        self._fall_silent(model, name, version, end - w.PANE)
         version.checks.append((start, end))
         self.expected.predictions[model, name, start, end] = count
         self.expected.error_rates[model, name, start, end] = rate
@@ -260,6 +264,8 @@ class Recount:
 
     def _rule(self, model: str, name: str, version: _Version, rate: float, end: int) -> None:
         """The only rule there is: the bare error rate, for so many checks; three calm ones end it."""
+        if version.retired:
+            return
         breaches = rate > w.LIMIT
         version.breaches = version.breaches + 1 if breaches else 0
         version.calm = 0 if breaches else version.calm + 1
@@ -270,10 +276,28 @@ class Recount:
             if name == "v2" and len(decided) == 1:
                 turned = (2, "rule_breached", "v1", "primary"), (2, "fallback_engaged", "v2", "previous")
                 decided.append(turned[model == "clicks"])
+                if model != "clicks":  # it was rolled back
+                    self._end_episode(model, name, version, end)
+                    version.retired = True
         elif version.firing_since is not None and version.calm >= 3:
-            self.expected.episodes.discard((model, name, version.firing_since, None))
-            self.expected.episodes.add((model, name, version.firing_since, end))
-            version.firing_since = None
+            self._end_episode(model, name, version, end)
+
+    def _end_episode(self, model: str, name: str, version: _Version, end: int) -> None:
+        assert version.firing_since is not None
+        self.expected.episodes.discard((model, name, version.firing_since, None))
+        self.expected.episodes.add((model, name, version.firing_since, end))
+        version.firing_since = None
+
+    def _fall_silent(self, model: str, name: str, version: _Version, now: int) -> None:
+        """What fires of a version that is not in service ends when it has sent nothing for the longest window."""
+        if name != OUT_OF_SERVICE or not version.checks:
+            return
+        at = version.checks[-1][1] + w.LONGEST
+        if at > now:
+            return
+        if version.firing_since is not None:
+            self._end_episode(model, name, version, at)
+        version.breaches = version.calm = 0
 
     # -- the end -------------------------------------------------------------------------------------------------
 
@@ -285,6 +309,7 @@ class Recount:
             answers = (request.served, *request.others.values())
             expected.join["pending"] += sum(a is not None and a.open for a in answers)
         for (model, name), version in self._versions.items():
+            self._fall_silent(model, name, version, self._clock)
             expected.versions[model, name] = (version.predictions, version.outcomes)
             # Pairs whose pane of pair time is still open have not landed.
             landed = [(time, score) for time, met, score in version.scored if self._has_ended(met)]

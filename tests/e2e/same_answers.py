@@ -85,6 +85,7 @@ def answers_of(
             for model, document in status["models"].items()
             if model not in out
             for path, value in _flat(document)
+            if path != ".decided_at" or document["generation"] > 1  # the first one is of whatever was read first
         },
         alerts={**dict(_flat_all(alerts, _alert_name)), **_order(alerts, _alert_name)},
         decisions={**dict(_flat_all(decisions, _decision_name)), **_order(decisions, _decision_name)},

@@ -125,6 +125,7 @@ def test_history_in_json_and_csv_is_the_same_and_what_a_recount_says(asked: Work
     ]
     assert set(in_json[0]) == {
         "model", "version", "segment", "feature", "metric", "start", "end", "n", "value", "coverage", "estimated",
+        "answers",
     }  # fmt: skip
 
 
