@@ -282,7 +282,7 @@ def test_a_store_whose_state_is_damaged_is_refused(place: FilePlace) -> None:
     with place.daemon(name="next") as daemon:
         assert daemon.ended() == CONFIGURATION
 
-    assert "restore the database from a backup" in daemon.log_path.read_text()
+    assert "restore it from a backup" in daemon.log_path.read_text()
 
 
 def test_a_reference_that_cannot_be_read_is_named(place: FilePlace) -> None:
