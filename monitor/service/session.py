@@ -6,6 +6,7 @@ neither the stream nor the clock: records, offsets and times are handed to it.
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final, Protocol
 
@@ -151,6 +152,7 @@ class Session:
             lease.stop()
             lease.check()  # what another owner has written meanwhile may look like damage
             raise
+        weakref.finalize(session, lease.leave).atexit = False  # nobody keeps a store for a session that is gone
         return session
 
     @classmethod

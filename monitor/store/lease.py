@@ -76,9 +76,13 @@ class LeaseKeeper:
         if self._lost:
             raise Fenced(self._epoch)
 
-    def stop(self) -> None:
-        """Leave the lease to commits, or to its end."""
+    def leave(self) -> None:
+        """Leave the lease to commits, or to its end; a renewal that goes on may still happen."""
         self._over.set()
+
+    def stop(self) -> None:
+        """Leave the lease as `leave` does, and wait for a renewal that goes on."""
+        self.leave()
         if self._thread.is_alive():
             self._thread.join(_END_S)  # one that hangs does no harm: its epoch is over, or is still ours
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import threading
 import time
 
@@ -110,6 +111,18 @@ def test_a_session_whose_store_was_taken_before_its_first_commit_is_fenced(engin
 
     with pytest.raises(Fenced):
         until_checked(session)
+
+
+def test_nobody_keeps_the_store_for_a_session_that_is_gone(engine: Engine) -> None:
+    before = set(threading.enumerate())
+    session = Session.claim(a_core(a_model()), engine, StoreWriter(engine, "us", 1_000), 0.2, is_gone=lambda name: True)
+    (keeper,) = set(threading.enumerate()) - before
+
+    del session
+    gc.collect()
+    keeper.join(STUCK_S)
+
+    assert not keeper.is_alive()
 
 
 def until_checked(session: Session) -> None:

@@ -168,8 +168,14 @@ def test_a_text_that_is_not_utf_8_is_told_with_its_table_row_and_column(engine: 
     assert not caught.value.retryable
 
 
+def taken_up(engine: Engine) -> None:
+    session = Session.claim(a_watched_core(), engine, StoreWriter(engine, "us", DAY), 0.0, is_gone=lambda name: True)
+    assert isinstance(session, Session)
+    session.abandon()
+
+
 READERS: tuple[Callable[[Engine], object], ...] = (
-    lambda e: Session.claim(a_watched_core(), e, StoreWriter(e, "us", DAY), 0.0, is_gone=lambda name: True),
+    taken_up,
     reader.status,
     reader.configured_references,
     reader.hash_seed,
