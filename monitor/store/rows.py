@@ -33,11 +33,12 @@ def read_rows(c: Connection, wanted: sa.Select[Any], table: sa.Table, make: Call
     """
     keys = [column.name for column in table.primary_key]
     try:
-        for row in c.execute(wanted):
-            known = row._mapping
-            with damage_in(row_of(table, *(known[key] for key in keys if key in known))):
-                made = make(row)
-            yield made
+        with c.execute(wanted) as found:  # closed at once: a cursor of the server is not left open at the first damage
+            for row in found:
+                known = row._mapping
+                with damage_in(row_of(table, *(known[key] for key in keys if key in known))):
+                    made = make(row)
+                yield made
     except OperationalError as error:
         if not is_undecodable(error.orig):
             raise
