@@ -27,13 +27,14 @@ from detectors.feature_tests import (
     unseen_test,
     wasserstein_test,
 )
-from detectors.findings import CheckResult, Family, Finding, Skipped, Value
+from detectors.findings import CheckResult, Family, Finding, Skipped, Value, Verdict
 from detectors.numeric import NumericDistances, Transport
 from detectors.pane import Counts
 from detectors.reference import CategoricalReference, NumericReference
-from detectors.registry import CATEGORICAL, NUMERIC
+from detectors.registry import CATEGORICAL, NUMERIC, RATES
 from detectors.significance import (
     BLIND_ABOVE,
+    KolmogorovLaw,
     WassersteinLaw,
     ks_critical,
     least_p_value,
@@ -78,6 +79,7 @@ class Comparison:
         self._names = [*(r.name for r in numeric), *(r.name for r in categorical)]
         self._frequent = [ExpectedCategories(r) for r in categorical]
         self._discrete = [DiscreteValues(self.numeric_cells, f) for f in range(len(numeric)) if is_discrete(numeric[f])]
+        self._statistics = self._statistics_by_feature()
 
     @property
     def tests(self) -> int:
@@ -165,22 +167,35 @@ class Comparison:
         """
         vectors = [totals(name) for name in self.vectors]
         if any(v is None for v in vectors):
-            return CheckResult((), (), frozenset(), dict.fromkeys(self._names, Skipped.NO_EVENTS))
+            skipped = dict.fromkeys(self._names, Skipped.NO_EVENTS)
+            return CheckResult((), (), frozenset(), skipped, untested=self.untested(Verdict.NO_EVENTS))
         cells, positions, categories, missing = (v for v in vectors if v is not None)
-        skipped: dict[str, Skipped] = {}
+        skipped = {}
         tests = [
             *self._numeric_tests(cells, positions, missing, alpha, skipped),
             *self._categorical_tests(categories, missing, skipped),
         ]
+        absent: set[str] = set()
         if seen is not None:
             absent = {name for name, why in skipped.items() if why is Skipped.NO_EVENTS} - set(seen)
             tests = [t for t in tests if t.feature not in absent]
-        values = tuple(Value(t.feature, t.statistic, t.value, t.events) for t in tests)
-        findings = tuple(self._finding(t, alpha) for t in tests if self._drifted(t, alpha))
+        values = tuple(self._value(t, alpha, skipped) for t in tests)
+        findings = tuple(
+            self._finding(t, alpha) for t, v in zip(tests, values, strict=True) if v.verdict is Verdict.DRIFT
+        )
         followed = [t for t in tests if (t.family, t.feature) in listed] if listed else []
         restless = {(t.family, t.feature) for t in followed if not self._calm(t, alpha)}
         now = tuple(self._finding(t, alpha) for t in followed)
-        return CheckResult(values, findings, frozenset(listed) - restless, skipped, now)
+        untested = self._untested(skipped, absent, {(v.feature, v.statistic) for v in values}) if skipped else ()
+        return CheckResult(values, findings, frozenset(listed) - restless, skipped, now, untested, alpha)
+
+    def untested(self, why: Verdict, events: int = 0) -> tuple[Value, ...]:
+        """Return all statistics of a window of so many events in which none was computed, with the reason."""
+        return tuple(
+            Value(name, statistic, np.nan, events, verdict=why)
+            for name, statistics in self._statistics.items()
+            for statistic in statistics
+        )
 
     def evidence(self, feature: str, totals: Callable[[str], IntArray | None]) -> Evidence | None:
         """Describe a feature in the reference and in a window, without raw values.
@@ -201,8 +216,40 @@ class Comparison:
                 return category_evidence(c, self.category_cells.of_feature(categories, f))
         return None
 
-    def _drifted(self, test: FeatureTest, alpha: float) -> bool:
-        return test.effect >= self._min_effect[test.statistic] and test.is_significant(alpha)
+    def _value(self, test: FeatureTest, alpha: float, skipped: Mapping[str, Skipped]) -> Value:
+        """Judge a test. Its p-value is computed at most once, and only where the effect is large enough."""
+        p_value: float | KolmogorovLaw | None = None
+        blind = test.family is Family.DRIFT and skipped.get(test.feature) is Skipped.BLIND
+        verdict = Verdict.BLIND if blind else Verdict.OK
+        if test.effect >= self._min_effect[test.statistic]:
+            p_value = test.p_value() if test.law is None else test.law
+            significant = p_value <= alpha if isinstance(p_value, float) else test.is_significant(alpha)
+            verdict = Verdict.DRIFT if significant else Verdict.BLIND if blind else Verdict.CHANCE
+        return Value(test.feature, test.statistic, test.value, test.events, test.effect, verdict, p_value)
+
+    def _untested(
+        self, skipped: Mapping[str, Skipped], absent: Collection[str], computed: Collection[tuple[str, str]]
+    ) -> tuple[Value, ...]:
+        """Return the statistics of skipped features that were not computed."""
+        reasons = {name: Verdict.NEVER_CAME if name in absent else Verdict(why) for name, why in skipped.items()}
+        return tuple(
+            Value(name, statistic, np.nan, 0, verdict=why)
+            for name, why in reasons.items()
+            for statistic in self._statistics[name]
+            if (name, statistic) not in computed
+        )
+
+    def _statistics_by_feature(self) -> dict[str, tuple[str, ...]]:
+        """List the statistics of every feature in the order of its tests."""
+        missing, unseen = RATES
+        by_category = [name for name in CATEGORICAL if name in self._detectors]
+        discrete = {d.feature for d in self._discrete}
+        found = {}
+        for f, r in enumerate(self.numeric_cells.references):
+            flat = {"wasserstein"} if self.numeric_cells.sd[f] <= 0 else set()
+            numeric = [name for name in NUMERIC if name in self._detectors and name not in flat]
+            found[r.name] = (missing, *numeric, *(by_category if f in discrete else ()))
+        return found | {r.name: (missing, unseen, *by_category) for r in self.category_cells.references}
 
     def _calm(self, test: FeatureTest, alpha: float) -> bool:
         small = test.effect < CALM_EFFECT * self._min_effect[test.statistic]

@@ -17,7 +17,7 @@ from detectors.cells import NumericCells
 from detectors.expected import Expected, expected_rows
 from detectors.findings import Family
 from detectors.reference import CategoricalReference, NumericReference, Reference
-from detectors.significance import chi_square_p_value, ks_critical, ks_p_value, psi_p_value, rate_p_value
+from detectors.significance import KolmogorovLaw, chi_square_p_value, ks_critical, psi_p_value, rate_p_value
 from detectors.types import FloatArray, IntArray
 
 _TIED_SHARE: Final = 0.3  # a numeric feature with so much of its mass on one value counts as discrete,
@@ -39,6 +39,7 @@ class FeatureTest:
         error: Bound on how far the summary of the reference may have moved the statistic.
         is_significant: Tells for a significance level alpha whether the p-value is at most alpha.
         p_value: Computes the p-value.
+        law: What `p_value` is computed from, where that takes long.
     """
 
     family: Family
@@ -50,6 +51,7 @@ class FeatureTest:
     error: float
     is_significant: Callable[[float], bool]
     p_value: Callable[[], float]
+    law: KolmogorovLaw | None = None
 
 
 def ks_test(name: str, d: float, n: int, size: float, least: float, error: float) -> FeatureTest:
@@ -63,10 +65,11 @@ def ks_test(name: str, d: float, n: int, size: float, least: float, error: float
         least: The `least_p_value` of the two samples.
         error: Bound on the error of `d`.
     """
+    law = KolmogorovLaw(size, least)
     # Comparing with the critical value is cheaper than a p-value: windows of about the same size share it.
     return FeatureTest(
         Family.DRIFT, name, "ks", d, d, n, error,
-        lambda alpha: alpha >= least and d >= ks_critical(alpha, size), lambda: max(ks_p_value(d, size), least),
+        lambda alpha: alpha >= least and d >= ks_critical(alpha, size), lambda: law.p_value(d), law,
     )  # fmt: skip
 
 

@@ -8,6 +8,8 @@ from enum import StrEnum
 
 import numpy as np
 
+from detectors.significance import KolmogorovLaw
+
 
 class Family(StrEnum):
     """Name the alarm that a finding belongs to."""
@@ -22,6 +24,19 @@ class Skipped(StrEnum):
     NO_EVENTS = "no_events"  # it was missing in all of the window
     NO_REFERENCE = "no_reference"  # it was missing in all of the reference
     BLIND = "blind"  # with so few effective events no statistic could be significant
+
+
+class Verdict(StrEnum):
+    """Say what one test of one feature came to. Stored by place and told by name: new ones come at the end."""
+
+    OK = "ok"  # no effect that matters
+    CHANCE = "chance"  # an effect that would matter, and that chance explains
+    DRIFT = "drift"
+    BLIND = "blind"  # with so few effective events no difference could be significant
+    NO_EVENTS = "no_events"  # not tested: the feature was missing in all of the window
+    NO_REFERENCE = "no_reference"  # not tested: nothing to compare with
+    NEVER_CAME = "never_came"  # not tested: no event ever had the feature
+    TOO_FEW = "too_few"  # not tested: the window has fewer events than a check needs
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,12 +75,25 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class Value:
-    """Hold one statistic of one feature, computed from `events` events, for the history."""
+    """Hold one statistic of one feature with its verdict, for the history.
+
+    Attributes:
+        feature: Name of the feature.
+        statistic: Name of the statistic.
+        value: The statistic; NaN where nothing was tested.
+        events: Number of events behind it.
+        effect: The effect size; NaN where nothing was tested.
+        verdict: What the test came to.
+        p_value: The p-value where the effect matters, or the law that gives it, which costs much more; else None.
+    """
 
     feature: str
     statistic: str
     value: float
     events: int
+    effect: float = float("nan")
+    verdict: Verdict = Verdict.OK
+    p_value: float | KolmogorovLaw | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,12 +101,14 @@ class CheckResult:
     """Hold the outcome of one check of one window.
 
     Attributes:
-        values: All statistics.
+        values: All statistics that were computed.
         findings: Those that show drift.
         calm: Of the features that the caller listed because they alarmed, those that are clearly below the threshold
             again. Between drifted and calm there is a margin (hysteresis), so that an alarm does not flap.
         skipped: Features that were not judged, with the reason.
         listed: What every test found of the features that the caller listed, drift or not.
+        untested: Statistics that could not be computed, each with the reason as its verdict.
+        alpha: The significance level of each test; NaN where there was none.
     """
 
     values: tuple[Value, ...]
@@ -86,6 +116,13 @@ class CheckResult:
     calm: frozenset[tuple[Family, str]]
     skipped: Mapping[str, Skipped]
     listed: tuple[Finding, ...] = ()
+    untested: tuple[Value, ...] = ()
+    alpha: float = float("nan")
+
+    @classmethod
+    def of_untested(cls, values: tuple[Value, ...]) -> CheckResult:
+        """Return the result of a window that was not checked."""
+        return cls((), (), frozenset(), {}, untested=values)
 
     def joined(self, other: CheckResult) -> CheckResult:
         """Combine two checks of the same window that compared different features."""
@@ -96,4 +133,6 @@ class CheckResult:
             self.calm & other.calm,
             {**self.skipped, **other.skipped},
             (*self.listed, *other.listed),
+            (*self.untested, *other.untested),
+            self.alpha,
         )

@@ -57,6 +57,23 @@ def ks_p_value(statistic: float, size: float) -> float:
     return float(special.kolmogorov((root + 0.12 + 0.11 / root) * statistic))
 
 
+@dataclass(frozen=True, slots=True)
+class KolmogorovLaw:
+    """Hold what the p-value of a Kolmogorov-Smirnov test takes: computing it takes milliseconds.
+
+    Attributes:
+        size: Effective `pair_size` of window and reference.
+        least: The `least_p_value` of the two samples.
+    """
+
+    size: float
+    least: float
+
+    def p_value(self, statistic: float) -> float:
+        """Compute the p-value of a statistic, 0 to 1."""
+        return max(ks_p_value(statistic, self.size), self.least)
+
+
 def ks_critical(alpha: float, size: float) -> float:
     """Return the smallest Kolmogorov-Smirnov statistic whose p-value is at most `alpha`.
 

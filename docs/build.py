@@ -22,6 +22,7 @@ from monitor.config import units
 from monitor.config.schema import Configuration
 from monitor.events.refusals import Refusal
 from monitor.publishing.loop import GivenUp
+from monitor.times import duration_text
 from monitor.web.metrics import DECLARED
 
 HERE: Final = Path(__file__).parent
@@ -159,7 +160,7 @@ def _default(field: FieldInfo) -> str:
     if isinstance(value, BaseModel):
         return "its defaults"
     if unit == "duration":
-        return f"`{units.in_words(value)}`"
+        return f"`{duration_text(value)}`"
     if unit == "share":
         return f"`{value:g}`"
     if unit == "checks or duration":

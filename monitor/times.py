@@ -130,6 +130,13 @@ def duration_words(ms: int) -> str:
     return f"{ms}ms"
 
 
+def duration_text(ms: int) -> str:
+    """Format a duration exactly, in the largest unit that does: 900 000 is `15m`."""
+    units = {"w": 604_800_000, "d": 86_400_000, "h": 3_600_000, "m": 60_000, "s": 1_000, "ms": 1}
+    unit = next(unit for unit, its in units.items() if ms % its == 0)
+    return f"{ms // units[unit]}{unit}"
+
+
 def format_stamp(ms: int) -> str | None:
     """Format the timestamp of a record as `format_time` does, None where it is no time: a producer may write any."""
     return format_time(ms) if 0 <= ms < _END_MS else None

@@ -80,11 +80,20 @@ class Subject:
 
 @dataclass(frozen=True, slots=True)
 class AlertWindow:
-    """Window behind an alert: stream times in ms, and the number of its events."""
+    """Window behind an alert: stream times in ms, the number of its events, and what it is called.
+
+    `label` is as configured: `15m`, or `1000 events`. It is empty where nothing was measured in the window.
+    """
 
     start: int
     end: int
     events: int
+    label: str = ""
+
+    def documents(self) -> list[dict[str, Any]]:
+        """Return the windows that were measured, as published."""
+        times = {"from": format_time(self.start), "to": format_time(self.end)}
+        return [{"window": self.label, **times, "events": self.events}] if self.label else []
 
 
 @dataclass(frozen=True, slots=True)
@@ -276,6 +285,7 @@ class AlertRecord:
             "closed_because": self.closed_because and self.closed_because.value,
             "issued_at": format_time(self.issued_at),
             "window": window,
+            "windows": self.window.documents() if self.window else [],
             "since": since,
             "features": _fitting([feature.document() for feature in self.features] + list(map(_named, self.unjudged))),
             "metric": self.metric.document() if self.metric else None,

@@ -17,9 +17,10 @@ import typer
 
 from monitor.cli.options import CONFIG, ConfigOption, ModelArgument, err, known
 from monitor.cli.stored import SinceOption, has_tables, since_ms, store_of
+from monitor.evaluation.version_state import window_label
 from monitor.printable import cell, printable
-from monitor.store import reader
-from monitor.store.reader import HistoryValue
+from monitor.store.history import HistoryValue
+from monitor.store.history import history as stored_history
 from monitor.times import format_time
 
 
@@ -36,10 +37,13 @@ def history(
     feature: Annotated[str | None, typer.Option(help="Only this feature.")] = None,
     since: SinceOption = None,
     last: Annotated[int | None, typer.Option(min=1, help="Only so many of the latest windows.")] = None,
+    windows: Annotated[
+        bool, typer.Option("--windows", help="Also windows of other extents than is configured.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object a line.")] = False,
     as_csv: Annotated[bool, typer.Option("--csv", help="Print comma-separated values with a header.")] = False,
 ) -> None:
-    """Print the stored metrics of a model's windows, one value a row, the oldest first."""
+    """Print what was measured in a model's windows, one value a row, the oldest first, and the verdicts on features."""
     if as_json and as_csv:
         raise typer.BadParameter("give either --json or --csv")
     with store_of(config) as p:
@@ -47,10 +51,15 @@ def history(
         if not has_tables(p.engine):
             err.print("nothing was committed yet: start it with `driftd run`")
             return
-        values = reader.history(
-            p.engine, model, metric=metric, version=version, feature=feature, since=since_ms(p.engine, since), last=last
-        )
+        configured = next(window_label(m.window) for m in p.core.models if m.name == model)
+        left_out: set[str] = set()
+        values = stored_history(
+            p.engine, model, metric=metric, version=version, feature=feature, since=since_ms(p.engine, since),
+            last=last, window=None if windows else configured, left_out=left_out,
+        )  # fmt: skip
         _print_history(values, as_json=as_json, as_csv=as_csv)
+    if left_out:
+        err.print(f"without windows of {', '.join(sorted(left_out))}: {configured} is configured; --windows shows all")
 
 
 def _print_history(values: Iterable[HistoryValue], *, as_json: bool, as_csv: bool) -> None:
@@ -59,19 +68,27 @@ def _print_history(values: Iterable[HistoryValue], *, as_json: bool, as_csv: boo
     if as_json:
         for row in rows:
             # JSON has no infinity; the square of a large error may be infinite.
-            value = row["value"] if math.isfinite(row["value"]) else None
-            typer.echo(json.dumps({**row, "value": value}, allow_nan=False))
+            finite = {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in row.items()}
+            typer.echo(json.dumps(finite, allow_nan=False))
         return
     if as_csv:
         writer = csv.DictWriter(sys.stdout, names, lineterminator="\n")
         writer.writeheader()
         writer.writerows({name: cell(v) if isinstance(v, str) else v for name, v in row.items()} for row in rows)
         return
-    typer.echo(f"{'end':<25}{'version':<16}{'metric':<18}{'feature':<24}{'value':>12}{'n':>9}{'coverage':>10}  answers")
+    typer.echo(
+        f"{'end':<25}{'version':<16}{'metric':<18}{'feature':<24}{'value':>12}{'n':>9}{'coverage':>10}"
+        f"{'effect':>12}{'p':>11}{'threshold':>11}  {'verdict':<13}{'window':<13}answers"
+    )
     for row in rows:
         coverage = "" if row["coverage"] is None else f"{row['coverage']:.1%}"
         typer.echo(
             f"{row['end']:<25}{printable(row['version']):<16}{printable(row['metric']):<18}"
-            f"{printable(row['feature']):<24}"
-            f"{row['value']:>12.5g}{row['n']:>9}{coverage:>10}  {row['answers'] or ''}"
+            f"{printable(row['feature']):<24}{_number(row['value']):>12}{row['n']:>9}{coverage:>10}"
+            f"{_number(row['effect']):>12}{_number(row['p_value'], 3):>11}{_number(row['threshold'], 3):>11}"
+            f"  {row['verdict'] or '':<13}{row['window'] or '':<13}{row['answers'] or ''}".rstrip()
         )
+
+
+def _number(value: float | None, digits: int = 5) -> str:
+    return "" if value is None else f"{value:.{digits}g}"

@@ -13,7 +13,7 @@ from rich.table import Table
 
 from monitor.cli.options import CONFIG, ConfigOption, JsonOption, err, escape, known, out, show_json
 from monitor.cli.stored import SinceOption, has_tables, since_ms, store_of
-from monitor.store import reader
+from monitor.store import record
 from monitor.times import format_time
 
 ModelOption = Annotated[str | None, typer.Argument(metavar="[MODEL]", help="Only this model.", show_default=False)]
@@ -47,9 +47,9 @@ def alerts(
             _nothing("alerts", as_json=as_json)
             return
         if every or since is not None:
-            found = reader.alerts(p.engine, model, since=since_ms(p.engine, since), most=last)
+            found = record.alerts(p.engine, model, since=since_ms(p.engine, since), most=last)
         else:
-            found = reader.firing_alerts(p.engine, model)[:last]
+            found = record.firing_alerts(p.engine, model)[:last]
     if as_json:
         show_json({"alerts": found})
         return
@@ -79,7 +79,7 @@ def decisions(
         if not has_tables(p.engine):
             _nothing("decisions", as_json=as_json)
             return
-        found = reader.decisions(p.engine, model, since=since_ms(p.engine, since), most=last)
+        found = record.decisions(p.engine, model, since=since_ms(p.engine, since), most=last)
     if as_json:
         show_json({"decisions": found})
         return
@@ -103,7 +103,7 @@ def silences(model: ModelOption = None, config: ConfigOption = CONFIG, as_json: 
         if not has_tables(p.engine):
             _nothing("silences", as_json=as_json)
             return
-        found = [{**s, "until": format_time(s["until"])} for s in reader.silences(p.engine, model)]
+        found = [{**s, "until": format_time(s["until"])} for s in record.silences(p.engine, model)]
     if as_json:
         show_json({"silences": found})
         return

@@ -40,12 +40,6 @@ def duration_ms(value: object) -> int:
     return round(result)
 
 
-def in_words(ms: int) -> str:
-    """Format milliseconds as the shortest duration: 900 000 is 15m."""
-    unit = next(unit for unit in reversed(_UNITS) if ms % _UNITS[unit] == 0)
-    return f"{ms // _UNITS[unit]}{unit}"
-
-
 def share(value: object) -> float:
     """Parse a share: 5% is 0.05; a number is taken as it is."""
     result = _number(value)

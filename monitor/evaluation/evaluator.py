@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 
 from detectors.comparison import Comparison
 from detectors.evidence import Evidence
-from detectors.findings import CheckResult, Skipped
+from detectors.findings import CheckResult, Skipped, Value, Verdict
 from detectors.types import IntArray
 from fallback.health import observe, worst
 from fallback.types import Decision, Health
@@ -128,7 +128,7 @@ class Evaluator:
             user_metrics: Names of the user's own metrics.
             wall: The clock that `recover_after` runs by, ms; None for stream time.
         """
-        window = AlertWindow(version.window.start, version.window.end, version.window.events)
+        window = AlertWindow(version.window.start, version.window.end, version.window.events, version.window_label)
         sums, estimates = version.measured(user_metrics)
         version.served_by = sums.served_by()
         if version.outcomes is not None and outcome_panes is not None:
@@ -173,7 +173,7 @@ class Evaluator:
             events = 0 if coverage is None else coverage.n
             joined = 0 if coverage is None else int(coverage.hits or 0)
             quality.append(SeenOutcomes(events, joined, window.final_at <= clock))
-            seen = AlertWindow(window.start, window.end, events)
+            seen = AlertWindow(window.start, window.end, events, version.window_label)
             baseline = self._baselines.of_outcomes(version, window, user_metrics)
             found = self._judge(version, _Window(seen, estimates, baseline, True), now, wall)
             records += found[0]
@@ -206,10 +206,10 @@ class Evaluator:
         comparisons = [c for c in everything if c.holds(version.window.total)]
         if not comparisons:
             version.count_check("no_reference")
-            return None, [], None
+            return self.unchecked(version, Verdict.NO_REFERENCE, window.events), [], None
         if not self._spec.window.counted and window.events < self._spec.window.min_events:
             version.count_check("too_few")
-            return None, [], None
+            return self.unchecked(version, Verdict.TOO_FEW, window.events), [], None
         alpha = self.budget.share(version).alpha
         listed = {*version.drift.features(), *version.quality.features()}
         seen = self._references.seen
@@ -232,7 +232,17 @@ class Evaluator:
         updates = [e.update(result, window, compared, evidence) for e in episodes]
         updates[1:] = [self._explained(record, comparisons, version) for record in updates[1:]]
         checked = _checked(comparisons, result, absent - seen, version.window.total, window.events)
+        uncounted = [c for c in everything if c not in comparisons]  # no pane of the window was counted against them
+        result = replace(
+            result, untested=(*result.untested, *_untested(uncounted, Verdict.NO_REFERENCE, window.events))
+        )
         return result, [record for record in updates if record is not None], checked
+
+    def unchecked(self, version: VersionState, why: Verdict, events: int) -> CheckResult | None:
+        """Return what a window of so many events says of every feature where it was not checked; None without drift."""
+        if self._spec.drift is None or version.version in (*VERSIONLESS_TIERS, OTHER):
+            return None
+        return CheckResult.of_untested(_untested(self._references.comparisons(version.version), why, events))
 
     def _explained(
         self, record: AlertRecord | None, comparisons: Sequence[Comparison], version: VersionState
@@ -316,6 +326,10 @@ class Evaluator:
 
     def _look_ends(self, proposals: Sequence[Proposal], now: int) -> ServingEffects:
         return self.decide((*proposals, Proposal.recover()), now)
+
+
+def _untested(comparisons: Sequence[Comparison], why: Verdict, events: int) -> tuple[Value, ...]:
+    return tuple(value for c in comparisons for value in c.untested(why, events))
 
 
 def _checked(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from detectors.findings import CheckResult
+from detectors.findings import CheckResult, Value
 from monitor.aggregation.metrics import Estimate
 from monitor.aggregation.outcome_windows import OutcomeWindow
 from monitor.alerting.records import AlertWindow
@@ -26,6 +26,9 @@ class HistoryRow:
         events: Events behind each value.
         coverage: Share of answers whose outcome has arrived; None in a row of answers.
         probabilities: Whether numbers of a binary task were read as probabilities, or as labels; None without any.
+        window: What the window is called: `version_state.window_label`.
+        tests: What the check found of the features: of the last names, one of each.
+        threshold: The p-value at which these tests alarm; NaN where there was no check.
     """
 
     version: str
@@ -37,6 +40,9 @@ class HistoryRow:
     events: tuple[int, ...]
     coverage: float | None
     probabilities: bool | None = None
+    window: str = ""
+    tests: tuple[Value, ...] = ()
+    threshold: float = float("nan")
 
 
 def answer_row(
@@ -47,21 +53,24 @@ def answer_row(
     *,
     probabilities: bool | None = None,
 ) -> HistoryRow:
-    """Return the row of a window of answers: metrics, and the statistics of its check if there was one.
+    """Return the row of a window of answers: metrics, and what its check found or why there was none.
 
     `probabilities` is as in `HistoryRow`.
     """
-    statistics = () if result is None else result.values
+    tests = () if result is None else (*result.values, *result.untested)
     return HistoryRow(
         version,
         False,
         window.start,
         window.end,
-        (*(("", name) for name in estimates), *((v.feature, v.statistic) for v in statistics)),
-        (*(e.value for e in estimates.values()), *(v.value for v in statistics)),
-        (*(e.n for e in estimates.values()), *(v.events for v in statistics)),
+        (*(("", name) for name in estimates), *((v.feature, v.statistic) for v in tests)),
+        (*(e.value for e in estimates.values()), *(v.value for v in tests)),
+        (*(e.n for e in estimates.values()), *(v.events for v in tests)),
         None,
         probabilities,
+        window.label,
+        tests,
+        float("nan") if result is None else result.alpha,
     )
 
 
@@ -90,4 +99,5 @@ def outcome_row(
         tuple(e.n for _, e in named),
         coverage.value,
         version.outcomes.reading(window.first, window.last),
+        version.window_label,
     )

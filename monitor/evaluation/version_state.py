@@ -36,6 +36,7 @@ from monitor.evaluation.rules import RuleState, RuleVerdict
 from monitor.events.codes import OTHER, VERSIONLESS_TIERS
 from monitor.events.readings import Readings
 from monitor.spec import BASELINE_MAX, ModelSpec, RuleSpec, WindowSpec
+from monitor.times import duration_text
 
 _RESOLVE_AFTER = 3  # checks, where drift is not monitored
 
@@ -51,6 +52,11 @@ def window_rule(spec: WindowSpec) -> WindowRule:
         span = spec.events // spec.every
         return WindowRule(span, span, spec.events)
     return WindowRule(spec.span // spec.pane, max(spec.longest, spec.span) // spec.pane, spec.min_events)
+
+
+def window_label(spec: WindowSpec) -> str:
+    """Return what windows are called in history and alerts: `15m`, or `1000 events`."""
+    return f"{spec.events} events" if spec.counted else duration_text(spec.span)
 
 
 @dataclass(slots=True)
@@ -124,7 +130,7 @@ class VersionState:
 
     def __init__(self, code: int, version: str, spec: ModelSpec, baseline_n: int) -> None:
         self.code, self.version = code, version
-        self.window = Window(window_rule(spec.window))
+        self.window, self.window_label = Window(window_rule(spec.window)), window_label(spec.window)
         self.counted = self.predictions = self.joined = self.landed = 0
         self._model, self._baseline_n = spec.name, baseline_n
         windows = spec.outcomes.baseline_max if spec.outcomes else BASELINE_MAX

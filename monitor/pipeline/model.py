@@ -13,6 +13,7 @@ from typing import Any, Final
 
 import numpy as np
 
+from detectors.findings import Verdict
 from detectors.reference import Profile
 from detectors.types import IntArray
 from fallback.types import Decision
@@ -318,14 +319,16 @@ class ModelMonitor:
             state = self.versions[variant]
             whole_window = state.window.with_partial(piece)
             sums, estimates = state.measured(list(self.user_metrics), whole_window)
-            seen = AlertWindow(whole_window.start, whole_window.end, whole_window.events)
+            seen = AlertWindow(whole_window.start, whole_window.end, whole_window.events, state.window_label)
             reading = sums.probabilities if self.spec.task is Task.BINARY else None
-            self._dirty.history.append(answer_row(state.version, seen, estimates, probabilities=reading))
+            untested = self.evaluator.unchecked(state, Verdict.TOO_FEW, seen.events)
+            row = answer_row(state.version, seen, estimates, untested, probabilities=reading)
+            self._dirty.history.append(row)
             if state.outcomes is not None and self.spec.outcomes is not None:
                 window = window_of_check(self.spec.window, self.spec.outcomes, whole_window)
-                row = outcome_row(state, window, list(self.user_metrics), final=False)
-                if row is not None:
-                    self._dirty.history.append(row)
+                of_outcomes = outcome_row(state, window, list(self.user_metrics), final=False)
+                if of_outcomes is not None:
+                    self._dirty.history.append(of_outcomes)
 
     # -- operators and configuration ---------------------------------------------------------------------
 

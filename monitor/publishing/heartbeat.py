@@ -13,7 +13,7 @@ from sqlalchemy.engine import Engine
 from monitor.publishing.destinations.base import OutboxMessage
 from monitor.publishing.outbox import Outbox
 from monitor.saved import damage_in
-from monitor.store import reader
+from monitor.store import record
 from monitor.store.subscriptions import MessageKind
 
 
@@ -44,7 +44,7 @@ class Heartbeat:
             return []
         firing = []
         if self._outbox.is_owned(epoch):
-            for fingerprint, body, event_id in reader.firing(self._engine):
+            for fingerprint, body, event_id in record.firing(self._engine):
                 with damage_in(f"table alert, row {event_id!r}"):
                     headers = {"schema": "1", "event_id": event_id, "seq": str(json.loads(body)["seq"])}
                 firing.append(OutboxMessage(0, MessageKind.ALERT, fingerprint.encode(), body, headers))

@@ -23,8 +23,7 @@ from monitor.events.decoder import EventDecoder
 from monitor.reference.learning import FeatureLearner
 from monitor.service.app import Components
 from monitor.service.session import BATCH
-from monitor.store import reader
-from monitor.store.reader import LastWindow
+from monitor.store.history import LastWindow, last_window
 from monitor.stream.types import Batch, Partition, Source
 
 log = structlog.get_logger(__name__)
@@ -58,7 +57,7 @@ def profile_of_last_window(p: Components, name: str) -> tuple[Profile, LastWindo
         ConfigError: There is no such window, or the stream no longer holds it.
         StreamError: The stream cannot be read.
     """
-    window = reader.last_window(p.engine, name)
+    window = last_window(p.engine, name)
     if window is None:
         raise ConfigError(f"models.{name}", None, "no window of its champion was checked yet")
     spec = next(m for m in p.core.models if m.name == name)

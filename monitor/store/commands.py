@@ -19,9 +19,8 @@ from detectors.saved import DamagedError
 from monitor.pipeline.commands import Command, CommandName
 from monitor.saved import damage_in
 from monitor.store import tables as t
-from monitor.store.engine import database_clock, translated
+from monitor.store.engine import database_clock, insert, translated
 from monitor.store.rows import row_of
-from monitor.store.writer import insert
 
 
 def ask(

@@ -19,6 +19,7 @@ import psycopg
 import sqlalchemy as sa
 from psycopg.waiting import Ready
 from sqlalchemy import event
+from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import Connection, Engine
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError, SQLAlchemyError
 
@@ -290,3 +291,8 @@ def database_clock(connection: Connection) -> sa.ColumnElement[float]:
     if connection.dialect.name == "sqlite":
         return (sa.func.julianday("now") - 2440587.5) * 86400.0
     return sa.cast(sa.func.extract("epoch", sa.func.clock_timestamp()), sa.Float)
+
+
+def insert(c: Connection, table: sa.Table) -> Any:
+    """Return an INSERT of the connection's dialect, which supports ON CONFLICT."""
+    return (sqlite if c.dialect.name == "sqlite" else postgresql).insert(table)

@@ -14,9 +14,9 @@ from sqlalchemy.engine import Connection, Engine
 from monitor.errors import ConfigError
 from monitor.saved import damage_in
 from monitor.store import tables as t
-from monitor.store.engine import database_clock, translated
+from monitor.store.engine import database_clock, insert, translated
 from monitor.store.rows import row_of
-from monitor.store.writer import SHARD, insert
+from monitor.store.writer import SHARD
 from monitor.stream.types import Partition
 
 IsGone = Callable[[str], bool]

@@ -7,11 +7,10 @@ function raises StoreError when the database fails.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-import numpy as np
 import sqlalchemy as sa
 import zstandard
 from numpy.typing import NDArray
@@ -30,7 +29,7 @@ from monitor.saved import damage_in
 from monitor.spec import AnswerReading
 from monitor.store import tables as t
 from monitor.store.engine import snapshot, translated
-from monitor.store.rows import read_rows, row_of
+from monitor.store.rows import mapping, read_rows, row_of
 from monitor.store.subscriptions import STREAM
 from monitor.store.writer import OUTCOMES_MAGIC, SHARD
 from monitor.stream.types import Partition
@@ -63,13 +62,13 @@ def load(engine: Engine) -> tuple[Snapshot, StoredProgress] | None:
         if row is None or row.seq == 0:
             return None
         with damage_in(row_of(t.shard, SHARD)):
-            shard, totals, positions = _mapping(row.state), _mapping(row.totals), json.loads(row.positions)
+            shard, totals, positions = mapping(row.state), mapping(row.totals), json.loads(row.positions)
             progress = StoredProgress(
                 {Partition(topic, int(number)): int(offset) for topic, number, offset, _ in positions},
                 {topic: identity for topic, _, _, identity in positions},
             )
         segments, alive, closed = t.join_segment, t.join_alive, t.join_closed
-        states = dict(read_rows(c, sa.select(t.model_state), t.model_state, lambda s: (s.model, _mapping(s.body))))
+        states = dict(read_rows(c, sa.select(t.model_state), t.model_state, lambda s: (s.model, mapping(s.body))))
         stored = Snapshot(
             seq=row.seq,
             shard=shard,
@@ -110,13 +109,6 @@ def _shard(c: Connection) -> Row[Any] | None:
     return next(read_rows(c, sa.select(t.shard).where(t.shard.c.id == SHARD), t.shard, lambda row: row), None)
 
 
-def _mapping(text: str) -> dict[str, Any]:
-    found = json.loads(text)
-    if not isinstance(found, dict):
-        raise ValueError(f"a mapping is stored there, not {text[:20]}")
-    return found
-
-
 def _model(c: Connection, model: str, state: Mapping[str, Any]) -> ModelSnapshot:
     panes: dict[tuple[int, int], list[bytes]] = {}
     wanted = sa.select(t.pane).where(t.pane.c.model == model).order_by(t.pane.c.variant, t.pane.c.pane, t.pane.c.seq)
@@ -145,7 +137,7 @@ def configured_references(engine: Engine) -> dict[str, str | None]:
     with snapshot(engine) as c:
         wanted = sa.select(t.model_state.c.model, t.model_state.c.body)
         return dict(
-            read_rows(c, wanted, t.model_state, lambda row: (row.model, _mapping(row.body)["configured_reference"]))
+            read_rows(c, wanted, t.model_state, lambda row: (row.model, mapping(row.body)["configured_reference"]))
         )
 
 
@@ -174,15 +166,15 @@ def status(engine: Engine) -> dict[str, Any] | None:
         row = _shard(c)
         if row is None or row.seq == 0:
             return None
-        models = dict(read_rows(c, sa.select(t.model_state), t.model_state, lambda s: (s.model, _mapping(s.body))))
+        models = dict(read_rows(c, sa.select(t.model_state), t.model_state, lambda s: (s.model, mapping(s.body))))
         waiting = _destinations(c)
     with damage_in(f"{row_of(t.shard, SHARD)}, or table model_state"):
         return _status(row, models, waiting, wall_ms())
 
 
 def _status(row: Row[Any], models: Mapping[str, Any], waiting: Mapping[str, Any], wall: int) -> dict[str, Any]:
-    daemon = read_shard(_mapping(row.state)).daemon.firing
-    found = document(Totals(**_mapping(row.totals)), models, daemon, wall)
+    daemon = read_shard(mapping(row.state)).daemon.firing
+    found = document(Totals(**mapping(row.totals)), models, daemon, wall)
     return {
         **found,
         "committed_at": format_time(round(row.updated_at * 1000)),
@@ -210,201 +202,11 @@ def _destinations(c: Connection) -> dict[str, dict[str, Any]]:
     return {r.destination: {"waiting": r.waiting, "last_error": r.last_error} for r in c.execute(rows)}
 
 
-@dataclass(frozen=True, slots=True)
-class HistoryValue:
-    """A metric's value in one window.
-
-    `start` and `end` are ms since the epoch. `answers` is `label` or `probability`: how predictions of exactly 0 and 1
-    were read in the window; None where no prediction was a number of a binary task.
-    """
-
-    model: str
-    version: str
-    segment: str
-    feature: str
-    metric: str
-    start: int
-    end: int
-    n: int
-    value: float
-    coverage: float | None
-    estimated: bool
-    answers: str | None
-
-
-def history(
-    engine: Engine,
-    model: str,
-    *,
-    metric: str | None = None,
-    version: str | None = None,
-    feature: str | None = None,
-    since: int | None = None,
-    last: int | None = None,
-) -> Iterator[HistoryValue]:
-    """Yield stored values of a model's windows, in order of the end of the window.
-
-    Args:
-        engine: The store.
-        model: Name of the model.
-        metric: Only this metric.
-        version: Only this version.
-        feature: Only this feature.
-        since: Only windows that end after this time, in ms since the epoch.
-        last: Only windows with so many of the latest ends.
-    """
-    h = t.history
-    wanted = sa.select(h).where(h.c.model == model).order_by(h.c.end_ms, h.c.version, h.c.outcomes, h.c.start_ms)
-    if version is not None:
-        wanted = wanted.where(h.c.version == version)
-    if since is not None:
-        wanted = wanted.where(h.c.end_ms > since)
-    if last is not None:
-        mine = (h.c.model == model,) if version is None else (h.c.model == model, h.c.version == version)
-        ends = sa.select(h.c.end_ms).where(*mine).distinct().order_by(h.c.end_ms.desc()).limit(last).subquery()
-        wanted = wanted.where(h.c.end_ms >= sa.select(sa.func.min(ends.c.end_ms)).scalar_subquery())
-    with translated(), engine.connect().execution_options(stream_results=True) as c:
-        layouts = dict(read_rows(c, sa.select(t.history_layout), t.history_layout, lambda r: (r.id, _names(r.names))))
-        for row, values in read_rows(c, wanted, h, lambda row: (row, _window_values(row, layouts[row.layout]))):
-            answers = _READINGS.get(bytes(row.body)[16 * len(layouts[row.layout]) :])
-            for its_feature, its_metric, value, n in values:
-                if metric in (None, its_metric) and feature in (None, its_feature):
-                    yield HistoryValue(
-                        model, row.version, "", its_feature, its_metric, row.start_ms, row.end_ms, n, value,
-                        row.coverage, False, answers,
-                    )  # fmt: skip
-
-
-def _names(text: str) -> list[list[str]]:
-    """The columns of a layout, as [feature, metric]."""
-    names = [[feature, metric] for feature, metric in json.loads(text)]
-    if not all(isinstance(name, str) for pair in names for name in pair):
-        raise ValueError("names are texts")
-    return names
-
-
-def _window_values(row: Row[Any], names: list[list[str]]) -> list[tuple[str, str, float, int]]:
-    body = bytes(row.body)
-    values = np.frombuffer(body, "<f8", len(names))
-    events = np.frombuffer(body, "<i8", len(names), 8 * len(names))
-    return [(f, m, value, n) for (f, m), value, n in zip(names, values.tolist(), events.tolist(), strict=True)]
-
-
-@dataclass(frozen=True, slots=True)
-class LastWindow:
-    """The window of the champion that was checked last; `positions` are those of that check or a little later."""
-
-    version: str
-    start: int
-    end: int
-    n: int
-    positions: Mapping[Partition, int]
-
-
-def last_window(engine: Engine, model: str) -> LastWindow | None:
-    """Return the last checked window of the model's champion; None if there is none."""
-    found = status(engine)
-    if found is None or model not in found["models"]:
-        return None
-    version = found["models"][model]["champion"]
-    h = t.history
-    mine = (h.c.model == model, h.c.version == version, ~h.c.outcomes)
-    wanted = sa.select(h).where(*mine).order_by(h.c.end_ms.desc(), h.c.start_ms).limit(1)
-    with snapshot(engine) as c:
-        row = c.execute(wanted).one_or_none()
-        if row is None:
-            return None
-        layout = sa.select(t.history_layout).where(t.history_layout.c.id == row.layout)
-        found_names = list(read_rows(c, layout, t.history_layout, lambda r: _names(r.names)))
-    with damage_in(f"table history or history_layout, a window of {model!r}"):
-        counts = {(feature, name): n for feature, name, _, n in _window_values(row, found_names[0])}
-        n = counts[_PREDICTIONS]
-    positions = {Partition(topic, number): at for topic, number, at in found["positions"]}
-    return LastWindow(version, row.start_ms, row.end_ms, n, positions)
-
-
-def alerts(
-    engine: Engine, model: str | None = None, *, since: int | None = None, most: int = 100
-) -> list[dict[str, Any]]:
-    """Return the latest alert records, the newest first, at most `most`; `since` ms only those issued after it."""
-    a = t.alert
-    wanted = (
-        sa.select(a.c.event_id, a.c.seq, a.c.body, a.c.silenced)
-        .order_by(a.c.issued_at.desc(), a.c.seq.desc())
-        .limit(most)
-    )
-    if model is not None:
-        wanted = wanted.where(a.c.model == model)
-    if since is not None:
-        wanted = wanted.where(a.c.issued_at > since)
-    with snapshot(engine) as c:
-        return list(read_rows(c, wanted, a, lambda row: {**_mapping(row.body), "silenced": row.silenced}))
-
-
-def _latest() -> sa.Select[Any]:
-    """The latest record of every alert that fires."""
-    a = t.alert
-    latest = sa.select(a.c.fingerprint, sa.func.max(a.c.seq).label("seq")).group_by(a.c.fingerprint).subquery()
-    same = sa.and_(a.c.fingerprint == latest.c.fingerprint, a.c.seq == latest.c.seq)
-    return (
-        sa.select(a.c.event_id, a.c.seq, a.c.fingerprint, a.c.body, a.c.silenced)
-        .join(latest, same)
-        .where(a.c.status == "firing")
-    )
-
-
-def firing_alerts(engine: Engine, model: str | None = None) -> list[dict[str, Any]]:
-    """Return the latest record of every alert that fires, those that began last first."""
-    wanted = _latest() if model is None else _latest().where(t.alert.c.model == model)
-    with snapshot(engine) as c:
-        rows = read_rows(c, wanted, t.alert, lambda row: {**_mapping(row.body), "silenced": row.silenced})
-        found = list(rows)
-    return sorted(found, key=lambda alert: (alert["starts_at"], alert["model"], alert["version"]), reverse=True)
-
-
-def firing(engine: Engine) -> list[tuple[str, bytes, str]]:
-    """Return the latest record of every firing, unsilenced alert, as (fingerprint, value, event id)."""
-    wanted = _latest().where(~t.alert.c.silenced)
-    with snapshot(engine) as c:
-        return list(read_rows(c, wanted, t.alert, lambda row: (row.fingerprint, row.body.encode(), row.event_id)))
-
-
 def stream_time(engine: Engine) -> int:
     """Return stream time as of the last commit, ms; -1 before it is known."""
     with translated(), engine.begin() as c:
         found = c.execute(sa.select(t.shard.c.stream_time).where(t.shard.c.id == SHARD)).scalar_one_or_none()
     return -1 if found is None else int(found)
-
-
-def silences(engine: Engine, model: str | None = None) -> list[dict[str, Any]]:
-    """Return the silences that have not ended, by model."""
-    with snapshot(engine) as c:
-        rows = read_rows(c, sa.select(t.model_state), t.model_state, lambda row: (row.model, _mapping(row.body)))
-        bodies = dict(rows)
-    return [
-        {"model": name, **silence}
-        for name, body in sorted(bodies.items())
-        if model in (None, name)
-        for silence in body["records"]["silences"]
-    ]
-
-
-def decisions(
-    engine: Engine, model: str | None = None, *, since: int | None = None, most: int = 100
-) -> list[dict[str, Any]]:
-    """Return the latest decisions, the newest first, at most `most`; `since` ms only those issued after it."""
-    d = t.decision
-    wanted = (
-        sa.select(d.c.model, d.c.generation, d.c.body)
-        .order_by(d.c.issued_at.desc(), d.c.generation.desc(), d.c.model)
-        .limit(most)
-    )
-    if model is not None:
-        wanted = wanted.where(d.c.model == model)
-    if since is not None:
-        wanted = wanted.where(d.c.issued_at > since)
-    with snapshot(engine) as c:
-        return list(read_rows(c, wanted, d, lambda row: _mapping(row.body)))
 
 
 def hash_seed(engine: Engine) -> int:

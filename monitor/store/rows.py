@@ -5,6 +5,7 @@ Shell.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
@@ -43,6 +44,14 @@ def read_rows(c: Connection, wanted: sa.Select[Any], table: sa.Table, make: Call
         if not is_undecodable(error.orig):
             raise
         raise StoreError(_undecodable(c, table), retryable=False) from error
+
+
+def mapping(text: str) -> dict[str, Any]:
+    """Return the mapping that a text of JSON holds; raises ValueError where it holds something else."""
+    found = json.loads(text)
+    if not isinstance(found, dict):
+        raise ValueError(f"a mapping is stored there, not {text[:20]}")
+    return found
 
 
 def row_of(table: sa.Table, *key: object) -> str:

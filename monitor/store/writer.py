@@ -7,17 +7,14 @@ reads the sequence number back.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import secrets
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Final
 
-import numpy as np
 import sqlalchemy as sa
 import zstandard
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import Connection, Engine
 
 from detectors.saved import pack
@@ -26,12 +23,12 @@ from fallback.types import Decision
 from monitor.alerting.records import AlertRecord, Subject
 from monitor.clock import wall_ms
 from monitor.errors import Fenced
-from monitor.evaluation.history import HistoryRow
 from monitor.pipeline.commit import ModelCommit, OutcomeRows, PipelineCommit
 from monitor.pipeline.effects import DeadLetter
 from monitor.saved import damage_in
 from monitor.store import tables as t
-from monitor.store.engine import database_clock, translated
+from monitor.store.engine import database_clock, insert, translated
+from monitor.store.history_rows import HistoryWriter
 from monitor.store.rows import row_of
 from monitor.store.subscriptions import STREAM_SUBSCRIPTION, MessageKind, Subscription
 from monitor.stream.types import Partition
@@ -80,7 +77,7 @@ class StoreWriter:
         self._subscriptions = subscriptions
         self._clock = clock
         self._epoch = 0
-        self._layouts: dict[tuple[tuple[str, str], ...], int] = {}
+        self._history = HistoryWriter()
 
     # -- owning ------------------------------------------------------------------------------------------
 
@@ -155,7 +152,7 @@ class StoreWriter:
         try:
             self._commit(delta, identities, gaps)
         except BaseException:
-            self._layouts.clear()  # the transaction's layouts may not be stored
+            self._history.forget()  # the transaction's layouts may not be stored
             raise
 
     def _commit(self, delta: PipelineCommit, identities: Mapping[str, str], gaps: Sequence[Gap]) -> None:
@@ -277,52 +274,13 @@ class StoreWriter:
                     "seq": seq, "source": "", "body": body,
                 },
             )  # fmt: skip
-        self._write_history(c, model, part.history)
+        self._history.write(c, model, part.history)
         state = insert(c, t.model_state).values(model=model, seq=seq, body=json.dumps(part.state))
         c.execute(
             state.on_conflict_do_update(
                 index_elements=["model"], set_={"seq": state.excluded.seq, "body": state.excluded.body}
             )
         )
-
-    def _write_history(self, c: Connection, model: str, rows: Sequence[HistoryRow]) -> None:
-        if not rows:
-            return
-        latest = {
-            (row.version, row.outcomes, row.end, row.start): {
-                "model": model,
-                "version": row.version,
-                "outcomes": row.outcomes,
-                "end_ms": row.end,
-                "start_ms": row.start,
-                "layout": self._layout(c, row.names),
-                "coverage": row.coverage,
-                "body": np.array(row.values, "<f8").tobytes()
-                + np.array(row.events, "<i8").tobytes()
-                + _reading(row.probabilities),
-            }
-            for row in rows
-        }
-        upsert = insert(c, t.history)
-        columns = {name: upsert.excluded[name] for name in ("layout", "coverage", "body")}
-        c.execute(
-            upsert.on_conflict_do_update(
-                index_elements=["model", "version", "outcomes", "end_ms", "start_ms"], set_=columns
-            ),
-            list(latest.values()),
-        )
-
-    def _layout(self, c: Connection, names: tuple[tuple[str, str], ...]) -> int:
-        """Return the id under which this list of columns is stored; most windows share one."""
-        known = self._layouts.get(names)
-        if known is not None:
-            return known
-        text = json.dumps(names)
-        digest = _digest(text)
-        c.execute(insert(c, t.history_layout).values(hash=digest, names=text).on_conflict_do_nothing())
-        layout: int = c.execute(sa.select(t.history_layout.c.id).where(t.history_layout.c.hash == digest)).scalar_one()
-        self._layouts[names] = layout
-        return layout
 
     def _publish(
         self, c: Connection, published: Sequence[AlertRecord | Decision], dead_letters: Sequence[DeadLetter]
@@ -384,20 +342,6 @@ def _positions(positions: Mapping[Partition, int], identities: Mapping[str, str]
 
 def _outcome_body(rows: OutcomeRows) -> bytes:
     return _compress(pack(OUTCOMES_MAGIC, {"schema": 1, "everything": rows.everything}, rows.arrays))
-
-
-def _reading(probabilities: bool | None) -> bytes:
-    """How answers of exactly 0 and 1 were read, after the numbers of a row: nothing where there were no numbers."""
-    return b"" if probabilities is None else bytes([probabilities])
-
-
-def _digest(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()[:32]
-
-
-def insert(c: Connection, table: sa.Table) -> Any:
-    """Return an INSERT of the connection's dialect, which supports ON CONFLICT."""
-    return (sqlite if c.dialect.name == "sqlite" else postgresql).insert(table)
 
 
 def _forget_old(c: Connection, before: int) -> None:

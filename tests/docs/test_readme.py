@@ -57,10 +57,11 @@ def test_the_first_alert_comes_and_names_the_feature(first_alert: tuple[Path, di
 @pytest.mark.process
 def test_history_shows_the_change(first_alert: tuple[Path, dict[str, str]]) -> None:
     rows = first_alert[1]["driftd history heat --feature load --metric ks"].splitlines()[1:]
-    whole = [row.split() for row in rows if row.split()[-1] == "1000"]
-    values = [float(row[-2]) for row in whole]
+    whole = [row.split() for row in rows if "too_few" not in row]
+    values = [float(value) for _, _, _, _, value, n, *_ in whole if n == "1000"]
     assert values[0] < 0.1
     assert values[-1] > 0.9
+    assert "drift" in whole[-1]
 
 
 @pytest.mark.process

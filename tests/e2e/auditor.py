@@ -426,7 +426,7 @@ def _history(url: str) -> Iterator[tuple[tuple[str, str, str, int, int], tuple[i
     sql = "SELECT model, version, start_ms, end_ms, layout, body FROM history"
     for model, version, start, end, layout, body in query(url, sql):
         names = layouts[layout]
-        values = struct.unpack(f"<{len(names)}d{len(names)}q", bytes(body))
+        values = struct.unpack_from(f"<{len(names)}d{len(names)}q", bytes(body))
         for (feature, metric), value, n in zip(names, values, values[len(names) :], strict=False):
             if not feature:
                 yield (model, version, metric, start, end), (n, value)

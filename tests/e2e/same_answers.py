@@ -176,7 +176,7 @@ def _history(store_url: str) -> Iterator[tuple[Row, tuple[float, int]]]:
     sql = "SELECT model, version, outcomes, start_ms, end_ms, layout, coverage, body FROM history"
     for model, version, outcomes, start, end, layout, coverage, body in query(store_url, sql):
         names = layouts[layout]
-        values = struct.unpack(f"<{len(names)}d{len(names)}q", bytes(body))
+        values = struct.unpack_from(f"<{len(names)}d{len(names)}q", bytes(body))
         for (feature, metric), value, n in zip(names, values, values[len(names) :], strict=False):
             yield (model, version, f"{feature}.{metric}" if feature else metric, start, end), (value, n)
         if outcomes:

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from monitor.times import duration_text
 from tests.e2e import auditor, workload
 from tests.e2e.auditor import query
 from tests.e2e.daemon import Answer, Daemon
@@ -123,10 +124,24 @@ def test_history_in_json_and_csv_is_the_same_and_what_a_recount_says(asked: Work
     assert [(r["version"], r["end"], int(r["n"]), float(r["value"])) for r in in_csv] == [
         (r["version"], r["end"], r["n"], r["value"]) for r in in_json
     ]
-    assert set(in_json[0]) == {
+    columns = [
         "model", "version", "segment", "feature", "metric", "start", "end", "n", "value", "coverage", "estimated",
-        "answers",
-    }  # fmt: skip
+        "statistic", "effect", "threshold", "p_value", "verdict", "window", "answers",
+    ]  # fmt: skip
+    assert (list(in_json[0]), list(in_csv[0])) == (columns, columns)
+
+
+def test_history_says_what_the_test_of_a_feature_came_to(asked: Worked) -> None:
+    rows = asked.driftd("history", "prices", "--feature", "size", "--last", "50", "--since", "2h", "--json").rows()
+    told = asked.driftd("history", "prices", "--feature", "size").out
+
+    assert {row["statistic"] for row in rows} == {row["metric"] for row in rows}
+    assert "" not in {row["verdict"] for row in rows}
+    assert None not in {row["verdict"] for row in rows}
+    assert {row["window"] for row in rows} == {duration_text(workload.SPAN)}
+    drifted = [row for row in rows if row["verdict"] == "drift"]
+    assert all(row["p_value"] <= row["threshold"] for row in drifted)
+    assert {row["verdict"] for row in rows} <= set(told.split())
 
 
 def test_history_is_narrowed_by_version_feature_and_time(asked: Worked) -> None:
@@ -264,14 +279,25 @@ def test_rollback_makes_a_version_the_champion_and_tells_the_world(place: FilePl
 
 
 def test_its_decision_is_published(place: FilePlace, daemon: Daemon) -> None:
-    place.driftd("rollback", "prices", "--to", "v1", "--reason", "because", "--wait", "60")
+    place.driftd("rollback", "prices", "--to", "v1", "--reason", "because", "--by", "Ann Lee", "--wait", "60")
     daemon.until_published()
 
     decision = place.decisions()[-1]
 
     assert (decision["model"], decision["generation"], decision["reason"]) == ("prices", 2, "manual_rollback")
-    assert decision["champion"] == "v1"
+    assert (decision["champion"], decision["by"]) == ("v1", "Ann Lee")
+    assert "Ann Lee" in place.driftd("decisions", "prices").out
     assert decision["routes"] == [{"version": "v1", "weight": 10_000}]
+
+
+@pytest.mark.parametrize(
+    "order", [["rollback", "prices", "--to", "v1"], ["recover", "prices"], ["silence", "prices", "--for", "1h"]]
+)
+def test_an_order_keeps_who_asked_for_it(place: FilePlace, order: list[str]) -> None:
+    told = place.driftd(*order, "--reason", "x", "--by", " Ann Lee ")
+
+    assert told.code == 0, told.err
+    assert query(place.store_url, "SELECT name, who FROM command") == [(order[0], "Ann Lee")]
 
 
 @pytest.mark.usefixtures("daemon")
@@ -405,6 +431,8 @@ def test_a_reference_is_built_from_a_table_and_used(place: FilePlace) -> None:
         (["history", "prices", "--since", "lately"], USAGE, "--since"),
         (["rollback", "prices", "--to", "v7", "--reason", "x"], USAGE, "no version v7"),
         (["rollback", "prices", "--to", "v1"], USAGE, "--reason"),
+        (["recover", "prices", "--by", "rules"], USAGE, "give the name of a person"),
+        (["recover", "prices", "--by", " "], USAGE, "--by"),
         (["silence", "prices", "--for", "long", "--reason", "x"], USAGE, "--for"),
         (["silence", "prices", "--for", "1h", "--kind", "noise", "--reason", "x"], USAGE, "no kind noise"),
         (["topics", "--skip", "ml.predictions"], USAGE, "TOPIC:PARTITION:OFFSET"),

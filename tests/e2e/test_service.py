@@ -10,7 +10,7 @@ import sqlite3
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -234,6 +234,21 @@ def test_an_address_of_another_host_is_named(place: FilePlace) -> None:
     with place.daemon() as daemon:
         assert daemon.ended() == CONFIGURATION
     assert "http: '203.0.113.1:0': cannot listen there" in daemon.log_path.read_text()
+
+
+@pytest.mark.parametrize(("configured", "listens"), [({}, "127.0.0.2"), ({"host": "127.0.0.3"}, "127.0.0.3")])
+def test_the_address_of_the_environment_is_taken_where_none_is_configured(
+    file_place: FilePlace, configured: dict[str, str], listens: str
+) -> None:
+    file_place.configure(http=configured)
+
+    with file_place.daemon(environment={"DRIFTD_HTTP_HOST": "127.0.0.2"}) as daemon:
+        reached = []
+        for host in ("127.0.0.1", "127.0.0.2", "127.0.0.3"):
+            with suppress(OSError), socket.create_connection((host, daemon.port), timeout=10):
+                reached.append(host)
+
+    assert reached == [listens]
 
 
 def test_a_bad_configuration_is_told_whole(place: FilePlace) -> None:

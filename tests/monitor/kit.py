@@ -7,6 +7,7 @@ published records in order, dead letters, rows of the history, totals and the st
 from __future__ import annotations
 
 import json
+import math
 import random
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -43,10 +44,11 @@ from monitor.spec import (
     Task,
     WindowSpec,
 )
-from monitor.store import reader, schema
+from monitor.store import history, schema
 from monitor.store import tables as t
+from monitor.store.engine import insert
 from monitor.store.subscriptions import STREAM_SUBSCRIPTION
-from monitor.store.writer import SHARD, Claim, Gap, StoreWriter, insert
+from monitor.store.writer import SHARD, Claim, Gap, StoreWriter
 from monitor.stream.partition_time import RECENT
 from monitor.stream.types import Batch, Partition
 
@@ -437,10 +439,10 @@ class StoredRun(Run):
         assert self.engine is not None
         found: dict[HistoryKey, dict[str, Any]] = {}
         for model in self.core.models:
-            for v in reader.history(self.engine, model.name):
+            for v in history.history(self.engine, model.name):
                 key = (v.model, v.version, v.coverage is not None, v.start, v.end)
                 row = found.setdefault(key, {"values": {}, "coverage": v.coverage})
-                row["values"][f"{v.feature}.{v.metric}"] = (repr(v.value), v.n)
+                row["values"][f"{v.feature}.{v.metric}"] = (repr(math.nan if v.value is None else v.value), v.n)
         return found
 
 

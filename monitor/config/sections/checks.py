@@ -11,7 +11,6 @@ from typing import Final, Literal
 from pydantic import Field, field_validator, model_validator
 
 from detectors.registry import CATEGORICAL, CONCEPT, MIN_EFFECT, NUMERIC
-from monitor.config import units
 from monitor.config.sections.base import (
     HOUR,
     Budget,
@@ -25,6 +24,7 @@ from monitor.config.sections.base import (
     among,
     raise_if_any,
 )
+from monitor.times import duration_text
 
 MOST_PANES: Final = 2_000  # of a window
 DEFAULT_SPAN: Final = 15 * 60_000
@@ -94,7 +94,7 @@ class WindowSection(Section):
     def _misfits(self) -> Iterator[ConfigIssue]:
         if self.every is not None:
             yield ConfigIssue("every", self.every, "needs events: it belongs to a counted window")
-        span, pane, words = self.span or DEFAULT_SPAN, self.pane or DEFAULT_PANE, units.in_words
+        span, pane, words = self.span or DEFAULT_SPAN, self.pane or DEFAULT_PANE, duration_text
         if pane < 1_000:
             yield ConfigIssue("pane", words(pane), "at least 1s")
         elif span % pane:

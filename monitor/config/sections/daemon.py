@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from pydantic import Field, model_validator
 
-from monitor.config import units
 from monitor.config.sections.base import HOUR, ConfigIssue, Count, Duration, Section, Text, raise_if_any
+from monitor.times import duration_text
 
 
 class StoreSection(Section):
@@ -34,7 +34,7 @@ class StoreSection(Section):
             found.append(ConfigIssue("url", None, "give either url or url_file"))
         if self.commit_every * 3 > self.lease:
             hint = "at least three times commit_every is needed, or a live daemon looks dead"
-            found.append(ConfigIssue("lease", units.in_words(self.lease), hint))
+            found.append(ConfigIssue("lease", duration_text(self.lease), hint))
         raise_if_any(found)
         return self
 

@@ -14,13 +14,13 @@ from pydantic import Field, field_validator, model_validator
 from detectors.categorical import text_of
 from fallback.types import WHOLE, Tier
 from monitor.aggregation.metrics import METRICS, OF_TASK, SHARES, USER_METRICS
-from monitor.config import units
 from monitor.config.sections.base import ConfigIssue, Duration, Misfits, Name, Section, Share, Text, among, raise_if_any
 from monitor.config.sections.checks import DEFAULT_PANE, DriftSection, OutcomesSection, ReferenceSection, WindowSection
 from monitor.config.sections.fallback import FallbackSection
 from monitor.config.sections.rules import RuleSection
 from monitor.events.codes import OTHER
 from monitor.spec import AnswerReading, FeatureKind, Task
+from monitor.times import duration_text
 
 _METRIC: Final = re.compile(r"[a-zA-Z_][a-zA-Z0-9_.]{0,63}")
 _NOT_BINARY: Final = ConfigIssue("positive", None, "only a binary task has a positive class")
@@ -164,11 +164,11 @@ class ModelSection(Section):
         if self.outcomes.pane is None:
             return
         pane = self.window.pane or DEFAULT_PANE
-        got = units.in_words(self.outcomes.pane)
+        got = duration_text(self.outcomes.pane)
         if self.window.events is not None:
             yield ConfigIssue("outcomes.pane", got, "a counted window keeps quality by its own panes")
         elif self.outcomes.pane % pane:
-            yield ConfigIssue("outcomes.pane", got, f"must be a multiple of window.pane ({units.in_words(pane)})")
+            yield ConfigIssue("outcomes.pane", got, f"must be a multiple of window.pane ({duration_text(pane)})")
 
     def _own_metrics(self) -> Iterator[ConfigIssue]:
         for name in self.metrics:

@@ -18,6 +18,7 @@ MODELS: Final = ("heat", "spam", "animal", "quiet")
 TOPICS: Final = {"alerts": "driftd.alerts", "decisions": "driftd.decisions", "dead letters": "driftd.dead-letters"}
 SECTIONS: Final = ("status", "history", "references", "requests", *TOPICS)
 NEW_METRICS: Final = ("sharpness",)  # since 0.1.0
+NEW_COLUMNS: Final = ("statistic", "effect", "threshold", "p_value", "verdict", "window", "answers")  # of the history
 _VOLATILE: Final = ("seconds", "commits", "epoch", "owner")
 
 
@@ -29,7 +30,7 @@ def told(place: Path, ask: Ask, requests: Sequence[str]) -> Told:
             _row_as_then(line)
             for model in MODELS
             for line in ask("history", model, "--json").splitlines()
-            if json.loads(line)["metric"] not in NEW_METRICS
+            if json.loads(line)["metric"] not in NEW_METRICS and json.loads(line)["value"] is not None
         ],
         "references": [line for model in MODELS for line in ask("reference", "show", model, "--json").splitlines()],
         "requests": [line for request in requests for line in ask("inspect", request, "--json").splitlines()],
@@ -73,7 +74,7 @@ def _as_then(status: dict[str, Any]) -> dict[str, Any]:
 
 
 def _row_as_then(line: str) -> str:
-    return json.dumps({name: value for name, value in json.loads(line).items() if name != "answers"})
+    return json.dumps({name: value for name, value in json.loads(line).items() if name not in NEW_COLUMNS})
 
 
 def _without(document: Mapping[str, Any], names: Sequence[str]) -> list[str]:
@@ -82,7 +83,7 @@ def _without(document: Mapping[str, Any], names: Sequence[str]) -> list[str]:
 
 def _published(record: Mapping[str, Any]) -> dict[str, Any]:
     """Leave out the time of publishing, and what records of 0.1.0 did not have."""
-    found = {k: v for k, v in record.items() if k not in ("published_at", "by", "closed_because", "since")}
+    found = {k: v for k, v in record.items() if k not in ("published_at", "by", "closed_because", "since", "windows")}
     if isinstance(found.get("features"), list):
         found["features"] = [_part(feature) for feature in found["features"]]
     if isinstance(found.get("metric"), dict):

@@ -35,6 +35,7 @@ from tests.monitor.kit import (
     a_drift,
     a_model,
     a_profile,
+    a_rule,
     counted,
     from_file,
     prediction,
@@ -267,8 +268,8 @@ def test_a_drift_alert_has_everything_that_an_alert_has() -> None:
 
     assert set(first) == {
         "schema", "event_id", "fingerprint", "seq", "kind", "status", "severity", "model", "version", "labels",
-        "summary", "starts_at", "ends_at", "closed_because", "issued_at", "window", "since", "features", "metric",
-        "rule", "silenced",
+        "summary", "starts_at", "ends_at", "closed_because", "issued_at", "window", "windows", "since", "features",
+        "metric", "rule", "silenced",
     }  # fmt: skip
     (feature,) = first["features"]
     assert feature["name"] == "x"
@@ -279,6 +280,17 @@ def test_a_drift_alert_has_everything_that_an_alert_has() -> None:
     assert (first["status"], first["ends_at"], first["metric"], first["rule"]) == ("firing", None, None, None)
     assert (last["status"], last["ends_at"]) == ("resolved", last["issued_at"])
     assert last["event_id"] == first["event_id"]
+
+
+def test_alerts_of_drift_and_of_rules_name_the_window_that_was_measured() -> None:
+    rules = (a_rule("mean", "prediction_mean", above=-1e9),)
+    told = told_of(replace(WATCHED, rules=rules), moving(1_400, range(400, 800)))
+
+    for record in (told.alerts("drift")[0], told.alerts("metric")[0]):
+        window = record["window"]
+        assert record["windows"] == [
+            {"window": "200 events", "from": window["start"], "to": window["end"], "events": window["events"]}
+        ]
 
 
 def test_a_second_episode_has_an_id_of_its_own_and_goes_on_counting() -> None:

@@ -12,7 +12,7 @@ import pytest
 from sqlalchemy.engine import Engine
 
 from monitor.spec import AnswerReading, LimitBasis, Limits, ModelSpec, Task, WindowSpec
-from monitor.store import reader
+from monitor.store import history
 from monitor.store.engine import connect
 from tests.monitor.kit import (
     MINUTE,
@@ -186,9 +186,9 @@ def test_a_row_of_the_history_says_how_answers_were_read(engine: Engine) -> None
     run.feed(records)
     run.finish()
 
-    rows = list(reader.history(engine, "m", metric="accuracy"))
+    rows = list(history.history(engine, "m", metric="accuracy"))
     assert [row.answers for row in rows] == ["label", "probability"]
-    assert {row.answers for row in reader.history(engine, "m", metric="predictions")} == {"label", "probability"}
+    assert {row.answers for row in history.history(engine, "m", metric="predictions")} == {"label", "probability"}
 
 
 @WINDOWS

@@ -19,7 +19,7 @@ from monitor.publishing.destinations.stream import StreamDestination, shrink
 from monitor.publishing.heartbeat import Heartbeat
 from monitor.publishing.loop import DeliveryLoop, GivenUp
 from monitor.publishing.relay import Relay
-from monitor.store import reader
+from monitor.store import record
 from monitor.store import tables as t
 from monitor.store.subscriptions import MessageKind, trouble_with
 from monitor.stream.types import Message
@@ -181,7 +181,7 @@ def test_firing_alerts_are_repeated_to_the_stream_only(engine: Engine) -> None:
     writer = a_writer(engine, subscriptions=())
     for commit in deltas(3):
         writer.commit(commit, identities={})
-    fires = len(reader.firing(engine))
+    fires = len(record.firing(engine))
     assert fires
     time_ = Time()
     stream = Scripted(IN_ORDER, "stream")

@@ -14,7 +14,7 @@ from typing import Any, Final
 import pytest
 
 from monitor.spec import CoreSpec
-from monitor.store import reader
+from monitor.store import history
 from tests.monitor.kit import HOUR, MINUTE, SECOND, T0, a_core, a_model, prediction, timed
 from tests.monitor.service.conftest import MakeDaemon
 from tests.monitor.service.stepping import SteppedClock, SteppedDaemon
@@ -74,7 +74,7 @@ def read_by(make_daemon: MakeDaemon, written: Sequence[Written], *, live: bool) 
 
 def held(daemon: SteppedDaemon) -> dict[int, int]:
     """Minute after `T0` → number of answers in its window, of all windows that were checked."""
-    rows = reader.history(daemon.engine, "m", metric="predictions")
+    rows = history.history(daemon.engine, "m", metric="predictions")
     return {(row.start - T0) // MINUTE: row.n for row in rows}
 
 

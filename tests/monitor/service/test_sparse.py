@@ -11,7 +11,7 @@ import pytest
 
 from monitor.service.app import Components, parts
 from monitor.service.replay import replay
-from monitor.store import reader
+from monitor.store import history
 from monitor.stream.connect import Stream
 from monitor.stream.memory import MemorySource, MemoryStream
 from tests.monitor.config.texts import configured
@@ -40,7 +40,7 @@ def the_parts(database: Path) -> Components:
 
 
 def checks_in(engine: Any) -> list[Check]:
-    rows = reader.history(engine, "m", metric="predictions")
+    rows = history.history(engine, "m", metric="predictions")
     return [(row.start // HOUR, row.end // HOUR, row.n) for row in rows]
 
 

@@ -17,7 +17,7 @@ from monitor.pipeline.commands import CommandName
 from monitor.pipeline.pipeline import Pipeline
 from monitor.publishing.outbox import Outbox
 from monitor.service.session import Session
-from monitor.store import reader
+from monitor.store import history, reader, record
 from monitor.store import tables as t
 from monitor.store.commands import ask, pending_commands, wait_for
 from monitor.store.subscriptions import STREAM_SUBSCRIPTION, MessageKind, Subscription
@@ -179,11 +179,11 @@ READERS: tuple[Callable[[Engine], object], ...] = (
     reader.status,
     reader.configured_references,
     reader.hash_seed,
-    reader.alerts,
-    reader.firing,
-    lambda e: list(reader.history(e, "m")),
-    lambda e: reader.last_window(e, "m"),
-    lambda e: reader.decisions(e, "m"),
+    record.alerts,
+    record.firing,
+    lambda e: list(history.history(e, "m")),
+    lambda e: history.last_window(e, "m"),
+    lambda e: record.decisions(e, "m"),
     lambda e: reader.references(e, "m"),
     pending_commands,
     lambda e: Outbox(e).oldest(10),
@@ -227,12 +227,13 @@ def test_a_reference_that_is_damaged_is_named_to_whoever_asks(engine: Engine) ->
 def test_history_is_what_windows_were_the_earliest_first(engine: Engine) -> None:
     written(engine)
 
-    values = list(reader.history(engine, "m"))
+    values = list(history.history(engine, "m"))
 
     ends = [v.end for v in values]
     assert ends == sorted(ends)
     assert {(v.model, v.version, v.segment, v.estimated) for v in values} == {("m", "v1", "", False)}
-    assert all(math.isfinite(v.value) for v in values)
+    untested = {"no_reference", "too_few", "never_came", "no_events"}
+    assert all(math.isfinite(v.value) if v.value is not None else v.verdict in untested for v in values)
     assert {v.metric for v in values} >= {
         "predictions", "error_rate", "accuracy", "coverage", "revenue", "memory_mb", "ks", "missing_rate",
     }  # fmt: skip
@@ -247,16 +248,16 @@ QUALITY = {
 
 def test_history_can_be_asked_for_a_metric_a_feature_a_version_and_a_time(engine: Engine) -> None:
     written(engine)
-    everything = list(reader.history(engine, "m"))
+    everything = list(history.history(engine, "m"))
     since = T0 + 100 * SECOND
 
-    assert list(reader.history(engine, "m", metric="ks")) == [v for v in everything if v.metric == "ks"]
-    assert list(reader.history(engine, "m", feature="x")) == [v for v in everything if v.feature == "x"]
-    assert list(reader.history(engine, "m", since=since)) == [v for v in everything if v.end > since]
-    assert list(reader.history(engine, "m", version="v1")) == everything
-    assert list(reader.history(engine, "m", version="v2")) == []
-    assert list(reader.history(engine, "n")) == []
-    predictions = list(reader.history(engine, "m", metric="predictions", feature=""))
+    assert list(history.history(engine, "m", metric="ks")) == [v for v in everything if v.metric == "ks"]
+    assert list(history.history(engine, "m", feature="x")) == [v for v in everything if v.feature == "x"]
+    assert list(history.history(engine, "m", since=since)) == [v for v in everything if v.end > since]
+    assert list(history.history(engine, "m", version="v1")) == everything
+    assert list(history.history(engine, "m", version="v2")) == []
+    assert list(history.history(engine, "n")) == []
+    predictions = list(history.history(engine, "m", metric="predictions", feature=""))
     assert [(v.start, v.end, v.value, v.n) for v in predictions][:2] == [
         (T0, T0 + 19 * SECOND, 20.0, 20), (T0 + 10 * SECOND, T0 + 29 * SECOND, 20.0, 20),
     ]  # fmt: skip
@@ -265,14 +266,14 @@ def test_history_can_be_asked_for_a_metric_a_feature_a_version_and_a_time(engine
 def test_alerts_are_told_newest_first(engine: Engine) -> None:
     written(engine, 8)
 
-    alerts = reader.alerts(engine)
+    alerts = record.alerts(engine)
 
     times = [a["issued_at"] for a in alerts]
     assert times == sorted(times, reverse=True)
     assert len(alerts) == len(rows(engine, t.alert)) > 3
-    assert reader.alerts(engine, most=2) == alerts[:2]
-    assert reader.alerts(engine, "m") == alerts
-    assert reader.alerts(engine, "n") == []
+    assert record.alerts(engine, most=2) == alerts[:2]
+    assert record.alerts(engine, "m") == alerts
+    assert record.alerts(engine, "n") == []
 
 
 def test_what_fires_is_the_latest_record_of_each_subject_that_is_not_resolved(engine: Engine) -> None:
@@ -281,7 +282,7 @@ def test_what_fires_is_the_latest_record_of_each_subject_that_is_not_resolved(en
     for event_id, seq, fingerprint, _, _, status, *_ in rows(engine, t.alert):
         latest[fingerprint] = max(latest.get(fingerprint, (0, "", "")), (seq, status, event_id))
 
-    firing = {fingerprint: event_id for fingerprint, _, event_id in reader.firing(engine)}
+    firing = {fingerprint: event_id for fingerprint, _, event_id in record.firing(engine)}
 
     assert firing == {f: event_id for f, (_, status, event_id) in latest.items() if status == "firing"}
     assert len(firing) < len(latest)
@@ -290,12 +291,12 @@ def test_what_fires_is_the_latest_record_of_each_subject_that_is_not_resolved(en
 def test_decisions_are_told_newest_first(engine: Engine) -> None:
     written(engine, 8)
 
-    generations = [d["generation"] for d in reader.decisions(engine, "m")]
+    generations = [d["generation"] for d in record.decisions(engine, "m")]
 
     assert generations == sorted(generations, reverse=True)
     assert generations[-1] == 1
-    assert reader.decisions(engine, "m", most=1)[0]["generation"] == generations[0]
-    assert reader.decisions(engine, "n") == []
+    assert record.decisions(engine, "m", most=1)[0]["generation"] == generations[0]
+    assert record.decisions(engine, "n") == []
 
 
 def test_nobody_waits_for_a_command_for_ever(engine: Engine) -> None:
@@ -309,11 +310,11 @@ def test_nobody_waits_for_a_command_for_ever(engine: Engine) -> None:
 
 
 def test_the_last_window_of_the_champion_is_told(engine: Engine) -> None:
-    assert reader.last_window(engine, "m") is None
+    assert history.last_window(engine, "m") is None
     written(engine)
 
-    window = reader.last_window(engine, "m")
+    window = history.last_window(engine, "m")
 
     assert window is not None
     assert (window.version, window.start, window.end, window.n) == ("v1", T0 + 180 * SECOND, T0 + 199 * SECOND, 20)
-    assert reader.last_window(engine, "n") is None
+    assert history.last_window(engine, "n") is None

@@ -18,7 +18,7 @@ from monitor.pipeline.commands import CommandName
 from monitor.pipeline.commit import PipelineCommit
 from monitor.publishing.outbox import Outbox
 from monitor.spec import Severity
-from monitor.store import reader
+from monitor.store import reader, record
 from monitor.store import tables as t
 from monitor.store.commands import ask, pending_commands
 from monitor.store.subscriptions import STREAM_SUBSCRIPTION, MessageKind, Subscription, trouble_with
@@ -330,7 +330,7 @@ def test_a_silenced_alert_is_on_record_and_not_in_the_outbox(engine: Engine) -> 
     for delta in run.told_so_far:
         writer.commit(delta, identities=IDENTITIES)
 
-    (alert,) = [a for a in reader.alerts(engine) if a["kind"] == "metric"]
+    (alert,) = [a for a in record.alerts(engine) if a["kind"] == "metric"]
     assert alert["silenced"]
     assert "metric" not in {json.loads(m.value)["kind"] for m in Outbox(engine).oldest(1_000) if m.kind == "alert"}
 
@@ -359,7 +359,7 @@ def test_history_beyond_the_retention_is_forgotten_by_stream_time(engine: Engine
     alerts = rows(engine, t.alert)
     assert [(row[5], row[1]) for row in alerts if row[4] == "metric"] == [("firing", 4)]
     assert {row[5] for row in alerts} == {"firing"}
-    assert [fingerprint for fingerprint, _, _ in reader.firing(engine)] == sorted({row[2] for row in alerts})
+    assert [fingerprint for fingerprint, _, _ in record.firing(engine)] == sorted({row[2] for row in alerts})
 
 
 def rows_of_run(engine: Engine, writer: StoreWriter, run: Run) -> list[tuple[object, ...]]:
