@@ -154,7 +154,8 @@ class NumericDistances:
         bins = self._bins
         run = slice(int(bins.starts[feature]), int(bins.starts[feature] + bins.sizes[feature]))
         reference = np.rint(bins.reference[run]).astype(np.int64)
-        return bins.edges[feature], reference, _sums(counts, bins.cell)[run]
+        first, end = int(self._cells.starts[feature]), int(self._cells.starts[feature + 1])
+        return bins.edges[feature], reference, _sums(counts[first:end], bins.cell[run] - first)
 
     def _defined(self, value: FloatArray, events: IntArray) -> FloatArray:
         result: FloatArray = np.where(self._known & (events > 0), value, np.nan)

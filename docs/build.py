@@ -68,7 +68,17 @@ METRICS_PAGE: Final = """\
 <!-- Made by `python docs/build.py` from monitor/web/metrics.py and monitor/aggregation/metrics.py. -->
 
 `/metrics` shows the committed state: it never counts anything that a crash would undo. The number of series is bounded
-by the models of the configuration and `limits.versions`. Counters with labels are there from the start, at 0. Beside
+by the models of the configuration and `limits.versions`.
+
+`driftd_feature_drift_ratio` is the effect of the strongest detector in the latest window, divided by its `min_effect`:
+at 1 or more it counts, and an alert begins where it is more than chance as well; it is the effect itself where
+`min_effect` is 0. `kind` is `drift` or `data_quality` (missing and unseen values). A feature that the latest window
+could not judge has no series, so absence is not calm. Followed are up to 50 features of those under `features:`, or the
+first 20 of the reference where none is given a kind there; the version's own `prediction` and `score`; and up to 20
+features that an alert of the version lists. How long a reference has been in force is
+`driftd_stream_time_seconds - on (instance) group_right driftd_reference_since_seconds`.
+
+Counters with labels are there from the start, at 0. Beside
 them stand `process_cpu_seconds_total`, `process_resident_memory_bytes` and the other `process_` metrics of Prometheus's
 client.
 

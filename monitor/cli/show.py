@@ -11,7 +11,13 @@ from typing import Any, Final
 from rich.console import Console
 from rich.table import Table
 
+from monitor.alerting.records import AlertKind
 from monitor.cli.options import escape
+from monitor.clock import wall_ms
+from monitor.pipeline.shown import traffic
+from monitor.reference.progress import ReferenceStatus
+from monitor.spec import Severity
+from monitor.times import duration_words, format_time, parse_time
 
 _SHOWN: Final = ("accuracy", "roc_auc", "mae", "error_rate", "latency_p95_ms", "coverage")
 _COLOUR: Final = {"healthy": "green", "degraded": "yellow", "failed": "red"}
@@ -22,7 +28,7 @@ def show_status(console: Console, status: Mapping[str, Any]) -> None:
     events, join, alerts = status["events"], status["join"], status["alerts"]
     if status.get("committed_at"):
         stopped = "" if status["owner"] else "; [yellow]no daemon runs[/yellow]"
-        console.print(f"as of {status['committed_at']}{stopped}")
+        console.print(f"as of {status['committed_at']}{_ages(status)}{stopped}")
     after_idle = f", {events['late_after_idle']} late after idle" if events.get("late_after_idle") else ""
     console.print(
         f"read {events['read']}: {events['predictions']} predictions, {events['outcomes']} outcomes, "
@@ -46,18 +52,50 @@ def show_status(console: Console, status: Mapping[str, Any]) -> None:
             why = escape(f"{destination['waiting']} messages wait, {destination['last_error']}")
             console.print(f"[red]destination {escape(name)}: {why}[/red]")
     for name, model in status["models"].items():
-        level = model["active_level"]
-        removed = model["removed_at"] and f", [yellow]removed from the configuration at {model['removed_at']}[/yellow]"
-        answers = "" if level == "primary" else f", [red]level {escape(level)} answers[/red]"
-        console.print(
-            f"\n[bold]{escape(name)}[/bold]: champion {escape(str(model['champion']))}{answers}{removed or ''}"
-        )
-        for blind in model["blind"]:
-            why = f"{blind['version']}: {blind['summary']} (since {blind['since']})"
-            console.print(f"[yellow]cannot be judged: {escape(why)}[/yellow]")
-        for note in model["notes"]:
-            console.print(f"note: {escape(note)}")
-        console.print(_versions(model["versions"]))
+        _show_model(console, name, model)
+
+
+def _ages(status: Mapping[str, Any]) -> str:
+    """Return how long ago the last commit was, and how far stream time was behind it."""
+    committed, reached = parse_time(status["committed_at"]), status["stream_time"]
+    age = f", {_words(wall_ms() - committed)} ago; stream time"
+    return (
+        f"{age} {format_time(reached)}, {_words(committed - reached)} before that" if reached >= 0 else f"{age} unknown"
+    )
+
+
+def _words(ms: int) -> str:
+    return duration_words(max(round(ms / 1000), 1) * 1000)
+
+
+def _show_model(console: Console, name: str, model: Mapping[str, Any]) -> None:
+    """Print who answers and why, what fires since when, what cannot be judged, what to do, and the versions."""
+    level = model["active_level"]
+    removed = model["removed_at"] and f", [yellow]removed from the configuration at {model['removed_at']}[/yellow]"
+    tier = f"tier {level}" if level == "primary" else f"[red]level {escape(level)} answers[/red]"
+    champion = escape(f"champion {model['champion']} {traffic(model)}")
+    previous = escape(f", previous {model['previous']}") if model["previous"] else ""
+    console.print(f"\n[bold]{escape(name)}[/bold]: {tier}, {champion}{previous}{removed or ''}")
+    if model["decided_at"]:
+        by = f" by {model['by']}" if model["by"] else ""
+        console.print(escape(f"decided: {model['reason']}{by}, since {model['decided_at']}"))
+    for alert in model["alerts"]:
+        if alert["kind"] != AlertKind.BLIND:  # below, in words
+            colour = "red" if alert["severity"] == Severity.CRITICAL else "yellow"
+            what = " ".join(part for part in (alert["version"], alert["rule"], alert["what"]) if part)
+            told = escape(f"{alert['severity']} {alert['kind']}: {what} (since {alert['since']})")
+            console.print(f"[{colour}]{told}[/]")
+    for blind in model["blind"]:
+        why = f"{blind['version']}: {blind['summary']} (since {blind['since']})"
+        console.print(f"[yellow]cannot be judged: {escape(why)}[/yellow]")
+    for note in model["notes"]:
+        console.print(f"note: {escape(note)}")
+    reference = model["reference"]
+    if reference["state"] in (ReferenceStatus.LEARNING, ReferenceStatus.WAITING):
+        console.print(f"reference: {reference['state']}, {reference['rows']} of at least {reference['wanted']}")
+    if model["next"]:
+        console.print(f"what to do: {escape(model['next'])}")
+    console.print(_versions(model["versions"]))
 
 
 def _show_not_used(console: Console, status: Mapping[str, Any]) -> None:

@@ -22,6 +22,7 @@ from monitor.alerting.records import AlertRecord, AlertStatus, AlertWindow, Metr
 from monitor.evaluation.baselines import BaselineOf, Baselines, count_above
 from monitor.evaluation.budget import FalseAlarmBudget
 from monitor.evaluation.closing import retire
+from monitor.evaluation.feature_courses import watched
 from monitor.evaluation.history import HistoryRow, answer_row
 from monitor.evaluation.rules import SKIPPED, Judgement, Measured, judge
 from monitor.evaluation.version_state import RuleInstance, VersionState, resolve_after
@@ -30,7 +31,7 @@ from monitor.reference.active import ReferenceSet
 from monitor.reference.identifiers import is_identifier
 from monitor.serving.controller import ServingController
 from monitor.serving.proposals import Action, Proposal, Proposer, ServingEffects
-from monitor.spec import Bound, Consequence, LimitBasis, ModelSpec, RuleSpec, Severity, Task
+from monitor.spec import Bound, Consequence, FeatureKind, LimitBasis, ModelSpec, RuleSpec, Severity, Task
 
 _HEALTH = {Severity.WARNING: Health.DEGRADED, Severity.CRITICAL: Health.FAILED}
 _ACTION = {Consequence.FALLBACK: Action.STEP_DOWN, Consequence.ROLLBACK: Action.ROLL_BACK}
@@ -205,9 +206,11 @@ class Evaluator:
         everything = self._references.comparisons(version.version)
         comparisons = [c for c in everything if c.holds(version.window.total)]
         if not comparisons:
+            version.features.clear()
             version.count_check("no_reference")
             return self.unchecked(version, Verdict.NO_REFERENCE, window.events), [], None
         if not self._spec.window.counted and window.events < self._spec.window.min_events:
+            version.features.skip()
             version.count_check("too_few")
             return self.unchecked(version, Verdict.TOO_FEW, window.events), [], None
         alpha = self.budget.share(version).alpha
@@ -231,6 +234,7 @@ class Evaluator:
         episodes = (version.drift, version.quality) if version.closed is None else ()
         updates = [e.update(result, window, compared, evidence) for e in episodes]
         updates[1:] = [self._explained(record, comparisons, version) for record in updates[1:]]
+        self._follow(version, comparisons, result, evidence)
         checked = _checked(comparisons, result, absent - seen, version.window.total, window.events)
         uncounted = [c for c in everything if c not in comparisons]  # no pane of the window was counted against them
         result = replace(
@@ -243,6 +247,27 @@ class Evaluator:
         if self._spec.drift is None or version.version in (*VERSIONLESS_TIERS, OTHER):
             return None
         return CheckResult.of_untested(_untested(self._references.comparisons(version.version), why, events))
+
+    def _follow(
+        self,
+        version: VersionState,
+        comparisons: Sequence[Comparison],
+        result: CheckResult,
+        evidence: Callable[[str], Evidence | None],
+    ) -> None:
+        """Keep what a check found of the features that people look at."""
+        drift, profile = self._spec.drift, self._references.profile
+        if drift is None:
+            return
+        features = {name for c in comparisons if c is self._references.features for name in c.names}
+        own = [name for c in comparisons if c is not self._references.features for name in c.names]
+        kinds = self._spec.feature_kinds.items()
+        configured = [name for name, kind in kinds if kind is not FeatureKind.IGNORE]
+        compared = [] if profile is None else [f.name for f in profile.features if f.name in features]
+        listed = {**version.drift.state.listed, **version.quality.state.listed}.values()
+        alarmed = [feature.name for feature in sorted(listed, key=lambda f: (-f.weight, f.name))]
+        names = watched(configured, compared, own)
+        version.features.move_on(names, result, drift.min_effect, evidence, alarmed)
 
     def _explained(
         self, record: AlertRecord | None, comparisons: Sequence[Comparison], version: VersionState

@@ -31,6 +31,7 @@ from monitor.alerting.episodes import DriftEpisode, DriftEpisodeState, EpisodeSt
 from monitor.alerting.records import AlertKind, AlertRecord, ClosedBecause, Subject
 from monitor.evaluation.answer_baseline import AnswerBaseline
 from monitor.evaluation.concept_drift import ConceptDrift, SavedConceptDrift
+from monitor.evaluation.feature_courses import FeatureCourses
 from monitor.evaluation.quality_baseline import QualityBaseline, QualityBaselineState
 from monitor.evaluation.rules import RuleState, RuleVerdict
 from monitor.events.codes import OTHER, VERSIONLESS_TIERS
@@ -88,6 +89,7 @@ class SavedParts(msgspec.Struct, kw_only=True):
     concept: SavedConceptDrift | None = None
     judged: int = -1
     quality_baseline: QualityBaselineState | None = None
+    features: str = ""
 
 
 class SavedVersion(SavedParts, kw_only=True):
@@ -126,6 +128,7 @@ class VersionState:
         served_by: Answers of the latest window by the tier that served them.
         skipped: Features that the latest check could not judge, and why.
         checks: Checks by their result, cumulative.
+        features: What checks found of single features.
     """
 
     def __init__(self, code: int, version: str, spec: ModelSpec, baseline_n: int) -> None:
@@ -153,6 +156,7 @@ class VersionState:
         self.served_by: dict[str, int] = {}
         self.skipped: Mapping[str, str] = {}
         self.checks: dict[str, int] = {}
+        self.features = FeatureCourses()
         self.sent_until = -1  # end of the latest pane with answers, ms
         self.closed: ClosedBecause | None = None  # why its alerts have ended and none begins
 
@@ -238,6 +242,7 @@ class VersionState:
         """Drop vectors from the window: what they were counted against is no longer the reference."""
         for name in names:
             self.window.forget(name)
+        self.features.clear()
 
     def reset_window(self) -> None:
         """Begin counting anew, under another configuration of windows."""
@@ -294,6 +299,7 @@ class VersionState:
             concept=None if self.concept is None else self.concept.saved(),
             judged=self.windows.judged,
             quality_baseline=None if self.quality_baseline is None else self.quality_baseline.state,
+            features=self.features.saved(),
             **attributes,
         )
 
@@ -309,6 +315,8 @@ class VersionState:
         if self.quality_baseline is not None and saved.quality_baseline is not None:
             self.quality_baseline.state = saved.quality_baseline
         self.drift.state, self.quality.state = saved.drift, saved.quality
+        if self._spec.drift is not None:
+            self.features.restore(saved.features)
         removed = dict(saved.rules)
         for rule in self.rules:
             known = removed.pop(rule.rule.name, None)

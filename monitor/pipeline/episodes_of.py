@@ -5,6 +5,7 @@ Pure. It reads what commits store, so it needs neither the configuration of the 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
@@ -72,9 +73,16 @@ def _what(episode: Mapping[str, Any]) -> str:
         return f"{metric['name']} {metric['value']:.4g} (limit {metric['limit']:.4g}{baseline}, n {metric['n']})"
     if listed:
         ranked = sorted(listed.values(), key=lambda feature: (-feature["weight"], feature["name"]))
-        shown = ", ".join(f"{f['name']} ({f['statistic']} {f['effect']:.3g})" for f in ranked[:_SHOWN])
+        shown = ", ".join(map(_feature, ranked[:_SHOWN]))
         return shown if len(ranked) <= _SHOWN else f"{shown} and {len(ranked) - _SHOWN} more"
     return str(episode.get("summary", ""))
+
+
+def _feature(feature: Mapping[str, Any]) -> str:
+    """Return how much a feature has changed, against the smallest change that counts."""
+    effect, weight = feature["effect"], feature["weight"]
+    limit = f", limit {effect / weight:.3g}" if weight and math.isfinite(weight) else ""
+    return f"{feature['name']} ({feature['statistic']} {effect:.3g}{limit})"
 
 
 def _stored(state: Mapping[str, Any]) -> Iterator[tuple[AlertKind, str, str | None, Mapping[str, Any]]]:

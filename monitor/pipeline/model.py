@@ -343,7 +343,7 @@ class ModelMonitor:
             over = [e.end(now, ClosedBecause.REFERENCE_CHANGED, REPLACED) for e in (state.drift, state.quality)]
             over += [] if state.concept is None else [state.concept.abandon(now)]
             published += self.alerts.publish_all(over)
-        self.references.replace(profile, learn)
+        self.references.replace(profile, learn, now)
         return published + self.alerts.publish_all(self.blind.on_reference(now))
 
     def propose(self, proposal: Proposal, now: int) -> tuple[str, Published]:

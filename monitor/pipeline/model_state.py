@@ -36,6 +36,7 @@ from monitor.pipeline.saved_states import SavedModel
 from monitor.pipeline.stage_one import StageOne
 from monitor.pipeline.versions import Versions
 from monitor.reference.active import ReferenceSet
+from monitor.reference.progress import progress_of
 from monitor.serving.controller import ServingController
 from monitor.spec import AnswerReading, FeatureKind, ModelSpec
 
@@ -106,6 +107,7 @@ class ModelParts:
             versions={str(variant): state.saved() for variant, state in self.versions.states.items()},
             labels=SavedLabels() if self.landing.labels is None else self.landing.labels.state,
             reference_rows=self.references.rows,
+            reference=progress_of(self.references),
             blind=self.blind.saved(),
             notes=notes_of(self.spec),
             baseline_rows={state.version: state.baseline.events for state in self.versions.states.values()},
@@ -116,6 +118,7 @@ class ModelParts:
         found = _Found()
         learned = {subject: rows for subject, rows in snapshot.learned.items() if not subject.startswith(_WAITING)}
         self.references.restore(snapshot.references, learned, saved.relearning)
+        self.references.since = None if saved.reference is None else saved.reference.since
         self._restore_waiting(snapshot.learned, saved)
         if saved.clock is not None and not self.spec.window.counted:
             self.references.advance(saved.clock)

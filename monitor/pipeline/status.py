@@ -24,6 +24,7 @@ from monitor.events.columns import EventKind, Events
 from monitor.events.refusals import Aside, Refused, SetAside
 from monitor.pipeline.episodes_of import firing
 from monitor.pipeline.lateness import Late
+from monitor.pipeline.shown import next_step, reference_of
 from monitor.reference.active import FEATURES, answers_of
 from monitor.saved import from_plain
 from monitor.serving.role import Role, role
@@ -127,7 +128,7 @@ class Totals:
 def document(
     totals: Totals, models: Mapping[str, Mapping[str, Any]], daemon: Mapping[str, int] = _NONE, wall: int = 0
 ) -> dict[str, Any]:
-    """Return the document.
+    """Return the document; features are as they are stored: see `shown.opened`.
 
     Args:
         totals: Cumulative counts.
@@ -135,7 +136,7 @@ def document(
         daemon: Alerts about the daemon that fire: since when, ms, by name.
         wall: The time of day, ms: models that were removed from the configuration long before it are left out.
     """
-    shown = {name: _model(state) for name, state in sorted(models.items()) if not _is_over(state, wall)}
+    shown = {name: _model(name, state) for name, state in sorted(models.items()) if not _is_over(state, wall)}
     active = [AlertKind.DAEMON.value] * len(daemon)
     active += [alert["kind"] for model in shown.values() for alert in model["alerts"]]
     return {
@@ -172,7 +173,7 @@ def _sorted(fields: Mapping[str, Mapping[str, int]]) -> dict[str, dict[str, int]
     return {path: dict(sorted(reasons.items())) for path, reasons in sorted(fields.items())}
 
 
-def _model(state: Mapping[str, Any]) -> dict[str, Any]:
+def _model(name: str, state: Mapping[str, Any]) -> dict[str, Any]:
     decided, removed_at = from_plain(state["steering"], ServingState), state.get("removed_at")
     serving = decided.serving
     named = {v["version"]: v for v in state["versions"].values()}
@@ -183,17 +184,21 @@ def _model(state: Mapping[str, Any]) -> dict[str, Any]:
 
     def shown(version: str, its: Mapping[str, Any] | None) -> dict[str, Any]:
         taken = {"reference_rows": references.get(answers_of(version), 0), "baseline_rows": baselines.get(version, 0)}
-        found = {**_version(its or _NOTHING, role(serving, version)), **taken}
+        unseen = its is None or silent or version in dark
+        now = not unseen and removed_at is None and its is not None and its.get("closed") is None
+        features = its.get("features", "") if its is not None and now else ""
+        found = {**_version(its or _NOTHING, role(serving, version)), **taken, "features": features}
         # Healthy is said of a version only that was looked at, and still is.
-        unknown = its is None or silent or version in dark or not _judged(its)
+        unknown = unseen or its is None or not _judged(its)
         return {**found, "health": UNKNOWN} if unknown and found["health"] == Health.HEALTHY else found
 
     known = sorted({*named, *expected_versions(serving)}) if named else []
-    return {
+    found = {
         "versions": {version: shown(version, named.get(version)) for version in known},
         "blind": blind,
         "notes": list(state.get("notes", ())),
         "reference_rows": references.get(FEATURES, 0),
+        "reference": reference_of(state),
         "active_level": serving.active.value,
         "answering": answering(serving, serving.active),
         "champion": serving.champion,
@@ -207,6 +212,7 @@ def _model(state: Mapping[str, Any]) -> dict[str, Any]:
         "removed_at": None if removed_at is None else format_time(removed_at),
         "alerts": firing(state),
     }
+    return {**found, "next": next_step(name, found)}
 
 
 def _blind(held: Mapping[str, Any]) -> dict[str, Any]:

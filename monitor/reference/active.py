@@ -83,6 +83,7 @@ class ReferenceSet:
         self.answers: dict[str, Comparison] = {}  # by version
         self.answer_learners: dict[str, AnswerLearner | PaneAnswerLearner] = {}
         self.rows: dict[str, int] = {}  # behind each reference in force, by subject
+        self.since: int | None = None  # stream time from which on that of the features was in force, ms
         self.relearning = 0  # answers that an operator wants learned; 0: as configured
         self.seen: set[str] = set()  # features that events had: other columns of a reference are not judged
         self.strays = StrayNames()  # features that events have, and the reference has not
@@ -95,11 +96,12 @@ class ReferenceSet:
     # -- in force ----------------------------------------------------------------------------------------
 
     @property
-    def _learn(self) -> int:
+    def wanted(self) -> int:
+        """Least number of predictions to learn the reference of the features from; 0: it is not learned."""
         return self.relearning or self._spec.reference.learn
 
     def _feature_learner(self, *, in_order: bool) -> FeatureLearner | PaneFeatureLearner:
-        return feature_learner(self._spec, self._learn, self._most, self._names, in_order=in_order)
+        return feature_learner(self._spec, self.wanted, self._most, self._names, in_order=in_order)
 
     def newly_left_out(self) -> list[tuple[int, int]]:
         """Return (time in ms, features left out) of references that were learned of too many since the last call."""
@@ -117,16 +119,16 @@ class ReferenceSet:
         self.rows.pop(FEATURES, None)
         self._reader = None if profile is None else FeatureReader(profile, spec.feature_kinds)
         if profile is None:
-            if self._learn and spec.drift is not None:
+            if self.wanted and spec.drift is not None:
                 self.learner = self._feature_learner(in_order=spec.window.counted)
             return
         self.learner, self.rows[FEATURES] = None, profile.rows
         if spec.drift is not None and self._reader is not None and self._reader.reads:
             self.features = self._comparison(FEATURES, self._reader.numeric, self._reader.categorical)
 
-    def replace(self, profile: Profile | None, learn: int = 0) -> None:
-        """A new reference, or None to learn it from the next `learn` answers."""
-        self.relearning = learn
+    def replace(self, profile: Profile | None, learn: int = 0, at: int | None = None) -> None:
+        """A new reference, in force from `at` (ms) on, or None to learn it from the next `learn` answers."""
+        self.relearning, self.since = learn, None if profile is None else at
         self.activate(profile)
         self._changes.forgotten.append(FEATURES)
         self._changes.fresh = [new for new in self._changes.fresh if new.subject != FEATURES]
@@ -261,7 +263,7 @@ class ReferenceSet:
         learner.add(features.raw[:taken], time[:taken])
         if learner.missing or not len(time):
             return len(time), None
-        self.replace(learner.profile())
+        self.replace(learner.profile(), at=int(time[taken - 1]))
         self._note_left_out(learner, int(time[taken - 1]))
         return taken, self._read(features.take(np.arange(taken, len(time))), places[taken:])
 
@@ -321,7 +323,7 @@ class ReferenceSet:
         if isinstance(self.learner, PaneFeatureLearner) and self.learner.rows.enough(end):
             learner = self.learner
             profile, raws, later = learner.finish(end)
-            self.replace(profile)
+            self.replace(profile, at=end)
             self._note_left_out(learner, end)
             if self.features is not None:
                 found += late_features(self._spec, self.features, self._read, raws, later)

@@ -20,6 +20,7 @@ from sqlalchemy.engine import Engine
 
 from monitor.clock import SYSTEM_CLOCK, Clock
 from monitor.errors import ConfigError, StreamError
+from monitor.pipeline.shown import opened
 from monitor.publishing.relay import Relay
 from monitor.service.app import Components, open_stream, stream_destination
 from monitor.service.holding import Backpressure
@@ -119,7 +120,7 @@ def replay(
         session.finish(clock.wall_ms())
         commit(last=True)
         session.release()
-        return session.pipeline.status()
+        return opened(session.pipeline.status())
 
 
 def _held(engine: Engine) -> str:

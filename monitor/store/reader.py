@@ -24,6 +24,7 @@ from monitor.events.codes import Entry
 from monitor.join.log import AliveRow, ClosedRow, SegmentRow
 from monitor.pipeline.commit import ModelSnapshot, Snapshot
 from monitor.pipeline.saved_states import read_shard
+from monitor.pipeline.shown import opened
 from monitor.pipeline.status import Totals, document
 from monitor.saved import damage_in
 from monitor.spec import AnswerReading
@@ -174,7 +175,7 @@ def status(engine: Engine) -> dict[str, Any] | None:
 
 def _status(row: Row[Any], models: Mapping[str, Any], waiting: Mapping[str, Any], wall: int) -> dict[str, Any]:
     daemon = read_shard(mapping(row.state)).daemon.firing
-    found = document(Totals(**mapping(row.totals)), models, daemon, wall)
+    found = opened(document(Totals(**mapping(row.totals)), models, daemon, wall))
     return {
         **found,
         "committed_at": format_time(round(row.updated_at * 1000)),

@@ -19,13 +19,17 @@ from prometheus_client import CollectorRegistry, ProcessCollector, generate_late
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from detectors.findings import Family
 from fallback.types import Reason, Tier
 from monitor.alerting.records import AlertKind
 from monitor.clock import SYSTEM_CLOCK, Clock
 from monitor.events.refusals import Refusal
+from monitor.pipeline.shown import features_of
 from monitor.pipeline.status import CHECK_RESULTS
 from monitor.publishing.loop import DeliveryState
+from monitor.reference.progress import ReferenceStatus
 from monitor.spec import Severity
+from monitor.times import parse_time
 from monitor.web.page import Vitals
 
 
@@ -116,6 +120,18 @@ DECLARED: Final = (
     Declared("driftd_version_alerts_firing", _G, "Firing rules.", _VERSION),
     Declared("driftd_version_alerts_pending", _G, "Rules that breach, but not yet for long enough to fire.", _VERSION),
     Declared("driftd_version_served_ratio", _G, "Share of predictions by tier.", (*_VERSION, "served_by")),
+    Declared(
+        "driftd_feature_drift_ratio", _G,
+        "Largest effect of the latest window divided by the smallest that counts; none where it was not judged.",
+        (*_VERSION, "feature", "kind"),
+    ),
+    Declared("driftd_reference_state", _G, "1 for the state of the reference of the features.", (*_MODEL, "state")),
+    Declared("driftd_reference_rows", _G, "Predictions or rows behind the reference, or gathered for it.", _MODEL),
+    Declared(
+        "driftd_reference_since_seconds", _G,
+        "Stream time from which on the reference is in force, as a Unix time; none where it was there at the start.",
+        _MODEL,
+    ),
     Declared("driftd_checks_total", _C, "Drift checks, by result.", (*_VERSION, "result")),
     Declared("driftd_checks_skipped_features", _G, "Features skipped by the latest check.", (*_VERSION, "reason")),
 )  # fmt: skip
@@ -175,7 +191,14 @@ class Telemetry(Collector):
         snapshot = self._snapshot
         if not snapshot.status:
             return snapshot.status
-        return {**snapshot.status, "destinations": {name: _told(s) for name, s in snapshot.destinations.items()}}
+        vitals = self.vitals()
+        return {
+            **snapshot.status,
+            "destinations": {name: _told(s) for name, s in snapshot.destinations.items()},
+            "stream_time": vitals.stream_time,
+            "lag_records": vitals.lag,
+            "commit_age_s": round(vitals.commit_age_s, 3),
+        }
 
     def vitals(self) -> Vitals:
         """Return how the daemon is doing, for the page."""
@@ -332,6 +355,7 @@ def _model(name: str, model: Mapping[str, Any]) -> Iterator[Sample]:
     for tier in Tier:
         yield "driftd_model_active_level", (name, tier.value), float(model["active_level"] == tier)
     yield "driftd_model_generation", (name,), model["generation"]
+    yield from _reference(name, model["reference"])
     for blind in model["blind"]:
         yield "driftd_blind", (name, blind["version"], blind["cause"]), 1.0
     for version, v in model["versions"].items():
@@ -351,5 +375,22 @@ def _model(name: str, model: Mapping[str, Any]) -> Iterator[Sample]:
                 yield "driftd_version_served_ratio", (*at, level), count / total
         for result in sorted({*CHECK_RESULTS, *v["checks"]}):
             yield "driftd_checks_total", (*at, result), v["checks"].get(result, 0)
+        yield from _features(at, v)
         for reason in sorted(set(v["skipped"].values())):
             yield "driftd_checks_skipped_features", (*at, reason), sum(w == reason for w in v["skipped"].values())
+
+
+def _features(at: tuple[str, str], version: Mapping[str, Any]) -> Iterator[Sample]:
+    """Yield how much features differ, as far as the latest window tells."""
+    for feature, its in features_of(version).items():
+        for family, course in ((Family.DRIFT, its.drift), (Family.DATA_QUALITY, its.data_quality)):
+            if course is not None and course.ratio is not None:
+                yield "driftd_feature_drift_ratio", (*at, feature, family.value), course.ratio
+
+
+def _reference(name: str, reference: Mapping[str, Any]) -> Iterator[Sample]:
+    for state in ReferenceStatus:
+        yield "driftd_reference_state", (name, state.value), float(reference["state"] == state)
+    yield "driftd_reference_rows", (name,), reference["rows"]
+    if reference["since"] is not None:
+        yield "driftd_reference_since_seconds", (name,), parse_time(reference["since"]) / 1000

@@ -1,7 +1,7 @@
 """A status page for people: what is wrong first, with since when, how much and what to do.
 
 Pure. Any value may come from an untrusted event, so all values are escaped, and the page has no scripts. It is one
-column of cards, which fits a telephone.
+column of cards, which fits a telephone. What fires has its words, never its colour alone.
 """
 
 from __future__ import annotations
@@ -9,26 +9,43 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from html import escape
-from shlex import quote
+from itertools import islice
 from typing import Any, Final
+from urllib.parse import quote_plus
 
+from detectors.findings import Family
+from monitor.pipeline.shown import features_of, traffic
 from monitor.printable import printable
 from monitor.times import format_time
+from monitor.web.charts import feature_row
 
 _STYLE: Final = """
-body{font:15px/1.45 system-ui,sans-serif;margin:1rem auto;max-width:60rem;padding:0 1rem;color:#222;background:#fff;
-overflow-wrap:anywhere}
+:root{color-scheme:light dark;--text:#222;--page:#fff;--line:#ddd;--soft:#5c5c5c;--bad:#b00020;--fair:#8a5a00;
+--good:#1b6e2c;--link:#0b57d0;--expected:#b3b3b3;--seen:#0072b2;--limit:#b34700}
+@media(prefers-color-scheme:dark){:root{--text:#ddd;--page:#181818;--line:#3a3a3a;--soft:#a6a6a6;--bad:#ff8a94;
+--fair:#f0b64d;--good:#7ccf8a;--link:#8ab4f8;--expected:#6e6e6e;--seen:#56b4e9;--limit:#ffa05c}}
+body{font:15px/1.45 system-ui,sans-serif;margin:1rem auto;max-width:60rem;padding:0 1rem;color:var(--text);
+background:var(--page);overflow-wrap:anywhere}a{color:var(--link)}
 h1{font-size:1.3rem;margin:.2rem 0}h2{font-size:1.05rem;margin:0 0 .2rem}p{margin:.15rem 0}
-section{border:1px solid #ddd;border-left:.4rem solid #1b6e2c;border-radius:.3rem;padding:.5rem .7rem;margin:.6rem 0}
-section.bad{border-left-color:#b00020}section.fair{border-left-color:#b87a00}
+section{border:1px solid var(--line);border-left:.4rem solid var(--good);border-radius:.3rem;padding:.5rem .7rem;
+margin:.6rem 0}section.bad{border-left-color:var(--bad)}section.fair{border-left-color:var(--fair)}
 section.calm{padding:.15rem .7rem;margin:.2rem 0}section.calm h2{display:inline;font-size:1rem;margin-right:.5rem}
-ul{margin:.2rem 0;padding-left:1.1rem}code{font-size:.9em}small{color:#666}
-.bad b,b.bad{color:#b00020}.fair b.fair,b.fair{color:#8a5a00}b.good{color:#1b6e2c}
-@media(prefers-color-scheme:dark){body{color:#ddd;background:#181818}section{border-color:#333}small{color:#999}}
+ul{margin:.2rem 0;padding-left:1.1rem}code{font-size:.9em}small{color:var(--soft)}
+b.bad{color:var(--bad)}b.fair{color:var(--fair)}b.good{color:var(--good)}
+div.feature{display:flex;flex-wrap:wrap;align-items:center;gap:.2rem .8rem;margin:.35rem 0}
+div.feature p{flex:1 1 12rem}svg{flex:none;overflow:visible}
+.expected{fill:var(--expected)}.seen{fill:var(--seen)}.base{stroke:var(--line)}
+.course{fill:none;stroke:var(--seen);stroke-width:1.5}.limit{stroke:var(--limit);stroke-dasharray:4 3}
 """
 _CLASS: Final = {"healthy": "good", "degraded": "fair", "failed": "bad", "unknown": "fair"}
 _SHOWN: Final = ("accuracy", "roc_auc", "mae", "error_rate", "latency_p95_ms", "coverage")
 _RANK: Final = {"bad": 0, "fair": 1, "calm": 2}
+_ALARMED: Final = 5  # features of a version that are drawn where an alert lists them
+_LEGEND: Final = (
+    "<p><small>bars: wide and pale what was expected, narrow and dark what was seen; line: effect of the latest "
+    "windows, dashed its limit</small></p>"
+)
+_CHARTS: Final = 60  # features that are drawn on a page
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +63,9 @@ class Vitals:
     commit_age_s: float = 0.0
 
 
-def render(status: Mapping[str, Any], ready: bool, why_not: str, vitals: Vitals | None = None) -> str:
+def render(
+    status: Mapping[str, Any], ready: bool, why_not: str, vitals: Vitals | None = None, opened: str | None = None
+) -> str:
     """Render the page as HTML.
 
     Args:
@@ -54,17 +73,32 @@ def render(status: Mapping[str, Any], ready: bool, why_not: str, vitals: Vitals 
         ready: Whether the daemon is ready.
         why_not: Why it is not.
         vitals: How the daemon is doing.
+        opened: The only model to show, with all its features that are followed; None for all models.
     """
     state = "<b class='good'>ready</b>" if ready else f"<b class='bad'>not ready: {_safe(why_not)}</b>"
     body = [f"<h1>driftd</h1><p>{state} · <a href='/metrics'>metrics</a> · <a href='/status'>status</a></p>"]
     if status:
-        cards = sorted((_card(name, model) for name, model in status["models"].items()), key=lambda c: _RANK[c[0]])
-        body += [_counts(status, vitals or Vitals()), *_troubles(status), *(card for _, card in cards)]
+        body += [_counts(status, vitals or Vitals()), *_troubles(status), *_cards(status["models"], opened)]
     return (
         "<!doctype html><html lang='en'><head><meta charset='utf-8'><title>driftd</title>"
         "<meta name='viewport' content='width=device-width,initial-scale=1'>"
         f"<meta http-equiv='refresh' content='5'><style>{_STYLE}</style></head><body>{''.join(body)}</body></html>"
     )
+
+
+def _cards(models: Mapping[str, Mapping[str, Any]], opened: str | None) -> Iterator[str]:
+    """Yield the cards, the worst first, or that of one model with all that is known of it."""
+    if opened is not None:
+        yield "<p><a href='/'>all models</a></p>"
+        if opened not in models:
+            yield f"<p>no model is called {_safe(opened)}</p>"
+            return
+        models = {opened: models[opened]}
+    left = _CHARTS
+    for name, model in sorted(models.items(), key=lambda item: _RANK[_rank(item[1])]):
+        card, drawn = _card(name, model, left, opened=opened is not None)
+        left -= drawn
+        yield card
 
 
 def _safe(text: object) -> str:
@@ -109,13 +143,38 @@ def _troubles(status: Mapping[str, Any]) -> Iterator[str]:
 # -- a model ---------------------------------------------------------------------------------------------
 
 
-def _card(name: str, model: Mapping[str, Any]) -> tuple[str, str]:
-    """Return how bad it is, and the card of a model: one line where nothing is wrong."""
+def _card(name: str, model: Mapping[str, Any], charts: int, *, opened: bool) -> tuple[str, int]:
+    """Return the card of a model, one line where nothing is wrong, and how many features of at most `charts` it has."""
     rank = _rank(model)
-    body = "".join(_told(name, model)) if rank != "calm" else ""
+    link = "" if opened else f" <a href='/?model={quote_plus(name, errors='replace')}'>features</a>"
+    head = f"<section class='{rank}'><h2>{_safe(name)}</h2>"
+    if rank == "calm" and not opened:
+        return f"{head}<small>{_summary(model)}</small>{link}</section>", 0
+    features = list(islice(_features(model, opened=opened), max(charts, 0)))
     versions = "".join(f"<li>{_version(model, version, its)}</li>" for version, its in model["versions"].items())
-    body += f"<ul>{versions}</ul>" if rank != "calm" else f"<small>{_summary(model)}</small>"
-    return rank, f"<section class='{rank}'><h2>{_safe(name)}</h2>{body}</section>"
+    legend = [_LEGEND] if features else []
+    parts = [*_told(model), *features, *legend, f"<ul>{versions}</ul>", _reference(model), link]
+    return f"{head}{''.join(parts)}</section>", len(features)
+
+
+def _features(model: Mapping[str, Any], *, opened: bool) -> Iterator[str]:
+    """Yield the features that an alert lists, drawn; of a model that is opened all that are followed."""
+    for version, its in model["versions"].items():
+        listed = {*its["drifted"], *its["data_quality"]}
+        if not (opened or listed):
+            continue
+        courses = sorted(features_of(its).items(), key=lambda item: (item[0] not in listed, -item[1].largest, item[0]))
+        shown = courses if opened else [item for item in courses if item[0] in listed][:_ALARMED]
+        for name, course in shown:
+            kind = Family.DATA_QUALITY if name not in its["drifted"] and name in listed else Family.DRIFT
+            yield feature_row(version, name, course, kind)
+
+
+def _reference(model: Mapping[str, Any]) -> str:
+    its = model["reference"]
+    of = f" of at least {its['wanted']}" if its["wanted"] else ""
+    since = f", since {its['since']}" if its["since"] else ""
+    return f"<p><small>reference {_safe(its['state'])}: {its['rows']}{of} rows{_safe(since)}</small></p>"
 
 
 def _rank(model: Mapping[str, Any]) -> str:
@@ -133,11 +192,10 @@ def _summary(model: Mapping[str, Any]) -> str:
     return f"{_safe(model['champion'])}: {seen}{_safe(champion.get('health', 'unknown'))}"
 
 
-def _told(name: str, model: Mapping[str, Any]) -> Iterator[str]:
+def _told(model: Mapping[str, Any]) -> Iterator[str]:
     """Yield what is to be known: who answers and why, what fires, what cannot be judged, and what to do."""
-    routes = "".join(f", {version} {weight / 100:g} %" for version, weight in model["routes"].items())
     level = model["active_level"]
-    answers = f"champion {model['champion']}{routes}"
+    answers = f"tier {level}: champion {model['champion']} {traffic(model)}"
     if level != "primary":
         yield f"<p><b class='bad'>level {_safe(level)} ({_safe(model['answering'])}) answers</b></p>"
     if model["removed_at"]:
@@ -152,29 +210,15 @@ def _told(name: str, model: Mapping[str, Any]) -> Iterator[str]:
         severity = "bad" if alert["severity"] == "critical" else "fair"
         what = " ".join(str(part) for part in (alert["version"], alert["rule"] or "", alert["what"]) if part)
         yield (
-            f"<p><b class='{severity}'>{_safe(alert['kind'])}</b> {_safe(what)} "
+            f"<p><b class='{severity}'>{_safe(alert['severity'])} {_safe(alert['kind'])}</b> {_safe(what)} "
             f"<small>since {_safe(alert['since'])}</small></p>"
         )
     for blind in model["blind"]:
         yield f"<p><b class='fair'>cannot be judged</b> {_safe(blind['version'])}: {_safe(blind['summary'])}</p>"
     for note in model["notes"]:
         yield f"<p>note: {_safe(note)}</p>"
-    command = _what_to_do(name, model)
-    if command:
-        yield f"<p>what to do: <code>{_safe(command)}</code></p>"
-
-
-def _what_to_do(name: str, model: Mapping[str, Any]) -> str:
-    """Return the command that a person would look at first."""
-    model_name = quote(name)
-    if model["active_level"] != "primary" or any(alert["kind"] == "rollback" for alert in model["alerts"]):
-        return f"driftd recover {model_name} --reason '…'"
-    champion = model["versions"].get(model["champion"], {})
-    if champion.get("health") == "failed" and model["previous"]:
-        return f"driftd rollback {model_name} --to {quote(model['previous'])} --reason '…'"
-    if any(alert["kind"] in ("drift", "data_quality") for alert in model["alerts"]):
-        return f"driftd history {model_name} --last 20"
-    return f"driftd alerts {model_name}" if model["alerts"] else ""
+    if model["next"]:
+        yield f"<p>what to do: <code>{_safe(model['next'])}</code></p>"
 
 
 def _version(model: Mapping[str, Any], version: str, its: Mapping[str, Any]) -> str:

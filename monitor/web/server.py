@@ -21,6 +21,7 @@ from fastapi import FastAPI, Response
 from fastapi.responses import HTMLResponse, JSONResponse, PlainTextResponse
 
 from monitor.errors import AddressTaken, ConfigError
+from monitor.pipeline.shown import opened
 from monitor.web.impatient import ImpatientProtocol
 from monitor.web.metrics import Telemetry
 from monitor.web.page import render
@@ -80,7 +81,7 @@ def application(
             response.headers.setdefault(name, value)
         return response
 
-    def route(path: str) -> Callable[[Callable[[], Response]], object]:
+    def route(path: str) -> Callable[[Callable[..., Response]], object]:
         return app.api_route(path, methods=["GET", "HEAD"])
 
     @route("/metrics")
@@ -103,11 +104,11 @@ def application(
 
     @route("/status")
     def _status() -> Response:
-        return JSONResponse(dict(status()))
+        return JSONResponse(opened(status()))
 
     @route("/")
-    def _page() -> Response:
-        return HTMLResponse(render(status(), telemetry.ready, telemetry.why_not, telemetry.vitals()))
+    def _page(model: str | None = None) -> Response:
+        return HTMLResponse(render(status(), telemetry.ready, telemetry.why_not, telemetry.vitals(), model))
 
     return app
 

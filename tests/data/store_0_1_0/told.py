@@ -62,11 +62,23 @@ def _as_then(status: dict[str, Any]) -> dict[str, Any]:
             if not version["served_by"].get("champion"):
                 version["served_by"].pop("champion", None)
     for model in status["models"].values():
-        for name in ("reference_rows", "by", "cause", "decided_at", "removed_at", "alerts", "blind", "notes"):
+        for name in (
+            "reference_rows",
+            "by",
+            "cause",
+            "decided_at",
+            "removed_at",
+            "alerts",
+            "blind",
+            "notes",
+            "reference",
+            "next",
+        ):
             model.pop(name, None)
         for version in model["versions"].values():
             version.pop("reference_rows", None)
             version.pop("baseline_rows", None)
+            version.pop("features", None)
             if version["health"] == "unknown":  # of versions that were not looked at 0.1.0 said that they are healthy
                 version["health"] = "healthy"
             version["metrics"] = {k: v for k, v in version["metrics"].items() if k not in NEW_METRICS}
