@@ -32,7 +32,7 @@ PICTURE = Evidence((1.0,), (5, 5), (1, 9))
 def a_check(values: Mapping[str, float], skipped: Mapping[str, Skipped] | None = None) -> CheckResult:
     """A check with these effects of ks, and no missing values."""
     found = [Value(name, "ks", effect, 100, effect) for name, effect in values.items()]
-    found += [Value(name, "missing_rate", 0.0, 100) for name in values]
+    found += [Value(name, "missing_rate", 0.0, 100, 0.0) for name in values]
     return CheckResult(tuple(found), (), frozenset(), skipped or {})
 
 
