@@ -90,10 +90,14 @@ class OffsetGone(StreamError):
 
 
 class PartitionFault(StreamError):
-    """The client cannot decode bytes of one partition, such as a bad checksum or an unknown codec."""
+    """The client cannot decode bytes of one partition, such as a bad checksum or an unknown codec.
 
-    def __init__(self, topic: str, partition: int, offset: int, detail: str) -> None:
+    `behind` is the offset of the first record behind them, None where nobody knows.
+    """
+
+    def __init__(self, topic: str, partition: int, offset: int, detail: str, behind: int | None = None) -> None:
         self.topic, self.partition, self.offset, self.detail = topic, partition, offset, detail
+        self.behind = behind
         super().__init__(f"{topic}[{partition}]: cannot read offset {offset}: {detail}", retryable=False)
 
 

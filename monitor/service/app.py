@@ -28,6 +28,7 @@ from monitor.publishing.destinations.webhook import Webhook, WebhookSpec
 from monitor.publishing.relay import Relay
 from monitor.reference.file import ReferenceFile, reference_files
 from monitor.service.input import InputSpec
+from monitor.service.memory import memory_bound, tell_memory
 from monitor.service.systemd import Systemd
 from monitor.service.worker import Worker, WorkerSpec
 from monitor.spec import CoreSpec
@@ -97,7 +98,12 @@ def open_stream(config: Configuration, topics: Collection[str]) -> Stream:
         group=config.stream.group,
         silence_ms=config.stream.session_timeout,
         security=build.security(config),
+        batch_bytes=_batch_bytes(config),
     )
+
+
+def _batch_bytes(config: Configuration) -> int:
+    return max(config.stream.batch_bytes, 2 * config.limits.event_bytes)  # an event that is allowed can be read
 
 
 def stream_destination(config: Configuration, open_sink: Callable[[], Sink]) -> StreamDestination:
@@ -160,6 +166,7 @@ def run(config: Configuration, *, startup_timeout_s: float | None = None) -> int
     if is_in_memory(p.engine.url):
         hint = "a database in memory ends with the process: state, history and alerts would be lost; name a file"
         raise ConfigError("store.url", None, hint)
+    tell_memory(config.stream.buffer_bytes, _batch_bytes(config), memory_bound())
     telemetry, watchdog = Telemetry(), Systemd()
     ends = destinations(p)
     relay = Relay(p.engine, ends, config.stream.heartbeat / 1000)

@@ -13,15 +13,17 @@ from typing import Final, TypeVar
 import structlog
 
 from monitor.clock import Clock
-from monitor.errors import OffsetGone, PartitionFault, StreamError
+from monitor.errors import OffsetGone, PartitionFault, StoreError, StreamError
 from monitor.pipeline.effects import Effects
 from monitor.pipeline.merge import Holding
+from monitor.service.careful import CarefulReading
 from monitor.service.holding import Backpressure, Holds
 from monitor.service.paused import PausedPartitions
 from monitor.service.readiness import Readiness, why
 from monitor.service.session import Session
 from monitor.service.snapshot import Counters
 from monitor.service.troubles import Troubles
+from monitor.store.attempts import AttemptLog
 from monitor.stream.types import Batch, Blocked, Partition, Source, Start
 from monitor.web.metrics import PartitionLag
 
@@ -70,6 +72,7 @@ class StreamInput:
         readiness: Readiness,
         counters: Counters,
         clock: Clock,
+        attempts: AttemptLog,
     ) -> None:
         self._source, self._session, self._spec = source, session, spec
         self._readiness, self._clock = readiness, clock
@@ -80,6 +83,7 @@ class StreamInput:
         self._backpressure = Backpressure(spec.buffer_bytes)
         self._ends: dict[Partition, int] = {}
         self._paused = PausedPartitions(source)
+        self._careful = CarefulReading(source, attempts)
         self._heard: set[Partition] = set()  # partitions of which accepted events were processed since the last look
         self._refreshed_at = self._heard_at = self._polled_at = clock.monotonic()
         self._polled_wall_s = clock.wall_ms() / 1000
@@ -87,9 +91,11 @@ class StreamInput:
         self.is_reachable = True
 
     def begin(self, partitions: frozenset[Partition]) -> None:
-        """Read these partitions, each from where the last commit was. Raises `StreamError`."""
+        """Read these partitions, each from where the last commit was. Raises `StreamError` or `StoreError`."""
         self._assign(partitions, self._spec.start)
         self._ask_ends()
+        positions = {p: self._session.positions[p] for p in partitions}
+        self._careful.begin(positions, was_killed=self._session.was_killed)
 
     def close(self) -> None:
         """Close the source."""
@@ -124,7 +130,7 @@ class StreamInput:
         self._skip_gaps()
         self._pause_or_resume()
         try:
-            batch = self._source.poll(self._backpressure.most_records(len(self._source.positions())), POLL_S)
+            batch = self._read()
         except OffsetGone as error:
             self._troubles.note_gap(error)
             return None
@@ -136,11 +142,27 @@ class StreamInput:
                 raise
             self._set_unreachable(error)
             return None
+        except StoreError as error:  # nothing was read; the commit waits for the database
+            if not error.retryable:
+                raise
+            return None
         if len(batch):
             self._heard_at = now
             self._set_reachable()
             self._backpressure.note(batch)
         return batch
+
+    def _read(self) -> Batch:
+        """Poll all that need not wait, or one partition that is read alone."""
+        most = self._backpressure.most_records(len(self._source.positions()))
+        if not self._careful.suspects:
+            return self._source.poll(most, POLL_S)
+        stopped = self._backpressure.full | self._troubles.waiting
+        partition = self._careful.next(self._source.positions().keys() - stopped)
+        if partition is None:
+            return self._source.poll(most, POLL_S)
+        self._paused.set(self._source.positions().keys() - {partition})
+        return self._careful.read(partition)
 
     def judge(self, batch: Batch) -> Holding:
         """Return which partitions are waited for and which are idle, as of a batch that was just read."""
@@ -183,8 +205,11 @@ class StreamInput:
 
     def _pause_or_resume(self) -> None:
         """Pause what waits or has enough in hand, and resume what need not wait any more."""
-        full = self._backpressure.update(self._session.in_hand(), len(self._source.positions()))
-        self._paused.set(full | self._troubles.waiting)
+        positions = self._source.positions()
+        full = self._backpressure.update(self._session.in_hand(), len(positions))
+        if self._careful.suspects:
+            self._careful.acquit(self._session.positions, {p for p, at in positions.items() if self._is_at_end(p, at)})
+        self._paused.set(full | self._troubles.waiting | self._careful.suspects.keys())
 
     def _hear_ends(self) -> None:
         # What came with records may be older than what was asked for: an end does not go back by it.

@@ -66,6 +66,7 @@ class Session:
         pipeline: The state in memory.
         epoch: Number of the claim on the store; 0 without one.
         seed: Seed of the hashes of request ids.
+        was_killed: Whether the owner before has not ended by itself.
         restored: Whether there was a commit to go on from.
         identities: Topic to the id that tells it from a later topic of the same name.
         effects: What followed from records and commands since the last commit.
@@ -95,7 +96,7 @@ class Session:
             StoreError: The state is damaged.
         """
         claim = claim or Claim(0, 0)
-        self.epoch, self.seed = claim.epoch, claim.hash_seed
+        self.epoch, self.seed, self.was_killed = claim.epoch, claim.hash_seed, claim.was_killed
         self.pipeline = Pipeline(core, self.seed, ends)
         self.restored = stored is not None
         self.identities: Mapping[str, str] = {}

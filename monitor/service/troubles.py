@@ -97,6 +97,7 @@ class Troubles:
         """Forget gaps and faults: reading begins anew where processing stands, and finds them again."""
         self.gaps.clear()
         self.faulty.clear()
+        self._readiness.clear("fault")
 
     # -- refused records ---------------------------------------------------------------------------------
 
@@ -148,9 +149,18 @@ class Troubles:
         """Read a partition no further whose bytes cannot be read; the others go on."""
         partition = Partition(error.topic, error.partition)
         self.faulty.add(partition)
-        log.error("worker.partition_fault", topic=error.topic, partition=error.partition, offset=error.offset)
-        summary = f"{error}: the partition waits, `driftd topics --skip` goes past it"
+        log.error(
+            "worker.partition_fault",
+            topic=error.topic,
+            partition=error.partition,
+            offset=error.offset,
+            why=error.detail,
+            behind=error.behind,
+        )
+        place = f"{error.topic}:{error.partition}:{'OFFSET' if error.behind is None else error.behind}"
+        summary = f"{error}: the partition waits, `driftd topics --skip {place}` goes past it"
         self._session.fire(f"fault {partition}", summary)
+        self._readiness.set_unready("fault", summary)
 
     # -- left out ----------------------------------------------------------------------------------------
 

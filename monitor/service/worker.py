@@ -28,6 +28,7 @@ from monitor.service.session import Session, profile_changed
 from monitor.service.snapshot import Counters, metrics_snapshot
 from monitor.spec import CoreSpec
 from monitor.store import reader, schema
+from monitor.store.attempts import AttemptLog
 from monitor.store.commands import pending_commands
 from monitor.store.engine import patient
 from monitor.store.writer import StoreWriter
@@ -233,7 +234,8 @@ class Worker:
         for warning in session.pipeline.warnings:
             log.warning("worker.state_differs", model=warning.model, what=warning.event, detail=warning.detail)
         session.identify(identities)
-        stream = StreamInput(source, session, self._spec.input, self._readiness, self._counters, self._clock)
+        attempts = AttemptLog(self._engine, session.epoch)
+        stream = StreamInput(source, session, self._spec.input, self._readiness, self._counters, self._clock, attempts)
         stream.begin(partitions)
         self._begin(session)
         return stream

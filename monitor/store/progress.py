@@ -76,6 +76,8 @@ def move_to(engine: Engine, topic: str, number: int, offset: int, lease_s: float
         _write(c, rows)
         gap = {"topic": topic, "partition": number, "from_offset": before, "to_offset": offset, "seq": 0}
         c.execute(insert(c, t.gap).values(**gap).on_conflict_do_nothing())
+        a = t.attempt.c  # whoever goes on at the same record wants it tried again
+        c.execute(sa.delete(t.attempt).where(a.shard == SHARD, a.topic == topic, a.partition == number))
         return before
 
 

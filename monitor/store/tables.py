@@ -207,3 +207,16 @@ gap: Final = sa.Table(
     sa.Column("to_offset", sa.BigInteger, nullable=False),
     sa.Column("seq", sa.BigInteger, nullable=False),
 )
+
+attempt: Final = sa.Table(
+    "attempt",
+    metadata,
+    sa.Column("shard", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("topic", sa.Text, primary_key=True),
+    sa.Column("partition", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("position", sa.BigInteger, nullable=False),  # where reading began
+    sa.Column("attempts", sa.Integer, nullable=False),  # starts from there, all but the last one without a clean end
+    sa.Column("suspect", sa.BigInteger),  # the offset that was read alone, last
+    sa.Column("reading", sa.Boolean, nullable=False),  # it is read now, or the process ended while it was
+    sa.Column("deaths", sa.Integer, nullable=False),  # how often the process ended while it read the suspect
+)

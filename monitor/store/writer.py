@@ -41,10 +41,17 @@ _compress = zstandard.ZstdCompressor(level=1).compress
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """The right to write, until another owner's claim ends it."""
+    """The right to write, until another owner's claim ends it.
+
+    Attributes:
+        epoch: Number of the claim.
+        hash_seed: Seed of the hashes of request ids.
+        was_killed: The owner before has not given the store back.
+    """
 
     epoch: int
     hash_seed: int
+    was_killed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +122,7 @@ class StoreWriter:
                 .where(t.shard.c.id == SHARD)
                 .values(epoch=self._epoch, owner=self._owner, updated_at=clock)
             )
-            return Claim(self._epoch, seed)
+            return Claim(self._epoch, seed, was_killed=row.owner not in (None, self._owner))
 
     def _insert_missing(self, c: Connection, clock: sa.ColumnElement[float]) -> None:
         values = {

@@ -19,6 +19,7 @@ from typing import Final
 from monitor.errors import ConfigError
 from monitor.stream.files import FileAdmin, FileSink, FileSource
 from monitor.stream.kafka import KafkaAdmin, KafkaSecurity, KafkaSink, KafkaSource, KafkaSpec
+from monitor.stream.kafka_spec import BATCH_BYTES
 from monitor.stream.types import Sink, Source, TopicAdmin
 
 _BROKER: Final = re.compile(r"([\w.-]+|\[[0-9a-fA-F:.]+\])(?::(\d{1,5}))?", re.ASCII)
@@ -42,6 +43,7 @@ def connect(
     client_id: str = "driftd",
     silence_ms: int = 10_000,
     security: KafkaSecurity | None = None,
+    batch_bytes: int = BATCH_BYTES,
 ) -> Stream:
     """Return the stream at an address. All arguments after `topics` are for Kafka only.
 
@@ -53,6 +55,7 @@ def connect(
         client_id: Name by which brokers log the client.
         silence_ms: Time without an answer after which a request to a broker fails and is retried, in ms.
         security: TLS and SASL.
+        batch_bytes: What a batch of records may decompress to.
 
     Raises:
         ConfigError: `url` is not such an address.
@@ -71,6 +74,7 @@ def connect(
                 client_id=client_id,
                 request_timeout_ms=silence_ms,
                 security=security or KafkaSecurity(),
+                batch_bytes=batch_bytes,
             )
             return Stream(
                 partial(KafkaSource, spec, topics, enveloped), partial(KafkaSink, spec), partial(KafkaAdmin, spec)

@@ -89,6 +89,8 @@ class ConsumerClient:
                 fetch_max_bytes=spec.fetch_bytes,
                 max_partition_fetch_bytes=spec.fetch_partition_bytes,
                 metrics_enabled=False,
+                batch_bytes=spec.batch_bytes,
+                poll_bytes=spec.poll_bytes,
                 # No deserializers: one that raises would lose its whole batch.
             )
 
@@ -117,7 +119,7 @@ class ConsumerClient:
                 found = self._consumer.poll(timeout_ms, max_records)
             except DataFault as fault:
                 topic, number = fault.partition
-                raise PartitionFault(topic, number, fault.offset, str(fault.__cause__)) from fault
+                raise PartitionFault(topic, number, fault.offset, str(fault.__cause__), fault.behind) from fault
             except kafka_errors.OffsetOutOfRangeError as error:
                 raise self._gone(next(iter(error.args[0]))) from error
             except kafka_errors.LogTruncationError as error:

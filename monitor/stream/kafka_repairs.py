@@ -15,6 +15,7 @@ upstream and the workaround can be removed.
 8. A refused password is retried until the timeout, and reported as a timeout, as is every other reason.
 9. A TLS handshake has no time limit: with a hanging broker a constructor never returns.
 10. The last data of a broker before it closes the connection are discarded, such as the reason of a refusal.
+11. A batch is decompressed whatever comes of it, and a poll is limited in records only (`kafka_batches`).
 """
 
 # mypy: disable-error-code="misc, has-type, no-untyped-call"
@@ -28,6 +29,7 @@ import ssl
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
+from functools import partial
 from typing import Any, Final, TypeVar
 
 from kafka import KafkaConsumer, KafkaProducer, TopicPartition
@@ -45,6 +47,9 @@ from kafka.net.manager import KafkaConnectionManager
 from kafka.net.selector import NetworkSelector
 from kafka.net.transport import KafkaSSLTransport, KafkaTCPTransport
 
+from monitor.stream.kafka_batches import BoundedPartitionRecords
+from monitor.stream.kafka_spec import BATCH_BYTES, POLL_BYTES
+
 Client = TypeVar("Client")
 
 DIRECT: Final = "direct://"
@@ -56,10 +61,14 @@ logging.getLogger("kafka.protocol.parser").setLevel(logging.INFO)
 
 
 class DataFault(Exception):
-    """The bytes at an offset of a partition cannot be decoded; the cause says why."""
+    """The bytes at an offset of a partition cannot be decoded; the cause says why.
 
-    def __init__(self, partition: TopicPartition, offset: int) -> None:
-        self.partition, self.offset = partition, offset
+    Attributes:
+        behind: Offset of the first record behind them, where that is known.
+    """
+
+    def __init__(self, partition: TopicPartition, offset: int, behind: int | None = None) -> None:
+        self.partition, self.offset, self.behind = partition, offset, behind
         super().__init__(f"{partition.topic}[{partition.partition}] at {offset}")
 
 
@@ -173,9 +182,10 @@ class TlsTransport(KafkaSSLTransport):
 class RepairedConsumer(KafkaConsumer):
     """A consumer of manually assigned partitions that all have a position."""
 
-    def __init__(self, **config: object) -> None:
+    def __init__(self, batch_bytes: int = BATCH_BYTES, poll_bytes: int = POLL_BYTES, **config: object) -> None:
         super().__init__(**config)
         self._fetcher = RepairedFetcher(self._client, self._subscription, **self.config)
+        self._fetcher.bound(batch_bytes, poll_bytes)
         # (5) Commits find the coordinator when they need it; positions never come from there.
         self._coordinator.ensure_coordinator_ready = lambda timeout_ms=None: True
 
@@ -209,20 +219,35 @@ class RepairedFetcher(Fetcher):
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
         self.stable: dict[TopicPartition, int] = {}
+        self.bound(BATCH_BYTES, POLL_BYTES)
+
+    def bound(self, batch_bytes: int, poll_bytes: int) -> None:
+        """Limit what a batch may decompress to, and about how much is delivered at a time (11)."""
+        self.PartitionRecords = partial(BoundedPartitionRecords, batch_bytes)
+        self._poll_bytes = self._left_bytes = poll_bytes
 
     def fetched_records(self, max_records: int | None = None, update_offsets: bool = True) -> Any:
+        self._left_bytes = self._poll_bytes
+        part = self._next_partition_records
+        if part and part.is_large and self._subscriptions.is_paused(part.topic_partition):
+            part.drain()  # fetched again once it is resumed: every paused partition could keep one
         # (2) Records set aside while paused are only taken up again when this is None, not when it is used up.
-        if self._next_partition_records is not None and not self._next_partition_records:
+        if part is not None and not part:
             self._next_partition_records = None
         return super().fetched_records(max_records, update_offsets)
 
     def _append(self, drained: Any, part: Any, max_records: int, update_offsets: bool) -> Any:
+        before = part.bytes_read if part else 0
         try:
-            return super()._append(drained, part, max_records, update_offsets)
+            if part:
+                part.most_bytes = self._left_bytes
+            count = super()._append(drained, part, max_records, update_offsets)
         except Exception as error:
             # (1) Its generator ended with the error. Once drained it is fetched again: no loop, and no record is lost.
             part.drain()
-            raise DataFault(part.topic_partition, part.next_fetch_offset) from error
+            raise DataFault(part.topic_partition, part.next_fetch_offset, getattr(error, "behind", None)) from error
+        self._left_bytes -= part.bytes_read - before if part is not None else 0
+        return count if self._left_bytes > 0 else max_records  # (11) as if there were no room for more records
 
     def _parse_fetched_data(self, completed_fetch: Any) -> Any:
         self.stable[completed_fetch.topic_partition] = completed_fetch.partition_data.last_stable_offset

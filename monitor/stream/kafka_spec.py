@@ -16,6 +16,9 @@ from monitor.errors import ConfigError
 Mechanism = Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"]
 
 MIB: Final = 1 << 20
+# Brokers take a batch of a megabyte by default, after compression, and JSON seldom compresses to less than a fiftieth.
+BATCH_BYTES: Final = 64 * MIB
+POLL_BYTES: Final = 16 * MIB
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,6 +94,8 @@ class KafkaSpec:
     fetch_wait_ms: int = 200
     fetch_partition_bytes: int = 4 * MIB
     fetch_bytes: int = 32 * MIB  # of all partitions in one response of a broker
+    batch_bytes: int = BATCH_BYTES  # what a batch of records may decompress to
+    poll_bytes: int = POLL_BYTES  # of the records of one poll, about
     stall_s: float = 30.0  # a partition without progress for this long, with more to read, gets a new client
     delivery_timeout_ms: int = 10_000
     message_bytes: int = MIB  # the default limit of brokers; a longer message is refused before it is sent

@@ -33,6 +33,8 @@ from monitor.stream.files import FileSink, FileSource
 from monitor.stream.kafka import KafkaSink, KafkaSource
 from monitor.stream.types import Message
 
+POISON: Final = b"nobody survives this"
+
 
 class Bomb:
     """Goes off the n-th time that it is touched."""
@@ -103,6 +105,12 @@ def _restored(bomb: Bomb) -> None:
 def _polled(bomb: Bomb) -> None:
     for source in (FileSource, KafkaSource):
         _after(source, "poll", lambda batch, *_: bomb.touch() if len(batch) else None)
+
+
+def _poisoned(bomb: Bomb) -> None:
+    """Whenever it reads the one record that nobody survives."""
+    for source in (FileSource, KafkaSource):
+        _after(source, "poll", lambda batch, *_: _die() if any(POISON in (v or b"") for v in batch.values) else None)
 
 
 def _before_commit(bomb: Bomb) -> None:
@@ -218,6 +226,7 @@ POINTS: Final[dict[str, Callable[[Bomb], None]]] = {
     "claimed": _claimed,
     "restored": _restored,
     "polled": _polled,
+    "poisoned": _poisoned,
     "before-commit": _before_commit,
     "in-commit-early": _in_commit_early,
     "in-commit-late": _in_commit_late,

@@ -69,6 +69,13 @@ class StreamSection(Section):
     buffer_bytes: Count = Field(
         64 << 20, ge=1 << 20, description="records held in memory while partitions are merged in the order of time"
     )
+    batch_bytes: Count = Field(
+        64 << 20,
+        ge=1 << 20,
+        description="what a batch of records of Kafka may decompress to: of a larger one only so much is decompressed, "
+        "and its partition waits. A quarter of it in the formats of messages before Kafka 0.11; twice "
+        "limits.event_bytes where that is more",
+    )
     max_future: Duration = Field(
         600_000, description="events whose time is further ahead of their record's timestamp than this are refused"
     )

@@ -174,7 +174,11 @@ def test_a_partition_with_unreadable_bytes_waits_and_the_other_is_read(make_daem
 
     assert daemon.positions() == {ZERO: 1, ONE: 2}
     assert parked(daemon)
-    summary = "events[0]: cannot read offset 1: it is damaged: the partition waits, `driftd topics --skip` goes past it"
+    summary = (
+        "events[0]: cannot read offset 1: it is damaged: the partition waits, "
+        "`driftd topics --skip events:0:OFFSET` goes past it"
+    )
+    assert daemon.why_not_ready() == summary
     assert daemon.alerts()[0] == ("firing", "fault events[0]", summary)
 
 

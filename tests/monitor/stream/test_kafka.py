@@ -202,6 +202,70 @@ class TestDamage:
         assert raised.value.offset == 0
 
     @pytest.mark.parametrize("codec", ["gzip", "snappy", "lz4", "zstd"])
+    def test_a_batch_that_decompresses_to_too_much_parks_its_partition_alone(
+        self, topics: Topics, spec: KafkaSpec, codec: str
+    ) -> None:
+        """The error says where reading can go on: behind the batch, whose records come together or not at all."""
+        bombed, fine = topics.make(), topics.make()
+        topics.write(bombed, [b"good"])
+        topics.write(bombed, [b"0" * (4 << 20)], compression=codec)
+        topics.write(bombed, [b"behind"])
+        with reading(dataclasses.replace(spec, batch_bytes=2 << 20), **{bombed: 0, fine: 0}) as (source, (lost, _)):
+            assert read(source, 1) == [b"good"]
+            for _ in range(2):
+                with pytest.raises(PartitionFault) as raised:
+                    read(source, 1)
+                fault = raised.value
+                assert (fault.topic, fault.partition, fault.offset, fault.behind) == (bombed, 0, 1, 2)
+                assert fault.detail == "a batch of records decompresses to more than 2097152 bytes (stream.batch_bytes)"
+
+            source.pause([lost])
+            topics.write(fine, [b"fine"])
+            assert read(source, 1) == [b"fine"]
+
+            assert fault.behind is not None
+            source.seek(lost, fault.behind)
+            source.resume([lost])
+            assert read(source, 1) == [b"behind"]
+
+    def test_a_poll_is_limited_in_bytes_as_well(self, topics: Topics, spec: KafkaSpec) -> None:
+        """A thousand records of a kilobyte on the wire may be a gigabyte in memory."""
+        one, other = topics.make(), topics.make()
+        for topic in (one, other):
+            topics.write(topic, [b"%d" % n * (1 << 20) for n in range(8)], compression="zstd")
+        with reading(dataclasses.replace(spec, poll_bytes=3 << 20), **{one: 0, other: 0}) as (source, partitions):
+            sizes, found = [], dict.fromkeys(partitions, 0)
+            deadline = time.monotonic() + PATIENCE_S
+            while sum(found.values()) < 16:
+                assert time.monotonic() < deadline
+                batch = source.poll(5_000, 0.5)
+                sizes.append(len(batch))
+                for run in batch.runs():
+                    assert run.offset[0] == found[run.partition]
+                    found[run.partition] += len(run.values)
+        assert max(sizes) <= 3
+
+    def test_a_large_batch_of_a_paused_partition_is_fetched_again(
+        self, kafka: Cluster, topics: Topics, spec: KafkaSpec
+    ) -> None:
+        """It is not kept meanwhile; nothing is lost, and nothing comes twice."""
+        paused = topics.make()
+        large: dict[str, Any] = {"batch_size": 16 << 20, "max_request_size": 16 << 20, "linger_ms": 500}
+        producer: Any = construct(KafkaProducer, bootstrap_servers=kafka.bootstrap, compression_type="zstd", **large)
+        with closing(producer):
+            for number in range(8):  # in one batch
+                producer.send(paused, b"%d" % number * (1 << 20))
+            producer.flush(PATIENCE_S)
+        with reading(spec, **{paused: 0}) as (source, (partition,)):
+            first = read(source, 2)
+            source.pause([partition])
+            assert len(source.poll(5, 0.3)) == 0
+            assert client_of(source)._fetcher._next_partition_records is None
+            assert client_of(source)._fetcher._paused_partition_records == {}
+            source.resume([partition])
+            assert [value[:1] for value in first + read(source, 6) if value] == numbered(8)
+
+    @pytest.mark.parametrize("codec", ["gzip", "snappy", "lz4", "zstd"])
     def test_every_codec_is_installed(self, topics: Topics, spec: KafkaSpec, codec: str) -> None:
         """Producers choose; a missing one would be a poison batch."""
         topic = topics.make()

@@ -88,6 +88,23 @@ def upstream() -> Iterator[Callable[..., Any]]:
         client.close()
 
 
+def test_a_batch_that_decompresses_to_much_more_than_it_is(kafka: Cluster, topics: Topics) -> None:
+    """Upstream has all of it in memory, whatever it comes to. Ours stops at a limit, and says what is behind."""
+    topic = topics.make()
+    topics.write(topic, [b"0" * (8 << 20)], compression="zstd")
+    bombed = TopicPartition(topic, 0)
+    with closing(construct(KafkaConsumer, bootstrap_servers=kafka.bootstrap, **AS_WE_USE_IT)) as consumer:
+        begin(consumer, bombed)
+        assert poll(consumer, 5_000) == [(bombed, b"0" * (8 << 20))]
+
+    limited: Any = construct(RepairedConsumer, batch_bytes=4 << 20, bootstrap_servers=kafka.bootstrap, **AS_WE_USE_IT)
+    with closing(limited) as consumer:
+        begin(consumer, bombed)
+        with pytest.raises(DataFault) as raised:
+            poll(consumer, 5_000)
+        assert (raised.value.partition, raised.value.offset, raised.value.behind) == (bombed, 0, 1)
+
+
 UNTIL_A_FAULT_AND_ON = """
 import warnings; warnings.simplefilter("ignore")
 from kafka import KafkaConsumer, TopicPartition

@@ -1,0 +1,89 @@
+"""Reading alone, record by record, what may have killed the process, until the record that does it is known.
+
+Shell. Decompression and decoding are limited, so nothing that is known kills; this is for what is not known. Where a
+process was killed before it had processed anything of a partition, the next one reads that partition one record at a
+time, with a note in the store before each. Where processes have ended twice at the same note, the partition waits.
+Once is no proof: whoever kills a process knows nothing of its notes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from contextlib import suppress
+from typing import Final
+
+import structlog
+
+from monitor.errors import PartitionFault, StoreError
+from monitor.store.attempts import Attempt, AttemptLog
+from monitor.stream.types import Batch, Partition, Source
+
+log = structlog.get_logger(__name__)
+
+_ENOUGH: Final = 2  # starts at one position, and deaths at one record
+
+
+class CarefulReading:
+    """Decides which partitions are read alone, and reads them.
+
+    Attributes:
+        suspects: The partitions that are read alone.
+    """
+
+    def __init__(self, source: Source, attempts: AttemptLog) -> None:
+        """Begin without any."""
+        self._source, self._attempts = source, attempts
+        self._is_turn = False
+        self.suspects: dict[Partition, Attempt] = {}
+
+    def begin(self, positions: Mapping[Partition, int], *, was_killed: bool) -> None:
+        """Note that reading begins, and find the partitions to be read alone. Raises `StoreError`."""
+        found = self._attempts.begin(positions, was_killed=was_killed)
+        self.suspects = {p: a for p, a in found.items() if a.attempts >= _ENOUGH or a.deaths}
+        if self.suspects:
+            log.warning("worker.reads_carefully", partitions=[str(p) for p in sorted(self.suspects)])
+
+    def acquit(self, processed: Mapping[Partition, int], at_end: Collection[Partition]) -> None:
+        """Read those as any other of which the records that were in doubt are behind us.
+
+        Args:
+            processed: Offset of the next record to process, by partition.
+            at_end: Partitions of which everything is read that was there.
+        """
+        for partition, attempt in list(self.suspects.items()):
+            doubtful = attempt.position if attempt.suspect is None else max(attempt.position, attempt.suspect)
+            if partition in at_end or processed[partition] > doubtful:
+                del self.suspects[partition]
+
+    def next(self, candidates: Collection[Partition]) -> Partition | None:
+        """Return the partition whose turn it is; None in every other turn, which is for the others."""
+        self._is_turn = not self._is_turn
+        chosen = next((p for p in self.suspects if p in candidates), None) if self._is_turn else None
+        if chosen is not None:
+            self.suspects[chosen] = self.suspects.pop(chosen)  # the last one of the next round
+        return chosen
+
+    def read(self, partition: Partition) -> Batch:
+        """Return the next record of a partition, if there is one yet; all others are paused.
+
+        Raises:
+            PartitionFault: The process has ended twice while it read it.
+            StreamError: As of `Source.poll`.
+            StoreError: The database failed.
+        """
+        attempt, offset = self.suspects[partition], self._source.positions()[partition]
+        suspect = attempt.position if attempt.suspect is None else attempt.suspect
+        if offset < suspect:  # it was outlived before
+            return self._source.poll(1, 0.0)
+        if offset == suspect and attempt.deaths >= _ENOUGH:
+            detail = f"the process ended {attempt.deaths} times while it read this record"
+            raise PartitionFault(partition.topic, partition.number, offset, detail)
+        self._attempts.note(partition, offset)
+        came = False
+        try:
+            batch = self._source.poll(1, 0.0)
+            came = len(batch) > 0
+        finally:
+            with suppress(StoreError):  # the record is in hand: it must not be lost
+                self._attempts.settle(partition, came=came)
+        return batch
