@@ -319,6 +319,7 @@ def _windows(rows: list[Record]) -> dict[tuple[str, ...], tuple[int, float, floa
         )
         for row in rows
         if row["model"] in PANES and row["start"] >= "2024-03-01T00:38" and row["metric"] not in _DISTANCES
+        if row["value"] is not None  # 0.1.0 said nothing of what was not tested
     }
 
 
