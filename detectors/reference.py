@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 
@@ -20,7 +20,8 @@ from detectors.saved import DamagedError, pack, unpack
 from detectors.types import FloatArray, IntArray, NumberArray
 
 MAGIC = b"DRIFTREF"
-SCHEMA = 1
+SCHEMA = 2
+ANSWERS: Final = ("prediction", "score")  # names of the references of a model's own answers
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,16 +121,17 @@ class Baseline:
 
 @dataclass(frozen=True, slots=True)
 class Profile:
-    """Hold the references of all features of a model.
+    """Hold the references of all features of a model, and of its own answers.
 
     Attributes:
-        features: One reference per feature.
+        features: One reference per feature. A feature may have any name, also one of `ANSWERS`.
         rows: Number of rows the profile was built from.
         ordered: Whether the rows were in time order. If not, overdispersion is assumed, not measured.
         first_ms: Event time of the first row in milliseconds since the epoch; None without a `time` column.
         last_ms: Event time of the last row. Together with `first_ms` and `rows` it gives the rate of events.
         baselines: Values of metrics by name, where the rows had predictions and actual values.
         notices: What a person should know about how the profile was built.
+        answers: References of the model's own answers, with names of `ANSWERS`.
     """
 
     features: tuple[Reference, ...]
@@ -139,10 +141,15 @@ class Profile:
     last_ms: int | None = None
     baselines: Mapping[str, Baseline] = field(default_factory=dict)
     notices: tuple[str, ...] = ()
+    answers: tuple[Reference, ...] = ()
 
     def feature(self, name: str) -> Reference | None:
         """Return the reference of a feature, or None if the profile has none."""
         return next((f for f in self.features if f.name == name), None)
+
+    def answer(self, name: str) -> Reference | None:
+        """Return the reference of an answer of `ANSWERS`, or None if the profile has none."""
+        return next((f for f in self.answers if f.name == name), None)
 
     @property
     def content_hash(self) -> str:
@@ -152,9 +159,11 @@ class Profile:
     def to_bytes(self) -> bytes:
         """Encode the profile; equal profiles give equal bytes."""
         arrays: dict[str, NumberArray] = {}
-        features = [_saved_feature(i, f, arrays) for i, f in enumerate(self.features)]
+        features = [_saved_feature(i, f, arrays) for i, f in enumerate((*self.features, *self.answers))]
+        # Schema 1 tells answers by their names, which serves where no feature has such a name: 0.1.0 can read it.
+        told_apart = not any(f.name in ANSWERS for f in self.features)
         header = {
-            "schema": SCHEMA,
+            "schema": 1 if told_apart else SCHEMA,
             "features": features,
             "rows": self.rows,
             "ordered": self.ordered,
@@ -163,6 +172,8 @@ class Profile:
             "baselines": {name: asdict(b) for name, b in sorted(self.baselines.items())},
             "notices": list(self.notices),
         }
+        if not told_apart:
+            header["answers"] = len(self.answers)
         return pack(MAGIC, header, arrays)
 
     @staticmethod
@@ -175,14 +186,17 @@ class Profile:
         header, arrays = unpack(MAGIC, blob)
         if header["schema"] > SCHEMA:
             raise DamagedError(f"profile has schema {header['schema']}, this release knows {SCHEMA}")
+        found = [_restored_feature(i, saved, arrays) for i, saved in enumerate(header["features"])]
+        features, answers = _told_apart(found, header.get("answers"))
         return Profile(
-            features=tuple(_restored_feature(i, saved, arrays) for i, saved in enumerate(header["features"])),
+            features=features,
             rows=header["rows"],
             ordered=header["ordered"],
             first_ms=header["first_ms"],
             last_ms=header["last_ms"],
             baselines={name: Baseline(**b) for name, b in header["baselines"].items()},
             notices=tuple(header["notices"]),
+            answers=answers,
         )
 
 
@@ -234,6 +248,14 @@ def _restored_feature(index: int, saved: dict[str, Any], arrays: Mapping[str, Nu
         missing_dispersion=missing_dispersion,
         **saved,
     )
+
+
+def _told_apart(found: Sequence[Reference], answers: int | None) -> tuple[tuple[Reference, ...], tuple[Reference, ...]]:
+    """Return features and answers: the last `answers` of what was saved, or those with such names in schema 1."""
+    if answers is None:
+        return tuple(f for f in found if f.name not in ANSWERS), tuple(f for f in found if f.name in ANSWERS)
+    first = len(found) - answers
+    return tuple(found[:first]), tuple(found[first:])
 
 
 def _dispersion(saved: dict[str, list[float]]) -> Dispersion:

@@ -182,11 +182,14 @@ class ReferenceSpec:
         path: File of a table or of a built profile.
         learn: Least number of first predictions to learn the reference from; 0: not learned.
         points: Number of points that summarise the distribution of a numeric feature.
+        columns: Column of a table that holds the prediction, the score, the actual value or the time, by that; None
+            where no column does. By default the column of that name.
     """
 
     path: str | None
     learn: int
     points: int
+    columns: Mapping[str, str | None] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,7 +218,7 @@ class ModelSpec:
     threshold: float
     agreement_tolerance: float  # regression: maximum relative difference of two answers that agree
     reference: ReferenceSpec
-    feature_kinds: Mapping[str, FeatureKind]
+    feature_kinds: Mapping[str, FeatureKind]  # by `names.shown_name`
     window: WindowSpec
     drift: DriftSpec | None
     outcomes: OutcomesSpec | None

@@ -5,6 +5,7 @@ Shell.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -27,10 +28,11 @@ from monitor.cli.options import (
 )
 from monitor.cli.stored import has_tables, store_of
 from monitor.config import build as build_config
+from monitor.names import shown_names
 from monitor.pipeline.commands import CommandName
 from monitor.reference.build import load
 from monitor.reference.file import table_spec
-from monitor.reference.tables import TableSpec
+from monitor.reference.table_roles import Role, TableSpec
 from monitor.service.rebaseline import profile_of_last_window
 from monitor.spec import FeatureKind, Task
 from monitor.store import reader
@@ -39,6 +41,11 @@ from monitor.times import format_time
 app = typer.Typer(
     help="Build references from tables, show them, and replace them.", no_args_is_help=True, rich_markup_mode=None
 )
+
+PredictionColumn = Annotated[str | None, typer.Option(metavar="COLUMN", help="Column of the predictions.")]
+ScoreColumn = Annotated[str | None, typer.Option(metavar="COLUMN", help="Column of their scores.")]
+ActualColumn = Annotated[str | None, typer.Option(metavar="COLUMN", help="Column of the actual values.")]
+TimeColumn = Annotated[str | None, typer.Option(metavar="COLUMN", help="Column of the times of the rows.")]
 
 
 def register(to: typer.Typer) -> None:
@@ -54,12 +61,16 @@ def build(
         str | None, typer.Option(help="Take task, features and points from this model of the configuration.")
     ] = None,
     config: ConfigOption = CONFIG,
-    task: Annotated[Task | None, typer.Option(help="Task of the column `prediction`, if there is one.")] = None,
+    task: Annotated[Task | None, typer.Option(help="Task of the predictions, if there are any.")] = None,
     positive: Annotated[str | None, typer.Option(help="The positive class of a binary task.")] = None,
     feature: Annotated[
         list[str] | None,
         typer.Option(metavar="NAME=KIND", help="KIND is numeric, categorical or ignore; may be repeated."),
     ] = None,
+    prediction: PredictionColumn = None,
+    score: ScoreColumn = None,
+    actual: ActualColumn = None,
+    time: TimeColumn = None,
     points: Annotated[
         int, typer.Option(min=16, max=100_000, help="Points that summarise the distribution of a numeric feature.")
     ] = 2_048,
@@ -67,7 +78,9 @@ def build(
 ) -> None:
     """Build the profile of a table, so that the daemon need not do it when it starts.
 
-    Columns are named as the features; `prediction`, `score`, `actual` and `time` have the meaning of their names.
+    Columns are named as the features. Those called `prediction`, `score`, `actual` and `time` are the model's answers,
+    the actual values and the times, unless the configuration of the model or these options say otherwise: with
+    `--score ""` no column has scores, and one called `score` is a feature.
     Columns of other types than numbers and texts, and identifiers, are ignored with a notice. The table is read in
     batches, twice: its size does not matter.
     """
@@ -77,8 +90,11 @@ def build(
         spec = table_spec(next(m for m in core.models if m.name == model))
     else:
         spec = TableSpec(task, positive, 0.5, _kinds(feature or []), points)
-    columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
-    with Progress(*columns, console=err, transient=True, disable=not err.is_terminal) as bar:
+    given = {Role.PREDICTION: prediction, Role.SCORE: score, Role.ACTUAL: actual, Role.TIME: time}
+    columns = {role.value: name or None for role, name in given.items() if name is not None}
+    spec = replace(spec, columns={**(spec.columns or {}), **columns})
+    shown = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
+    with Progress(*shown, console=err, transient=True, disable=not err.is_terminal) as bar:
         job = bar.add_task("reading")
         profile = load(table, spec, lambda rows: bar.update(job, description=f"{rows:,} rows of two readings"))
     out_path.parent.mkdir(parents=True, exist_ok=True)
@@ -116,7 +132,8 @@ def show(
 
 
 def _show(title: str, profile: Profile, *, as_json: bool) -> None:
-    features = [_about(f) for f in profile.features]
+    compared = (*profile.features, *profile.answers)
+    features = [_about(f, name) for f, name in zip(compared, shown_names(profile), strict=True)]
     if as_json:
         show_json(
             {
@@ -137,18 +154,18 @@ def _show(title: str, profile: Profile, *, as_json: bool) -> None:
         out.print(f"  note: {escape(notice)}")
 
 
-def _about(f: NumericReference | CategoricalReference) -> dict[str, Any]:
+def _about(f: NumericReference | CategoricalReference, name: str) -> dict[str, Any]:
     missing = f.missing / (f.rows + f.missing) if f.rows + f.missing else 0.0
     if isinstance(f, NumericReference):
         low, high = (float(f.points[0]), float(f.points[-1])) if len(f.points) else (None, None)
         shown = "no values" if low is None else f"{low:.6g} to {high:.6g}"
         return {
-            "name": f.name, "kind": "numeric", "missing_rate": missing, "range": shown, "low": low, "high": high,
+            "name": name, "kind": "numeric", "missing_rate": missing, "range": shown, "low": low, "high": high,
             "sd": f.sd, "ks_error": f.ks_error, "wasserstein_error": f.w1_error / f.sd if f.sd > 0 else None,
         }  # fmt: skip
     shown = f"{len(f.categories)} values: {', '.join(f.categories[:5])}{', …' if len(f.categories) > 5 else ''}"
     return {
-        "name": f.name,
+        "name": name,
         "kind": "categorical",
         "missing_rate": missing,
         "range": shown,

@@ -14,6 +14,7 @@ from monitor.cli.options import CONFIG, ConfigOption, JsonOption, configuration,
 from monitor.config import build
 from monitor.config.schema import Configuration
 from monitor.evaluation.notes import notes_of
+from monitor.names import feature_of, shown_name, shown_names
 from monitor.service.app import open_stream, parts
 from monitor.spec import Bound, BudgetSpec, Consequence, LimitBasis, ModelSpec, RuleSpec
 from monitor.store import schema
@@ -50,9 +51,9 @@ def check_config(
     for name, file in p.references.items():
         profile = file.profile()
         models[name]["reference"] = {
-            "path": str(file.path), "rows": profile.rows, "features": [f.name for f in profile.features],
+            "path": str(file.path), "rows": profile.rows, "features": shown_names(profile),
             "metrics": {metric: baseline.value for metric, baseline in profile.baselines.items()},
-            "notices": list(profile.notices),
+            "notices": [*profile.notices, *file.notices],
         }  # fmt: skip
     webhooks = [{"name": w.name, "kinds": sorted(w.kinds), "max_age_s": w.max_age_ms / 1000} for w in p.webhooks]
     document = {
@@ -91,6 +92,14 @@ def check_config(
     out.print("[green]the configuration is valid[/green]")
 
 
+def _on_names(m: ModelSpec) -> list[str]:
+    return [
+        f"features: {name} is the model's own {name}; a feature called {name} is {shown_name(name)}"
+        for name in m.feature_kinds
+        if feature_of(name) is None
+    ]
+
+
 def _about(m: ModelSpec) -> dict[str, Any]:
     w = m.window
     window = (
@@ -105,7 +114,7 @@ def _about(m: ModelSpec) -> dict[str, Any]:
         "false_alarms": None if m.drift is None else _budget(m.drift.budget),
         "learn": m.reference.learn,
         "rules": [_rule(r) for r in m.rules],
-        "notes": [*([_UNMEASURED] if m.serving.shadows and m.outcomes is None else []), *notes_of(m)],
+        "notes": [*([_UNMEASURED] if m.serving.shadows and m.outcomes is None else []), *notes_of(m), *_on_names(m)],
     }
 
 

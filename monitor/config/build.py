@@ -207,6 +207,7 @@ def _model(name: str, section: ModelSection) -> ModelSpec:
             reference.path if reference else None,
             reference.learn if reference else 0,
             reference.points if reference else 2_048,
+            reference.columns.given if reference else {},
         ),
         feature_kinds=section.features,
         window=window,

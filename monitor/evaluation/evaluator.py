@@ -27,6 +27,7 @@ from monitor.evaluation.history import HistoryRow, answer_row
 from monitor.evaluation.rules import SKIPPED, Judgement, Measured, judge
 from monitor.evaluation.version_state import RuleInstance, VersionState, resolve_after
 from monitor.events.codes import OTHER, VERSIONLESS_TIERS
+from monitor.names import shown_name
 from monitor.reference.active import ReferenceSet
 from monitor.reference.identifiers import is_identifier
 from monitor.serving.controller import ServingController
@@ -263,7 +264,8 @@ class Evaluator:
         own = [name for c in comparisons if c is not self._references.features for name in c.names]
         kinds = self._spec.feature_kinds.items()
         configured = [name for name, kind in kinds if kind is not FeatureKind.IGNORE]
-        compared = [] if profile is None else [f.name for f in profile.features if f.name in features]
+        shown = () if profile is None else map(shown_name, (f.name for f in profile.features))
+        compared = [name for name in shown if name in features]
         listed = {**version.drift.state.listed, **version.quality.state.listed}.values()
         alarmed = [feature.name for feature in sorted(listed, key=lambda f: (-f.weight, f.name))]
         names = watched(configured, compared, own)

@@ -13,6 +13,7 @@ from typing import Annotated, Final
 import msgspec
 
 from fallback.types import Tier
+from monitor.names import feature_of
 from monitor.spec import FeatureKind, ModelSpec, Task
 
 SCHEMA: Final = 1  # version of the event format
@@ -22,7 +23,6 @@ SERVED_BY: Final = (*(tier.value for tier in Tier), "champion")
 ASSIGNED_BY: Final = ("weight", "cohort", "override", "environment")  # what chose the version
 SCORE_SLACK: Final = 1e-6  # beyond 0 and 1: a probability that was rounded, as in float32, is clamped
 LARGEST_INTEGER: Final = 1 << 53  # beyond it a float cannot hold every integer
-RESERVED: Final = ("prediction", "score")  # names under which answers are compared; no feature may have them
 
 Scalar = str | int | float | bool | None
 Whole = Annotated[int, msgspec.Meta(ge=-LARGEST_INTEGER, le=LARGEST_INTEGER)]
@@ -47,5 +47,6 @@ def schema_of(model: ModelSpec) -> ModelSchema:
 
 
 def ignored_names(kinds: Mapping[str, FeatureKind]) -> frozenset[str]:
-    """Return the features that are never checked nor compared: those configured so, and reserved names."""
-    return frozenset(name for name, kind in kinds.items() if kind is FeatureKind.IGNORE) | frozenset(RESERVED)
+    """Return the features, as they are called in events, that are never checked nor compared."""
+    ignored = (feature_of(name) for name, kind in kinds.items() if kind is FeatureKind.IGNORE)
+    return frozenset(name for name in ignored if name is not None)

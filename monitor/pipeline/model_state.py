@@ -27,6 +27,7 @@ from monitor.evaluation.evaluator import Evaluator
 from monitor.evaluation.notes import notes_of
 from monitor.evaluation.rules import RuleState
 from monitor.evaluation.version_state import VersionState
+from monitor.names import feature_of
 from monitor.pipeline import answer_buffer, early_metrics, pair_buffer
 from monitor.pipeline.blind_watch import BlindWatch
 from monitor.pipeline.commit import ModelSnapshot, RestoreWarning
@@ -217,7 +218,8 @@ class ModelParts:
         """Warn of features that are declared to be of another kind than the reference in force took them for."""
         profile = self.references.profile
         for name, declared in self.spec.feature_kinds.items():
-            known = None if profile is None else profile.feature(name)
+            feature = feature_of(name)
+            known = None if profile is None or feature is None else profile.feature(feature)
             if known is None or declared is FeatureKind.IGNORE:
                 continue
             kind = FeatureKind.NUMERIC if isinstance(known, NumericReference) else FeatureKind.CATEGORICAL

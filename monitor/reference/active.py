@@ -23,7 +23,7 @@ from monitor.alerting.blind import closest
 from monitor.events.codes import OTHER, VERSIONLESS_TIERS, Labels
 from monitor.events.features import FeatureTable
 from monitor.events.readings import LabelCode
-from monitor.events.schema import RESERVED
+from monitor.names import shown_name
 from monitor.reference.feature_reader import FeatureColumns, FeatureReader
 from monitor.reference.late_counts import LateCounts, answer_columns, feature_counts, late_answers, late_features
 from monitor.reference.learning import MOST_NAMES, AnswerLearner, FeatureLearner
@@ -36,7 +36,7 @@ from monitor.reference.pane_learning import (
 )
 from monitor.reference.pane_rows import Hashes, hash_rows, hashes_of_texts
 from monitor.reference.stray_names import StrayNames
-from monitor.spec import LEARNING, ModelSpec, Task
+from monitor.spec import LEARNING, FeatureKind, ModelSpec, Task
 
 FEATURES = "features"
 
@@ -142,8 +142,10 @@ class ReferenceSet:
         self.answer_learners.pop(version, None)
         if self._spec.drift is None:
             return
-        numeric = [f for f in profile.features if isinstance(f, NumericReference) and f.name in RESERVED]
-        categorical = [f for f in profile.features if isinstance(f, CategoricalReference) and f.name in RESERVED]
+        kinds = self._spec.feature_kinds
+        compared = [f for f in profile.answers if kinds.get(f.name) is not FeatureKind.IGNORE]
+        numeric = [f for f in compared if isinstance(f, NumericReference)]
+        categorical = [f for f in compared if isinstance(f, CategoricalReference)]
         if self._spec.task is not Task.REGRESSION:
             numeric = [f for f in numeric if f.name != "prediction"]
         self.answers[version] = self._comparison("answers", numeric, categorical)
@@ -160,9 +162,8 @@ class ReferenceSet:
             return
         if not (spec.reference.learn or spec.reference.path):
             return
-        given = [f for f in self.profile.features if f.name in RESERVED] if self.profile is not None else []
-        if given and self.profile is not None and version == spec.serving.champion:
-            profile = replace(self.profile, features=tuple(given))
+        if self.profile is not None and self.profile.answers and version == spec.serving.champion:
+            profile = replace(self.profile, features=())
             self.activate_answers(version, profile)
             # Kept under the version's own name: another champion may be configured before the next start.
             self._changes.fresh.append(NewReference(answers_of(version), profile))
@@ -197,7 +198,7 @@ class ReferenceSet:
         if window.counted:
             end, since = self.reached, None if start is None else self.reached - 10 * window.events
         came = [name for name in self.strays.between(0 if since is None else since, end) if name not in known]
-        return closest(came, missed)
+        return closest(list(map(shown_name, came)), missed)
 
     # -- a batch -----------------------------------------------------------------------------------------
 

@@ -31,12 +31,13 @@ def is_text(kind: Any) -> bool:
     return bool(known.is_string(kind) or known.is_large_string(kind) or known.is_string_view(kind))
 
 
-def columns_of(schema: Any, types: Mapping[str, Any]) -> tuple[dict[str, bool | None], list[str]]:
+def columns_of(schema: Any, types: Mapping[str, Any], time: str | None) -> tuple[dict[str, bool | None], list[str]]:
     """Return whether each column is numeric (None: neither number nor text), and messages on ignored columns.
 
     Args:
         schema: The schema of the table.
         types: Types to be read instead of those of the schema, by column.
+        time: Column of the times, which are of any type.
     """
     known = arrow().types
     columns: dict[str, bool | None] = {}
@@ -53,7 +54,7 @@ def columns_of(schema: Any, types: Mapping[str, Any]) -> tuple[dict[str, bool | 
             columns[field.name] = False
         else:
             columns[field.name] = None
-            if field.name != "time":
+            if field.name != time:
                 notices.append(f"{field.name}: ignored, a column of type {kind} is neither a number nor a text")
     return columns, notices
 

@@ -1,12 +1,13 @@
 """Building of references: the profile of a table, or the one read back from a file.
 
 Shell: reads files. A table is read in batches, twice, so a hundred million rows need no more memory than ten thousand.
-Columns are named as the features; `prediction`, `score`, `actual` and `time` have the meaning of their names.
+Columns are named as the features; `table_roles` says which are the answers, the actual values and the times.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final, TypeGuard
 
@@ -23,12 +24,13 @@ from monitor.events.codes import Labels
 from monitor.events.readings import DOUBTFUL, NEGATIVE, POSITIVE
 from monitor.events.schema import Scalar
 from monitor.files import refuse_irregular
+from monitor.names import feature_of, shown_name
 from monitor.reference.learning import numbers_of
-from monitor.reference.tables import Table, TableSpec, is_missing, open_table
+from monitor.reference.table_roles import Role, TableSpec, fault_of, notices_of
+from monitor.reference.tables import is_missing, open_table
 from monitor.spec import FeatureKind, Task
 from monitor.times import parse_time
 
-_ANSWERS: Final = ("prediction", "score")
 _EARLIEST: Final = 59 * 86_400_000  # 1970-03-01: earlier times, in ms, are times in seconds
 _ID_LIKE: Final = 0.9
 _ID_ROWS: Final = 100
@@ -77,51 +79,95 @@ def build(path: Path, spec: TableSpec, progress: ProgressCallback | None = None)
     """
     tell = progress or (lambda rows: None)
     table = open_table(path, spec)
-    kinds = _kinds(table, spec)
-    first = DistributionPass(kinds, spec.points)
-    clock, answers = _Times(), _Answers(spec)
+    fault = fault_of(table.columns, spec)
+    if fault is not None:
+        raise InputFileError(str(path), fault)
+    read = _Columns(table.columns, spec)
+    first = DistributionPass(read.kinds, spec.points)
+    clock, outcomes = _Times(spec.roles.get(Role.TIME)), _Outcomes(spec)
     for columns, rows in table.batches():
-        first.add(_features(columns, kinds, spec), rows)
-        clock.add(columns.get("time"))
-        answers.add(columns, rows)
+        first.add(read.of(columns), rows)
+        clock.add(columns)
+        outcomes.add(columns, rows)
         tell(first.rows)
     if not first.rows:
         raise InputFileError(str(path), "has no rows")
-    features, notices = _without_ids(first.features(), spec)
-    if not features:
+    kept, notices = _without_ids(first.features(), spec)
+    if not kept:
         reasons = "; ".join([*table.notices, *notices]) or "there are columns of answers and times only"
         raise InputFileError(str(path), f"has no column that could be compared: {reasons}")
-    second = DispersionPass(features)
+    second = DispersionPass(kept)
     done = first.rows
     for columns, rows in table.batches():
-        second.add(_features(columns, kinds, spec), rows)
+        second.add(read.of(columns), rows)
         done += rows
         tell(done)
+    features, answers = _apart(second.features())
     return Profile(
-        features=second.features(),
+        features=features,
         rows=first.rows,
         ordered=clock.ordered,
         first_ms=clock.first,
         last_ms=clock.last,
-        baselines=answers.baselines(),
-        notices=(*table.notices, *notices, *clock.notices()),
+        baselines=outcomes.baselines(),
+        notices=(*table.notices, *notices, *clock.notices(), *notices_of(table.columns, spec)),
+        answers=answers,
     )
 
 
-def _features(columns: Mapping[str, Any], kinds: Mapping[str, bool], spec: TableSpec) -> dict[str, Column]:
-    found: dict[str, Column] = {}
-    labels = Labels("", _MOST_LABELS, binary=True, positive=spec.positive) if spec.task is Task.BINARY else None
-    for name, numeric in kinds.items():
-        column = columns.get(name)
-        if column is None:
-            continue
-        if numeric:
-            found[name] = column if isinstance(column, np.ndarray) else numbers_of(column)
-        elif name == "prediction" and labels is not None:
-            found[name] = [_binary_label(v, labels, spec.threshold) for v in column]
-        else:
-            found[name] = [None if is_missing(v) else text_of(v) for v in column]
-    return found
+class _Columns:
+    """What is read of the columns of a table, by the names under which features and answers are told apart.
+
+    Args:
+        columns: Whether each column is numeric; None is neither a number nor a text.
+        spec: How to read it.
+
+    Attributes:
+        kinds: Whether each feature or answer is numeric, by `shown_name` of a feature or by the name of an answer.
+    """
+
+    def __init__(self, columns: Mapping[str, bool | None], spec: TableSpec) -> None:
+        self._spec = spec
+        self._column: dict[str, str] = {}
+        self.kinds: dict[str, bool] = {}
+        role_of = {name: role for role, name in spec.roles.items()}
+        for name, numeric in columns.items():
+            role = role_of.get(name)
+            if numeric is None or role in (Role.ACTUAL, Role.TIME):
+                continue
+            shown = shown_name(name) if role is None else role.value
+            kind = (spec.kinds or {}).get(shown)
+            if kind is not FeatureKind.IGNORE:
+                self._column[shown] = name
+                self.kinds[shown] = numeric if kind is None else kind is FeatureKind.NUMERIC
+        if Role.PREDICTION in self.kinds and spec.task is not None:
+            self.kinds[Role.PREDICTION] = spec.task is Task.REGRESSION
+        if Role.SCORE in self.kinds:
+            self.kinds[Role.SCORE] = True
+
+    def of(self, columns: Mapping[str, Any]) -> dict[str, Column]:
+        """Return the values of a batch, by the names of `kinds`."""
+        spec, found = self._spec, dict[str, Column]()
+        for name, numeric in self.kinds.items():
+            column = columns.get(self._column[name])
+            if column is None:
+                continue
+            if numeric:
+                found[name] = column if isinstance(column, np.ndarray) else numbers_of(column)
+            elif name == Role.PREDICTION and spec.task is Task.BINARY:
+                labels = Labels("", _MOST_LABELS, binary=True, positive=spec.positive)
+                found[name] = [_binary_label(v, labels, spec.threshold) for v in column]
+            else:
+                found[name] = [None if is_missing(v) else text_of(v) for v in column]
+        return found
+
+
+def _apart(found: Sequence[Reference]) -> tuple[tuple[Reference, ...], tuple[Reference, ...]]:
+    """Return features, under their own names, and answers."""
+    named = [(feature_of(f.name), f) for f in found]
+    return tuple(replace(f, name=name) for name, f in named if name is not None), tuple(
+        f for name, f in named if name is None
+    )
 
 
 def _binary_label(value: Scalar, labels: Labels, threshold: float) -> str | None:
@@ -140,27 +186,14 @@ def _is_end(value: Scalar) -> TypeGuard[int | float]:
     return isinstance(value, int | float) and not isinstance(value, bool) and value in (0, 1)
 
 
-def _kinds(table: Table, spec: TableSpec) -> dict[str, bool]:
-    """Return the names of the features, `prediction` and `score` included, and whether each is numeric."""
-    kinds: dict[str, bool] = {}
-    overrides = spec.kinds or {}
-    for name, numeric in table.columns.items():
-        kind = overrides.get(name)
-        if name in ("time", "actual") or kind is FeatureKind.IGNORE or numeric is None:
-            continue
-        kinds[name] = numeric if kind is None else kind is FeatureKind.NUMERIC
-    if "prediction" in kinds and spec.task is not None:
-        kinds["prediction"] = spec.task is Task.REGRESSION
-    return kinds
-
-
 def _without_ids(features: Sequence[Reference], spec: TableSpec) -> tuple[list[Reference], list[str]]:
     """Drop identifiers, whose future values would all be unseen: texts that are nearly all distinct."""
     kept, notices = [], []
     for f in features:
-        declared = f.name in (spec.kinds or {}) or f.name in _ANSWERS
+        name = feature_of(f.name)
+        declared = name is None or f.name in (spec.kinds or {})
         if isinstance(f, CategoricalReference) and not declared and _is_id_like(f):
-            notices.append(f"{f.name}: ignored, nearly every value is different, as in an identifier")
+            notices.append(f"{name}: ignored, nearly every value is different, as in an identifier")
         else:
             kept.append(f)
     return kept, notices
@@ -176,17 +209,19 @@ def _is_id_like(f: CategoricalReference) -> bool:
 
 
 class _Times:
-    """The column `time`: first and last time, and whether the rows are in order."""
+    """The column of the times: first and last time, and whether the rows are in order."""
 
-    def __init__(self) -> None:
+    def __init__(self, name: str | None) -> None:
+        self._name = name
         self.first: int | None = None
         self.last: int | None = None
         self._sorted = True
         self._unread = 0
         self._seconds: Scalar = None  # a time that seems to be in seconds
 
-    def add(self, column: Sequence[Scalar] | FloatArray | None) -> None:
-        """Add the column of a batch; None where the table has none."""
+    def add(self, columns: Mapping[str, Any]) -> None:
+        """Add a batch."""
+        column = None if self._name is None else columns.get(self._name)
         if column is None:
             return
         found = [(t, value) for t, value in zip(map(_time_of, column), column, strict=True) if t is not None]
@@ -213,12 +248,11 @@ class _Times:
         if self.first is None and not self._unread:
             return [f"no time column: {assumed}"]
         if self._seconds is not None:
-            return [
-                f"time: {self._seconds} is in January or February 1970; seconds? Milliseconds are needed: {assumed}"
-            ]
+            early = f"{self._seconds} is in January or February 1970; seconds?"
+            return [f"{self._name}: {early} Milliseconds are needed: {assumed}"]
         if self._unread:
             form = "one is written like 2026-11-21T09:30:00.123Z, or in milliseconds since 1970"
-            return [f"time: {self._unread} values are no time ({form}): {assumed}"]
+            return [f"{self._name}: {self._unread} values are no time ({form}): {assumed}"]
         if not self._sorted:
             return ["rows are not in the order of time: the promise of the false-alarm budget is an assumption"]
         return []
@@ -238,11 +272,11 @@ def _time_of(value: Scalar) -> int | None:
             return None
 
 
-class _Answers:
+class _Outcomes:
     """Predictions and actual values of a table, for the baselines of the quality metrics."""
 
     def __init__(self, spec: TableSpec) -> None:
-        self._spec = spec
+        self._spec, self._roles = spec, spec.roles
         task = spec.task
         self._labels = Labels(
             "", _MOST_LABELS, binary=task is Task.BINARY, positive=spec.positive, threshold=spec.threshold
@@ -251,10 +285,14 @@ class _Answers:
 
     def add(self, columns: Mapping[str, Any], rows: int) -> None:
         """Add a batch of `rows` rows."""
-        if self._table is None or "prediction" not in columns or "actual" not in columns:
+        prediction, score_column, actual_column = (
+            columns.get(self._roles[role]) if role in self._roles else None
+            for role in (Role.PREDICTION, Role.SCORE, Role.ACTUAL)
+        )
+        if self._table is None or prediction is None or actual_column is None:
             return
-        predicted, score = self._predicted(columns["prediction"], columns.get("score"), rows)
-        actual = self._values(columns["actual"])
+        predicted, score = self._predicted(prediction, score_column, rows)
+        actual = self._values(actual_column)
         known = np.flatnonzero(~np.isnan(actual))
         none: list[Mapping[str, float | None] | None] = [None] * len(known)
         pairs = ScoredPairs(

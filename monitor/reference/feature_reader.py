@@ -7,7 +7,7 @@ same. Pure. Owned by `ReferenceSet`.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -16,6 +16,7 @@ from detectors.reference import CategoricalReference, NumericReference, Profile
 from detectors.types import BoolArray, FloatArray, IntArray
 from monitor.events.features import FeatureTable
 from monitor.events.schema import ignored_names
+from monitor.names import shown_name
 from monitor.spec import FeatureKind
 
 
@@ -44,18 +45,21 @@ class FeatureReader:
         kinds: Configured kinds of features; ignored ones are not compared.
 
     Attributes:
-        numeric: References of the numeric features that are compared.
+        numeric: References of the numeric features that are compared, named as they are shown.
         categorical: References of the categorical ones.
-        known: Names of all features of the profile, and of those that are ignored.
+        known: Names, as in events, of all features of the profile, and of those that are ignored.
     """
 
     def __init__(self, profile: Profile, kinds: Mapping[str, FeatureKind]) -> None:
         ignored = ignored_names(kinds)
         self.known = frozenset(f.name for f in profile.features) | ignored
         compared = [f for f in profile.features if f.name not in ignored]
-        self.numeric = [f for f in compared if isinstance(f, NumericReference)]
-        self.categorical = [f for f in compared if isinstance(f, CategoricalReference)]
-        self._names = tuple(f.name for f in self.numeric)
+        numeric = [f for f in compared if isinstance(f, NumericReference)]
+        categorical = [f for f in compared if isinstance(f, CategoricalReference)]
+        self.numeric = [replace(f, name=shown_name(f.name)) for f in numeric]
+        self.categorical = [replace(f, name=shown_name(f.name)) for f in categorical]
+        self._names = tuple(f.name for f in numeric)
+        self._texts = tuple(f.name for f in categorical)
         self._cells = CategoryCells(self.categorical)
 
     @property
@@ -67,8 +71,8 @@ class FeatureReader:
         """Read the compared features of some predictions."""
         numbers, mistyped_at = self._matrix(table)
         codes = tuple(
-            np.fromiter(map(cells.__getitem__, table.values(feature.name)), np.int64, len(table))
-            for feature, cells in zip(self.categorical, self._cells.codes, strict=True)
+            np.fromiter(map(cells.__getitem__, table.values(name)), np.int64, len(table))
+            for name, cells in zip(self._texts, self._cells.codes, strict=True)
         )
         mistyped = sum(int(np.count_nonzero(at)) for at in mistyped_at.values())
         return FeatureColumns(numbers, codes, mistyped, mistyped_at)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import structlog
@@ -17,8 +18,8 @@ from detectors.reference import Profile
 from monitor.errors import InputFileError
 from monitor.files import refuse_irregular
 from monitor.reference.build import ProgressCallback
-from monitor.reference.subprocess import load_apart
-from monitor.reference.tables import TableSpec
+from monitor.reference.subprocess import is_profile, load_apart
+from monitor.reference.table_roles import TableSpec
 from monitor.spec import CoreSpec, ModelSpec
 
 log = structlog.get_logger(__name__)
@@ -40,7 +41,7 @@ class ReferenceFile:
             InputFileError: The file cannot be read.
         """
         if self._digest is None:
-            how = msgspec.json.encode(asdict(self._spec), order="sorted")
+            how = msgspec.json.encode(_told(self._spec), order="sorted")
             try:
                 refuse_irregular(self.path)
                 with self.path.open("rb") as file:
@@ -66,10 +67,28 @@ class ReferenceFile:
                 log.info("reference.notice", path=str(self.path), notice=notice)
         return self._profile
 
+    @property
+    def notices(self) -> list[str]:
+        """Return what of the configuration has no effect on this file. Raises InputFileError."""
+        if self._spec.columns and is_profile(self.path):
+            return ["reference.columns: of no effect on a built profile; build it with them"]
+        return []
+
 
 def table_spec(model: ModelSpec) -> TableSpec:
     """Return how to read a table that is the reference of a model."""
-    return TableSpec(model.task, model.positive, model.threshold, model.feature_kinds, model.reference.points)
+    reference = model.reference
+    return TableSpec(
+        model.task, model.positive, model.threshold, model.feature_kinds, reference.points, reference.columns
+    )
+
+
+def _told(spec: TableSpec) -> dict[str, Any]:
+    """Return how a table is read; without what 0.1.0 did not know, so that a table which it has read stays read."""
+    how = asdict(spec)
+    if not how["columns"]:
+        del how["columns"]
+    return how
 
 
 def reference_files(core: CoreSpec) -> dict[str, ReferenceFile]:

@@ -22,7 +22,8 @@ from detectors.saved import pack, unpack
 from detectors.types import FloatArray, IntArray
 from monitor.events.features import members
 from monitor.events.readings import Readings, any_probability
-from monitor.events.schema import RESERVED, Scalar, ignored_names
+from monitor.events.schema import Scalar, ignored_names
+from monitor.names import shown_name
 from monitor.spec import FeatureKind
 
 MAGIC = b"DRIFTLRN"
@@ -148,12 +149,12 @@ def columns_of(
     rows: Sequence[Mapping[str, Scalar]], overrides: Mapping[str, FeatureKind]
 ) -> tuple[dict[str, bool], dict[str, Column], list[str]]:
     """(which features are numeric, their columns, notices) of rows of JSON scalars."""
-    names = sorted({name for row in rows for name in row} - set(RESERVED))
+    names = sorted({name for row in rows for name in row})
     kinds: dict[str, bool] = {}
     columns: dict[str, Column] = {}
     notices: list[str] = []
     for name in names:
-        kind = overrides.get(name)
+        kind = overrides.get(shown_name(name))
         if kind is FeatureKind.IGNORE:
             continue
         values = [row.get(name) for row in rows]
@@ -252,4 +253,4 @@ def answer_profile(
         columns["prediction"] = [labels[int(code)] for code in values.tolist()]
     if not np.isnan(scores).all():
         kinds["score"], columns["score"] = True, scores
-    return Profile(build_features(kinds, columns, len(values), points), len(values), ordered=True)
+    return Profile((), len(values), ordered=True, answers=build_features(kinds, columns, len(values), points))

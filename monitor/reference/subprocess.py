@@ -21,7 +21,7 @@ from detectors.reference import MAGIC, Profile
 from monitor.errors import InputFileError
 from monitor.files import refuse_irregular
 from monitor.reference.build import load
-from monitor.reference.tables import TableSpec
+from monitor.reference.table_roles import TableSpec
 
 _BAD_INPUT: Final = 65
 _DETAIL_LIMIT: Final = 2_000
@@ -38,7 +38,7 @@ def load_apart(path: Path, spec: TableSpec, progress: Callable[[int], None]) -> 
     Raises:
         InputFileError: The file cannot be read, or is neither.
     """
-    if _is_profile(path):
+    if is_profile(path):
         return load(path, spec)
     with tempfile.TemporaryDirectory(prefix="driftd-profile-") as folder:
         out = Path(folder) / "profile"
@@ -61,7 +61,8 @@ def load_apart(path: Path, spec: TableSpec, progress: Callable[[int], None]) -> 
         return Profile.from_bytes(out.read_bytes())
 
 
-def _is_profile(path: Path) -> bool:
+def is_profile(path: Path) -> bool:
+    """Tell whether a file is that of a built profile. Raises InputFileError where it cannot be read."""
     try:
         refuse_irregular(path)
         with path.open("rb") as file:

@@ -13,7 +13,6 @@ import re
 import zlib
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Any, Final, Protocol, cast
@@ -26,34 +25,15 @@ from monitor.events.schema import LARGEST_INTEGER, Scalar
 from monitor.reference.arrow_columns import Batch, arrow, columns_of, is_text, plain, stated_categories
 from monitor.reference.csv_form import form_of
 from monitor.reference.learning import mostly_numbers
+from monitor.reference.table_roles import Role, TableSpec
 from monitor.spec import FeatureKind, Task
 
 _ROWS: Final = 1 << 16  # in a batch
 _LONGEST_LINE: Final = 16 << 20  # bytes of JSON
-_ANSWERS: Final = ("prediction", "score", "actual")
 _BATCH_BYTES: Final = 64 << 20  # of a batch of Parquet, uncompressed
 _NULLS: Final = ["", "NA", "N/A", "NaN", "nan", "null", "NULL", "None"]  # among numbers; a region may well be NA
 _CONVERSION: Final = re.compile(r"In CSV column #(\d+): (?:Row #\d+: )?CSV conversion error to ([\w\[\]]+): (.*)")
 _WHOLE: Final = re.compile(r"(-?\d+)\.0+")
-
-
-@dataclass(frozen=True, slots=True)
-class TableSpec:
-    """How to read a table.
-
-    Attributes:
-        task: Task of the column `prediction`; None: it is a feature like others.
-        positive: Positive class of a binary task.
-        threshold: Probability at which a binary prediction becomes positive.
-        kinds: Kind of columns whose type would mislead, by name.
-        points: Number of points that summarise the distribution of a numeric feature.
-    """
-
-    task: Task | None = None
-    positive: str | None = None
-    threshold: float = 0.5
-    kinds: Mapping[str, FeatureKind] | None = None
-    points: int = 2_048
 
 
 def is_missing(value: Scalar) -> bool:
@@ -89,7 +69,7 @@ def open_table(path: Path, spec: TableSpec) -> Table:
     if name.endswith((".parquet", ".pq")):
         return _ParquetTable(path, spec)
     if name.endswith((".jsonl", ".ndjson", ".json")):
-        return _JsonTable(path)
+        return _JsonTable(path, spec)
     if name.endswith((".csv", ".tsv")):
         return _CsvTable(path, spec)
     raise InputFileError(
@@ -100,7 +80,7 @@ def open_table(path: Path, spec: TableSpec) -> Table:
 class _JsonTable:
     """JSON lines, one object a row; the types follow from the first 10 000 rows."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, spec: TableSpec) -> None:
         self._path = path
         rows = list(islice(self._rows(), 10_000))
         names = dict.fromkeys(name for row in rows for name in row)
@@ -108,7 +88,7 @@ class _JsonTable:
         self.notices: Sequence[str] = [
             f"{name}: ignored, its values are neither numbers nor texts"
             for name, numeric in self.columns.items()
-            if numeric is None and name != "time"
+            if numeric is None and name != spec.roles.get(Role.TIME)
         ]
 
     def _rows(self) -> Iterator[dict[str, Any]]:
@@ -162,11 +142,12 @@ class _CsvTable:
 
         self._path = path
         self._csv = csv
-        kinds = spec.kinds or {}
-        numbers = {name for name, kind in kinds.items() if kind is FeatureKind.NUMERIC} | {"score"}
-        if spec.task is Task.REGRESSION:
-            numbers |= {"prediction", "actual"}
-        self._form = form_of(path, [*kinds, "time"], _NULLS[1:])
+        roles, time = spec.roles, spec.roles.get(Role.TIME)
+        kinds = spec.kinds_of_columns
+        numeric = (Role.SCORE, Role.PREDICTION, Role.ACTUAL) if spec.task is Task.REGRESSION else (Role.SCORE,)
+        numbers = {name for name, kind in kinds.items() if kind is FeatureKind.NUMERIC}
+        numbers |= {roles[role] for role in numeric if role in roles}
+        self._form = form_of(path, [*kinds, *([] if time is None else [time])], _NULLS[1:])
         texts = [name for name, kind in kinds.items() if kind is FeatureKind.CATEGORICAL]
         self._types: dict[str, Any] = {name: arrow().string() for name in (*texts, *self._form.texts)}
         numbers |= set(self._form.numbers)
@@ -179,7 +160,7 @@ class _CsvTable:
         _refuse_twins(path, self._names(schema))
         for field in schema:
             # A column of integers may have fractions or gaps further down.
-            if arrow().types.is_integer(field.type) and field.name not in self._types and field.name != "time":
+            if arrow().types.is_integer(field.type) and field.name not in self._types and field.name != time:
                 self._types[field.name] = arrow().float64()
             if arrow().types.is_null(field.type):
                 self._types[field.name] = arrow().float64()
@@ -187,7 +168,7 @@ class _CsvTable:
                 raise InputFileError(str(path), f"column {field.name} is not UTF-8: save the file as UTF-8")
             if arrow().types.is_string(field.type) and field.name in numbers:
                 self._read_as_numbers.add(field.name)
-        columns, notices = columns_of(schema, self._types)
+        columns, notices = columns_of(schema, self._types, time)
         if "" in columns and "" not in kinds:
             columns[""] = None
             notices.append("a column without a name: ignored")
@@ -299,18 +280,19 @@ class _ParquetTable:
         self.columns: Mapping[str, bool | None]
         self.notices: Sequence[str]
         schema = self._file.schema_arrow
-        columns, notices = columns_of(schema, {})
+        self._time = spec.roles.get(Role.TIME)
+        columns, notices = columns_of(schema, {}, self._time)
         for name in stated_categories(self._file.metadata.metadata):
             columns[name] = False if columns.get(name) else columns.get(name)
         for name in _index_of(schema):
-            if columns.get(name) is not None and name not in {*(spec.kinds or {}), "time", *_ANSWERS}:
+            if columns.get(name) is not None and name not in {*spec.kinds_of_columns, *spec.roles.values()}:
                 columns[name] = None
                 notices.append(f"{name}: ignored, it is the index of the table and no feature")
         self.columns, self.notices = columns, notices
 
     def batches(self) -> Iterator[Batch]:
         """All rows, in order."""
-        wanted = [name for name, numeric in self.columns.items() if numeric is not None or name == "time"]
+        wanted = [name for name, numeric in self.columns.items() if numeric is not None or name == self._time]
         try:
             for batch in self._file.iter_batches(batch_size=self._batch_rows(), columns=wanted):
                 yield plain(batch, self._path)

@@ -14,6 +14,7 @@ from fallback.chain import answering
 from fallback.types import Decision, Serving
 from monitor.alerting.records import AlertRecord, AlertStatus
 from monitor.events.refusals import Refusal
+from monitor.names import shown_names
 from monitor.pipeline.commands import Command
 from monitor.pipeline.commit import PipelineCommit
 from monitor.pipeline.effects import DeadLetter
@@ -51,9 +52,8 @@ class Journal:
         for model, changes in commit.models.items():
             for new in changes.references:
                 of = {} if new.subject == FEATURES else {"subject": new.subject}
-                log.info(
-                    "reference.in_force", model=model, rows=new.profile.rows, features=len(new.profile.features), **of
-                )
+                compared = len(shown_names(new.profile))
+                log.info("reference.in_force", model=model, rows=new.profile.rows, features=compared, **of)
         results = dict(commit.commands)
         for order in orders:
             log.info(

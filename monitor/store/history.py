@@ -137,7 +137,8 @@ def _latest(windows: _Windows, most: int) -> _Windows:
 
 
 def _history_value(model: str, row: Row[Any], its: StoredWindow, value: StoredValue) -> HistoryValue:
-    test, is_feature = value.test, bool(value.feature)
+    test = value.test
+    is_feature = test is not None or bool(value.feature)  # a feature may have an empty name
     untested = test is not None and math.isnan(test.value)
     p_value = None if test is None else test.p_value
     if isinstance(p_value, KolmogorovLaw):

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from detectors.pane import pack_counts
 from detectors.reference import MAGIC, SCHEMA, Baseline, CategoricalReference, NumericReference, Profile, Reference
 from detectors.reference_builder import CATEGORIES, DISTINCT, Column, DispersionPass, DistributionPass, build_features
-from detectors.saved import DamagedError, pack
+from detectors.saved import DamagedError, pack, unpack
 from tests.detectors.samples import NAN, a_category, a_number, binned
 
 KINDS = {"x": True, "y": True, "c": False, "absent": True}
@@ -213,6 +213,49 @@ def test_features_are_found_by_name() -> None:
 
     assert profile.feature("y") is profile.features[1]
     assert profile.feature("z") is None
+
+
+def named(profile: Profile, *names: str) -> Profile:
+    """The profile with other names of its features."""
+    return replace(
+        profile, features=tuple(replace(f, name=name) for f, name in zip(profile.features, names, strict=True))
+    )
+
+
+def told(profile: Profile) -> tuple[list[str], list[str]]:
+    return [f.name for f in profile.features], [f.name for f in profile.answers]
+
+
+def test_a_feature_may_be_called_like_an_answer_of_the_model() -> None:
+    """Both come back as what they were."""
+    answers = named(a_profile(1), *("prediction", "score")[: len(KINDS)], *list(KINDS)[2:]).features[:2]
+    profile = replace(named(a_profile(), "score", *list(KINDS)[1:]), answers=answers)
+    back = Profile.from_bytes(profile.to_bytes())
+
+    assert told(back) == (["score", *list(KINDS)[1:]], ["prediction", "score"])
+    assert back.content_hash == profile.content_hash
+    assert back.feature("score") is back.features[0]
+    assert back.answer("score") is back.answers[1]
+    assert back.answer("x") is None
+
+
+def test_answers_in_a_profile_of_0_1_0_are_told_by_their_names() -> None:
+    """They stood among the features, wherever their columns did."""
+    header, arrays = unpack(MAGIC, a_profile().to_bytes())
+    header["features"][0]["name"] = "prediction"
+    old = pack(MAGIC, {**header, "schema": 1}, arrays)
+
+    assert told(Profile.from_bytes(old)) == (list(KINDS)[1:], ["prediction"])
+
+
+def test_a_profile_without_such_features_is_one_that_0_1_0_can_read() -> None:
+    """Where names tell answers from features, nothing else needs to."""
+    answer = named(a_profile(), "prediction", *list(KINDS)[1:]).features[:1]
+    header, _ = unpack(MAGIC, replace(a_profile(), answers=answer).to_bytes())
+
+    assert header["schema"] == 1
+    assert "answers" not in header
+    assert [f["name"] for f in header["features"]] == [*KINDS, "prediction"]
 
 
 @settings(max_examples=30)

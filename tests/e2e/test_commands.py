@@ -263,6 +263,27 @@ def test_the_configuration_is_checked_without_connecting(file_place: FilePlace) 
     assert told.json()["models"]["prices"]["reference"]["rows"] == 2_000
 
 
+def test_a_feature_called_like_an_answer_is_told_when_the_configuration_is_checked(file_place: FilePlace) -> None:
+    """By its column of the table, and by its name under `features:`."""
+    (file_place.directory / "scores.csv").write_text("score,y\n601,1\n644,2\n", encoding="utf-8")
+    models = workload.models()
+    columns = {"prediction": "y"}
+    models["prices"] |= {"reference": {"path": "scores.csv", "columns": columns}, "features": {"score": "numeric"}}
+    file_place.configure(models)
+
+    told = file_place.driftd("check-config", "--json", fresh=True).json()["models"]["prices"]
+    columns["prediction"] = "yy"
+    file_place.configure(models)
+    refused = file_place.driftd("check-config", fresh=True)
+
+    assert told["reference"]["features"] == ["features.score", "prediction"]
+    assert "score: taken for a feature, since a regression has no scores" in told["reference"]["notices"]
+    note = "features: score is the model's own score; a feature called score is features.score"
+    assert note in told["notes"]
+    assert refused.code == BAD_INPUT
+    assert "has no column 'yy', named for the prediction" in refused.err
+
+
 # -- orders to a running daemon ----------------------------------------------------------------------------
 
 
@@ -411,6 +432,20 @@ def test_a_reference_is_built_from_a_table_and_used(place: FilePlace) -> None:
         used = in_force(place)
         assert daemon.stop() == 0
     assert used["hash"] == built.json()["hash"]
+
+
+def test_columns_of_a_table_are_named_by_options(place: FilePlace) -> None:
+    """Empty for none; a feature called like an answer is shown with `features.` before its name."""
+    (place.directory / "scores.csv").write_text("score,y_hat\n601,yes\n644,no\n", encoding="utf-8")
+    order = ("reference", "build", "scores.csv", "--out", "built/scores.ref", "--task", "binary", "--score", "")
+    built = place.driftd(*order, "--prediction", "y_hat", "--json", fresh=True)
+    shown = place.driftd("reference", "show", "built/scores.ref", "--json").json()
+    refused = place.driftd(*order, "--time", "t", fresh=True)
+
+    assert [f["name"] for f in built.json()["features"]] == ["features.score", "prediction"]
+    assert shown["features"] == built.json()["features"]
+    assert refused.code == BAD_INPUT
+    assert "has no column 't', named for the time" in refused.err
 
 
 # -- exit codes --------------------------------------------------------------------------------------------

@@ -17,6 +17,7 @@ from monitor.config.sections.base import (
     ConfigIssue,
     Count,
     Duration,
+    Name,
     Number,
     Section,
     Share,
@@ -30,6 +31,32 @@ MOST_PANES: Final = 2_000  # of a window
 DEFAULT_SPAN: Final = 15 * 60_000
 DEFAULT_PANE: Final = 30_000
 DEFAULT_MIN_EVENTS: Final = 1_000
+
+
+class ColumnsSection(Section):
+    """Columns of a table that are no features: by default, if any, those called like the keys; null if they are."""
+
+    prediction: Name | None = Field("prediction", description="the model's predictions; null: no column has them")
+    score: Name | None = Field("score", description="their scores; null: no column has them")
+    actual: Name | None = Field("actual", description="the actual values, for the baselines of quality; null: none")
+    time: Name | None = Field("time", description="the times of the rows; null: no column has them")
+
+    @property
+    def given(self) -> dict[str, str | None]:
+        """Return the keys that are there."""
+        return {key: getattr(self, key) for key in type(self).model_fields if key in self.model_fields_set}
+
+    @model_validator(mode="after")
+    def _apart(self) -> ColumnsSection:
+        seen: dict[str, str] = {}
+        found = []
+        for key, name in self.given.items():
+            if name is not None and name in seen:
+                found.append(ConfigIssue(key, name, f"is the column of `{seen[name]}` already"))
+            elif name is not None:
+                seen[name] = key
+        raise_if_any(found)
+        return self
 
 
 class ReferenceSection(Section):
@@ -48,6 +75,9 @@ class ReferenceSection(Section):
     points: Count = Field(
         2_048, ge=16, le=100_000, description="points that summarise the distribution of a numeric feature"
     )
+    columns: ColumnsSection = Field(
+        ColumnsSection(), description="columns of a table that are no features: the answers, actual values and times"
+    )
 
     @model_validator(mode="after")
     def _one_source(self) -> ReferenceSection:
@@ -56,6 +86,8 @@ class ReferenceSection(Section):
             found.append(ConfigIssue("path", None, "give either path or learn"))
         if self.learn and self.learn < 100:
             found.append(ConfigIssue("learn", self.learn, "at least 100 predictions are needed"))
+        if self.columns.given and self.path is None:
+            found.append(ConfigIssue("columns", None, "are those of a table, under `path`"))
         raise_if_any(found)
         return self
 

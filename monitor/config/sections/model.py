@@ -50,7 +50,9 @@ class ModelSection(Section):
         None, description="a path, or {learn: 10000}; without a reference drift is not checked"
     )
     features: dict[Name, FeatureKind] = Field(
-        {}, description="kind of features whose values mislead: numeric, categorical or ignore"
+        {},
+        description="kind of features whose values mislead: numeric, categorical or ignore. `prediction` and `score` "
+        "are the model's own answers; features of these names are `features.prediction`, `features.score`",
     )
     window: WindowSection = Field(WindowSection(), description="the sliding window of a check")
     drift: DriftSection | None = Field(DriftSection(), description="drift detection; `drift: null` switches it off")
@@ -94,6 +96,7 @@ class ModelSection(Section):
         raise_if_any(
             [*self._versions(), *self._routes(), *self._rules(), *self._outcomes(), *self._own_metrics()]
             + ([] if self.positive is None or self.task is Task.BINARY else [_NOT_BINARY])
+            + list(self._columns())
             + ([] if self.answers is AnswerReading.AUTO or self.task is Task.BINARY else [_NO_PROBABILITY])
         )
         return self
@@ -112,6 +115,11 @@ class ModelSection(Section):
             yield ConfigIssue("previous", self.previous, "is the champion itself")
         if self.champion in self.shadows:
             yield ConfigIssue("shadows", self.champion, "is the champion: it answers anyway")
+
+    def _columns(self) -> Iterator[ConfigIssue]:
+        given = {} if self.reference is None else self.reference.columns.given
+        if given.get("score") is not None and self.task is Task.REGRESSION:
+            yield ConfigIssue("reference.columns.score", given["score"], "a regression has no scores")
 
     def _routes(self) -> Iterator[ConfigIssue]:
         weights = {version: round(share * WHOLE) for version, share in self.routes.items()}

@@ -110,6 +110,14 @@ def test_windows_by_time_and_counted(window: str, spec: WindowSpec) -> None:
     assert spec.counted == (spec.events > 0)
 
 
+def test_columns_of_a_table_are_those_that_are_given() -> None:
+    """Null says that there is none; what is not given is left to the table."""
+    given = model("reference: {path: r.csv, columns: {prediction: y_hat, score: null}}", task="multiclass").reference
+
+    assert given.columns == {"prediction": "y_hat", "score": None}
+    assert model("reference: r.csv").reference.columns == {}
+
+
 def test_drift_as_configured() -> None:
     """Effects that are not named keep their defaults."""
     drift = model(

@@ -301,6 +301,12 @@ RULE = "rules: [{{name: a, metric: {}, {}}}]"
         ({"model": "reference: {path: a.csv, learn: 1000}"}, ["models.m.reference.path: give either path or learn"]),
         ({"model": "reference: {}"}, ["models.m.reference.path: give either path or learn"]),
         ({"model": "reference: {learn: 10}"}, ["models.m.reference.learn: 10: at least 100 predictions are needed"]),
+        ({"model": "reference: {learn: 1000, columns: {time: t}}"}, [
+            "models.m.reference.columns: are those of a table, under `path`"]),
+        ({"model": "reference: {path: a.csv, columns: {actual: y, prediction: y}}"}, [
+            "models.m.reference.columns.actual: 'y': is the column of `prediction` already"]),
+        ({"model": "reference: {path: a.csv, columns: {score: p}}"}, [
+            "models.m.reference.columns.score: 'p': a regression has no scores"]),
         ({"store": "url_file: x"}, ["store.url: give either url or url_file"]),
         ({"store": "commit_every: 5s"}, [
             "store.lease: '10s': at least three times commit_every is needed, or a live daemon looks dead"]),

@@ -34,11 +34,13 @@ EXCLUDES = {
     "password_file": ["password"],
     "key_password_file": ["key_password"],
     "path": ["learn"],
+    "columns": ["learn"],
     "events": ["span", "min_events", "pane", "max_span"],
 }
 # Keys that say nothing without others.
 NEEDS: dict[str, dict[str, Any]] = {
     "positive": {"task": "binary", "rules": [], "outcomes": None},
+    "columns": {"path": "references/r.csv"},
     "every": {"events": 5_000, **dict.fromkeys(("span", "min_events", "pane"), ...)},
 }
 # What has a default, but is shown with another value, because the default would show nothing.

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 
 from detectors.reference import CategoricalReference, NumericReference, Profile
 from monitor.reference.build import load
-from monitor.reference.tables import TableSpec
+from monitor.reference.table_roles import TableSpec
 
 Rows = Sequence[dict[str, Any]]
 PLAIN = TableSpec()
@@ -53,13 +53,13 @@ def profile_of(tmp_path: Path, rows: Rows, spec: TableSpec = PLAIN, name: str = 
 
 
 def numeric(profile: Profile, name: str) -> NumericReference:
-    feature = profile.feature(name)
+    feature = profile.feature(name) or profile.answer(name)
     assert isinstance(feature, NumericReference)
     return feature
 
 
 def categorical(profile: Profile, name: str) -> CategoricalReference:
-    feature = profile.feature(name)
+    feature = profile.feature(name) or profile.answer(name)
     assert isinstance(feature, CategoricalReference)
     return feature
 

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from detectors.reference import CategoricalReference, NumericReference, Profile
 from monitor.reference.build import build, load
-from monitor.reference.tables import TableSpec
+from monitor.reference.table_roles import TableSpec
 from monitor.spec import FeatureKind, Task
 from tests.monitor.reference.profiles import PLAIN, Rows, categorical, counts, numeric, profile_of
 
@@ -212,7 +212,9 @@ def test_a_declared_category_is_kept_whatever_it_looks_like(tmp_path: Path) -> N
     rows = [{"id": f"u{i}", "prediction": f"p{i}"} for i in range(200)]
     spec = TableSpec(Task.MULTICLASS, kinds={"id": FeatureKind.CATEGORICAL})
 
-    assert [f.name for f in profile_of(tmp_path, rows, spec).features] == ["id", "prediction"]
+    profile = profile_of(tmp_path, rows, spec)
+
+    assert [f.name for f in (*profile.features, *profile.answers)] == ["id", "prediction"]
 
 
 # -- time ------------------------------------------------------------------------------------------------
@@ -353,7 +355,7 @@ def test_the_score_of_a_table_is_that_of_its_column(tmp_path: Path) -> None:
 
     assert profile.baselines["brier"].value == pytest.approx((0.1**2 + 0.3**2) / 2)
     assert profile.baselines["brier"].n == 2
-    assert isinstance(profile.feature("score"), NumericReference)
+    assert isinstance(profile.answer("score"), NumericReference)
 
 
 def test_the_baselines_of_more_classes(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ import pytest
 from detectors.reference import CategoricalReference, NumericReference, Profile
 from monitor.errors import InputFileError
 from monitor.reference.build import load
-from monitor.reference.tables import TableSpec
+from monitor.reference.table_roles import TableSpec
 from monitor.spec import FeatureKind
 
 ROWS = [

@@ -16,6 +16,7 @@ from monitor.events.schema import ignored_names
 from monitor.reference.feature_reader import FeatureColumns, FeatureReader
 from monitor.spec import FeatureKind
 from tests.monitor.events.decoding import AWKWARD, PLAIN, profile
+from tests.monitor.kit import a_profile
 
 LIMIT = 500
 scalars = (
@@ -75,11 +76,25 @@ def test_a_feature_that_no_event_has_is_missing() -> None:
 
 
 def test_an_ignored_feature_is_not_compared() -> None:
-    """Nor are the names under which answers are."""
-    it = reader((*PLAIN, "score"), load=FeatureKind.IGNORE)
+    """One called like an answer by the name under which it is shown; without it that speaks of the answer."""
+    it = reader((*PLAIN, "score"), load=FeatureKind.IGNORE, score=FeatureKind.IGNORE)
+    other = reader((*PLAIN, "score"), **{"features.score": FeatureKind.IGNORE})
 
-    assert [f.name for f in it.numeric] == ["flow", "note"]
+    assert [f.name for f in it.numeric] == ["flow", "note", "features.score"]
     assert [f.name for f in it.categorical] == ["kind"]
+    assert [f.name for f in other.numeric] == [*PLAIN]
+
+
+def test_a_feature_called_like_an_answer_is_read_by_its_own_name() -> None:
+    """Numbers and texts."""
+    rows = [{"score": 5.0, "prediction": "a"}, {"score": 6.0, "prediction": "b"}]
+    it = FeatureReader(a_profile([{"score": float(i), "prediction": "ab"[i % 2]} for i in range(10)]), {})
+    columns = it.read(decoded(written(rows)))
+
+    assert [f.name for f in it.numeric] == ["features.score"]
+    assert [f.name for f in it.categorical] == ["features.prediction"]
+    assert columns.numbers[:, 0].tolist() == [5.0, 6.0]
+    assert columns.codes[0].tolist() == [0, 1]
 
 
 def test_a_reference_of_ignored_features_compares_nothing() -> None:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from detectors.reference import Profile
@@ -16,7 +18,7 @@ from monitor.pipeline.pipeline import Pipeline
 from monitor.reference.build import load
 from monitor.reference.file import ReferenceFile, reference_files, table_spec
 from monitor.reference.subprocess import load_apart
-from monitor.reference.tables import TableSpec
+from monitor.reference.table_roles import TableSpec
 from monitor.service.session import activate
 from monitor.spec import CoreSpec, FeatureKind, ReferenceSpec
 from monitor.stream.types import Partition
@@ -109,6 +111,7 @@ def test_without_a_reference_in_force_a_missing_file_is_an_error(table: Path) ->
     [
         lambda spec: replace(spec, points=128),
         lambda spec: replace(spec, kinds={"load": FeatureKind.CATEGORICAL}),
+        lambda spec: replace(spec, columns={"prediction": "load"}),
     ],
 )
 def test_reading_the_same_file_in_another_way_is_another_content(
@@ -116,6 +119,25 @@ def test_reading_the_same_file_in_another_way_is_another_content(
 ) -> None:
     spec = table_spec(kit.a_model())
     assert ReferenceFile(table, change(spec)).digest() != ReferenceFile(table, spec).digest()
+
+
+def test_a_table_that_0_1_0_has_read_is_not_read_again(table: Path) -> None:
+    """Its digest is that of the content and of what could be configured then."""
+    how: dict[str, object] = {"task": "regression", "positive": None, "threshold": 0.5, "kinds": {}, "points": 256}
+    before = hashlib.sha256(table.read_bytes() + msgspec.json.encode(how, order="sorted")).hexdigest()
+
+    assert ReferenceFile(table, table_spec(kit.a_model())).digest() == before
+
+
+def test_columns_are_told_to_be_of_no_effect_on_a_built_profile(table: Path, tmp_path: Path) -> None:
+    built = tmp_path / "profile"
+    built.write_bytes(load(table, TableSpec()).to_bytes())
+    spec = TableSpec(columns={"time": "load"})
+
+    assert ReferenceFile(built, spec).notices == [
+        "reference.columns: of no effect on a built profile; build it with them"
+    ]
+    assert ReferenceFile(table, spec).notices == ReferenceFile(built, TableSpec()).notices == []
 
 
 def test_a_child_process_comes_to_the_same_profile(table: Path) -> None:

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from detectors.reference import Profile
 from monitor.errors import InputFileError
 from monitor.reference.build import load
-from monitor.reference.tables import TableSpec
+from monitor.reference.table_roles import TableSpec
 from monitor.spec import Task
 from tests.monitor.reference.profiles import FORMS, PLAIN, SOME, categorical, numeric, profile_of
 
@@ -28,14 +28,15 @@ from tests.monitor.reference.profiles import FORMS, PLAIN, SOME, categorical, nu
 @pytest.mark.parametrize("form", FORMS)
 def test_the_same_rows_are_the_same_profile_in_every_form(tmp_path: Path, form: str) -> None:
     """To the last bit: their hashes agree."""
-    spec = TableSpec(Task.REGRESSION)
+    spec = TableSpec(Task.REGRESSION, columns={"prediction": "prediction", "actual": "actual"})
     expected = profile_of(tmp_path, SOME, spec, "expected.jsonl")
 
     profile = profile_of(tmp_path, SOME, spec, form)
 
     assert profile.content_hash == expected.content_hash
     assert (profile.rows, profile.ordered, profile.notices) == (500, True, ())
-    assert [f.name for f in profile.features] == ["load", "count", "fuel", "prediction"]
+    assert [f.name for f in profile.features] == ["load", "count", "fuel"]
+    assert [f.name for f in profile.answers] == ["prediction"]
 
 
 def test_a_profile_is_read_back_as_it_was_built(tmp_path: Path) -> None:
@@ -173,7 +174,7 @@ import resource, sys
 from pathlib import Path
 import pyarrow.parquet, pyarrow.csv
 from monitor.reference.build import load
-from monitor.reference.tables import TableSpec
+from monitor.reference.table_roles import TableSpec
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 profile = load(Path(sys.argv[1]), TableSpec())
 print(profile.rows, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
