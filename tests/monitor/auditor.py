@@ -91,6 +91,7 @@ class Auditor:
         self.models, self.latest_time, self.lateness = models, wall + max_future, lateness
         self.now = self.end = -1  # stream time, and the latest of the last nine events of any partition
         self.events: Counter[str] = Counter()
+        self.ignored: Counter[str] = Counter()  # events by model, of models that are not configured
         self.answers: Counter[tuple[str, str]] = Counter()
         self.joins = {
             name: OneByOne(m.prediction_ttl or UNSERVED_TTL, m.outcome_ttl, m.pane, keeps=m.keeps_outcomes)
@@ -116,8 +117,8 @@ class Auditor:
         self.events["read"] += 1
         if record.place >= 0:
             self.now = max(self.now, record.place - self.lateness)
-        if event is None:
-            self.events["dead_letters"] += 1
+        if not event:
+            self.events["dead_letters"] += event is None
             return
         self.events[{"prediction": "predictions", "outcome": "outcomes"}.get(event["type"], "resources")] += 1
         if event["type"] == "prediction":
@@ -126,7 +127,7 @@ class Auditor:
             self.outcome(event, self.now)
 
     def accepted(self, raw: bytes | None) -> dict[str, Any] | None:
-        """The event, None where it is refused."""
+        """The event; None where it is refused, an empty one where its model is not configured."""
         try:
             event = json.loads(raw or b"")
         except ValueError:
@@ -138,11 +139,12 @@ class Auditor:
         }
         if not isinstance(event, dict) or event.get("type") not in needed:
             return None
-        if any(event.get(name) is None for name in needed[event["type"]]) or event["model"] not in self.models:
+        if any(event.get(name) is None for name in needed[event["type"]]):
             return None
+        if event["model"] not in self.models:
+            self.ignored[event["model"]] += 1
+            return {}
         if event["type"] == "prediction" and event.get("prediction") is None and event.get("error") is None:
-            return None
-        if any(isinstance(value, dict | list) for value in event.get("features", {}).values()):
             return None
         return event if event["time"] <= self.latest_time else None
 

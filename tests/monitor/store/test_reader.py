@@ -15,6 +15,7 @@ from detectors.pane import MAGIC
 from monitor.errors import SchemaTooNew, StoreError
 from monitor.pipeline.commands import CommandName
 from monitor.pipeline.pipeline import Pipeline
+from monitor.pipeline.shown import opened
 from monitor.publishing.outbox import Outbox
 from monitor.service.session import Session
 from monitor.store import history, reader, record
@@ -57,7 +58,7 @@ def test_the_status_is_that_of_the_last_commit_with_and_without_a_daemon(engine:
     assert status is not None
     assert not reader.is_empty(engine)
     pipeline = restored(engine)
-    own = pipeline.status()
+    own = opened(pipeline.status())
     assert {name: status[name] for name in own} == own
     assert status["commits"] == last.seq == 4
     assert (status["epoch"], status["owner"]) == (1, "me")
