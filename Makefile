@@ -5,6 +5,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 DATA ?= ../shared/data
 MINUTES ?= 10
+FUZZ ?= 3
 SEED ?= 1
 RECORDS ?= 200000
 KILLS ?= 10
@@ -60,7 +61,8 @@ bench: $(VENV)/.dev ## speed and memory, as ratios measured in one run
 acceptance: $(VENV)/.dev ## the data sets with known answers: make acceptance DATA=folder
 	DRIFTD_DATA=$(DATA) $(BIN)/pytest tests/acceptance
 
-soak: $(VENV)/.dev ## crashes and outages at random, audited: make soak MINUTES=10 SEED=1
+soak: $(VENV)/.dev ## crashes and outages at random, audited, and fuzz: make soak MINUTES=10 FUZZ=3 SEED=1
+	$(BIN)/python -m tests.e2e.fuzz --minutes $(FUZZ) --seed $(SEED)
 	$(BIN)/python -m tests.e2e.soak --minutes $(MINUTES) --seed $(SEED)
 
 same: $(VENV)/.dev ## one stream read live, behind, under kills and in a replay: make same RECORDS=200000 SEED=1 KILLS=10

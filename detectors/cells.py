@@ -148,7 +148,8 @@ def _tolerated(reference: NumericReference) -> tuple[FloatArray, FloatArray]:
     if len(points) > 1:
         half = np.diff(points / 2)  # halved first: the distance of two points may exceed the largest float
         reach = np.minimum(reach, np.minimum(np.append(half[0], half), np.append(half, half[-1])))
-    highest = points + reach
+    with np.errstate(over="ignore"):  # beyond the largest float everything is equal to it
+        lowest, highest = points - reach, points + reach
     # The middle of neighbouring floats is one of them.
     np.minimum(highest[:-1], np.nextafter(points[1:], -np.inf), out=highest[:-1])
-    return np.append(points - reach, np.nan), highest
+    return np.append(lowest, np.nan), highest

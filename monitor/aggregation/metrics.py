@@ -148,7 +148,10 @@ class Estimate:
         scale = max(abs(self.value), math.sqrt(self.variance * self.n) if self.variance > 0 else 0.0)
         if not 0 < scale < math.inf:
             return self
-        value = round(self.value, _DIGITS - 1 - math.floor(math.log10(scale)))
+        try:
+            value = round(self.value, _DIGITS - 1 - math.floor(math.log10(scale)))
+        except OverflowError:  # the next one of so many digits is beyond the largest float
+            value = self.value
         return replace(self, value=value, variance=float(f"{self.variance:.{_DIGITS}g}"))
 
 

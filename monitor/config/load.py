@@ -35,6 +35,15 @@ _QUOTED: Final = re.compile(r"'([^']*)'")
 class _Loader(yaml.SafeLoader):
     """A YAML loader that refuses duplicate keys, of which the first would be lost silently."""
 
+    def construct_object(self, node: Any, deep: bool = False) -> Any:
+        """Make the value of a node; one that YAML takes for a number or date and cannot read is told with its line."""
+        try:
+            return super().construct_object(node, deep)
+        except ValueError as error:  # a number of thousands of digits, the 31st of February
+            why = "has too many digits" if "digits" in str(error) else str(error)
+            told = f"a number or date that cannot be read: {why}; put a text in quotes"
+            raise yaml.constructor.ConstructorError(None, None, told, node.start_mark) from None
+
 
 def _mapping(loader: _Loader, node: yaml.MappingNode) -> dict[Any, Any]:
     seen: set[Any] = set()
@@ -90,8 +99,6 @@ def parse(text: str, environment: Mapping[str, str], name: str = "the file") -> 
         raise ConfigError(name, None, f"is not YAML: {_marked(error)}") from None
     except (yaml.YAMLError, RecursionError) as error:
         raise ConfigError(name, None, f"is not YAML: {error}") from None
-    except ValueError as error:  # a number of thousands of digits, the 31st of February
-        raise ConfigError(name, None, f"holds a number or date that cannot be read: {error}") from None
     if not isinstance(raw, dict):
         raise ConfigError(name, None, "a mapping with stream, store and models is needed")
     reading = _Reading(environment)
@@ -249,6 +256,8 @@ def _hint(kind: str, context: Mapping[str, Any], got: object, location: Sequence
             field = _at(location)
             is_topic = isinstance(field, FieldInfo) and "topic" in (field.description or "")
             return "letters, digits, . _ and - only, at most 249" if is_topic else "no control characters"
+        case "string_unicode":
+            return "half of a character is no text: write it whole, or leave it out"
         case _:
             return f"does not fit ({kind})"
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any, Final
 
+from h11 import LocalProtocolError
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 HEADER_S: Final = 10.0  # within which the header of a request must be whole
@@ -30,6 +31,21 @@ class ImpatientProtocol(H11Protocol):
         """Begin to wait for the next request."""
         self._since = self.loop.time()
         super().on_response_complete()
+
+    def send_400_response(self, msg: str) -> None:
+        """Refuse a request whose body is malformed; whatever the application answers it later goes nowhere."""
+        cycle = self.cycle
+        begun = cycle is not None and cycle.response_started and not cycle.response_complete
+        if cycle is not None:
+            cycle.disconnected = True
+            cycle.message_event.set()
+        if begun:  # half of an answer cannot become another one
+            self.transport.close()
+            return
+        try:
+            super().send_400_response(msg)
+        except LocalProtocolError:  # the connection is past answering
+            self.transport.close()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Wait no longer."""

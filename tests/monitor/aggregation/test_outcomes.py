@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise, product
@@ -645,3 +646,9 @@ def test_windows_come_back_from_their_rows() -> None:
 
     assert restored.drain_fresh(everything=True).tolist() == windows.drain_fresh(everything=True).tolist()
     assert restored.judged == windows.judged == 5
+
+
+@pytest.mark.parametrize("value", [sys.float_info.max, -sys.float_info.max, 1.7976931348e308, 5e-324])
+def test_a_value_at_the_end_of_the_floats_is_rounded_to_one(value: float) -> None:
+    """Rounded up, the largest of all would be none."""
+    assert Estimate(value, 1, 0.0).settled().value == pytest.approx(value)

@@ -528,8 +528,11 @@ _BOMB = "a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n" + "".join(
         (_BOMB, "more than 200000 values, those behind aliases counted"),
         ("x: " + "[" * 5_000 + "]" * 5_000, "nested more than 50 levels deep"),
         ("x: " + "{a: " * 3_000 + "1" + "}" * 3_000, "nested more than 50 levels deep"),
-        ("limits: {pending: " + "9" * 5_000 + "}", "holds a number or date that cannot be read"),
-        ("day: 2026-02-31", "holds a number or date that cannot be read"),
+        (
+            "limits: {pending: " + "9" * 5_000 + "}",
+            "line 1, column 19: a number or date that cannot be read: has too many digits",
+        ),
+        ("day: 2026-02-31", "line 1, column 6: a number or date that cannot be read: day is out of range for month"),
         ("# " + "x" * 5_000_000, "is larger than 4096 KiB"),
     ],
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import socket
 import threading
 import time
@@ -74,6 +75,24 @@ def test_connections_beyond_the_limit_are_answered_with_503(server: HttpServer) 
     finally:
         for connection in held:
             connection.close()
+
+
+@pytest.mark.parametrize("method", [b"GET", b"POST"])
+def test_a_body_that_is_malformed_is_refused_without_a_traceback(
+    server: HttpServer, caplog: pytest.LogCaptureFixture, method: bytes
+) -> None:
+    """The application answers a request while its body is being read."""
+    sent = method + b" /status HTTP/1.1\r\nHost: evil.example\r\nTransfer-Encoding: chunked\r\n\r\nZZ\r\n\r\n"
+    logging.getLogger("uvicorn.error").addHandler(caplog.handler)  # uvicorn hands nothing on
+    with socket.create_connection((HOST, server.port), timeout=20) as connection:
+        connection.sendall(sent)
+        assert connection.recv(12) == b"HTTP/1.1 400"
+        while connection.recv(1 << 16):
+            pass
+
+    assert ask(server, "/-/healthy").status_code == 200
+    logging.getLogger("uvicorn.error").removeHandler(caplog.handler)
+    assert [record.getMessage() for record in caplog.records if record.exc_info] == []
 
 
 class Hasty(ImpatientProtocol):
