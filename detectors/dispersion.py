@@ -192,15 +192,24 @@ def _largest_ratio(variance: FloatArray, shares: FloatArray, size: int, rows: in
     return float((variance[usable] / independent[usable]).max()) if usable.any() else 0.0
 
 
-@lru_cache(maxsize=4096)
 def _under_independence(shares: tuple[float, ...], ordered: bool, units: int) -> tuple[float, float]:
-    """Return median and 95 % quantile of the largest ratio for independent rows, by simulation.
+    """Return median and 95 % quantile of the largest ratio for independent rows in so many quarter blocks."""
+    simulated = min(units, _UNITS)
+    median, high = _simulated(shares, ordered, simulated)
+    # The noise of a variance falls with the square root of the number of blocks.
+    shrink = np.sqrt(simulated / units)
+    return float(1 + (median - 1) * shrink), float(1 + (high - 1) * shrink)
+
+
+@lru_cache(maxsize=4096)
+def _simulated(shares: tuple[float, ...], ordered: bool, simulated: int) -> tuple[float, float]:
+    """Return median and 95 % quantile of the largest ratio in so many simulated quarter blocks.
 
     The unit of simulation is the quarter block. Its size does not matter for the distribution of the ratio as long as
-    the counts are not tiny, so one size is used for all.
+    the counts are not tiny, so one size is used for all. Simulating takes longer than all else that a reference takes,
+    so it is done once for all sizes that need the most blocks.
     """
     rng = np.random.default_rng(0)
-    simulated = min(units, _UNITS)
     unit = 64
     p = np.asarray(shares) / sum(shares)
     counts = rng.multinomial(unit, p, size=(_STREAMS, simulated))
@@ -213,6 +222,4 @@ def _under_independence(shares: tuple[float, ...], ordered: bool, units: int) ->
     size, rows = unit * OVERLAP, unit * simulated
     ratios = [_largest_ratio(variance[i], whole[i, 0], size, rows, ordered=ordered) for i in range(_STREAMS)]
     median, high = np.quantile(ratios, [0.5, 0.95])
-    # The noise of a variance falls with the square root of the number of blocks.
-    shrink = np.sqrt(simulated / units)
-    return float(1 + (median - 1) * shrink), float(1 + (high - 1) * shrink)
+    return float(median), float(high)

@@ -91,6 +91,8 @@ def _show_model(console: Console, name: str, model: Mapping[str, Any]) -> None:
     for note in model["notes"]:
         console.print(f"note: {escape(note)}")
     reference = model["reference"]
+    if reference["state"] == ReferenceStatus.FREEZING:
+        console.print("[yellow]reference: freezing[/yellow]: it is being made; checks wait and are made up then")
     if reference["state"] in (ReferenceStatus.LEARNING, ReferenceStatus.WAITING):
         console.print(f"reference: {reference['state']}, {reference['rows']} of at least {reference['wanted']}")
     if model["next"]:

@@ -90,6 +90,8 @@ class ModelMonitor:
         self.configured_reference: str | None = None  # hash of the file that was last put in force
         self.watermark: int | None = None  # stream time at the end of the last batch
         self._ended = 0  # time panes before this one have ended
+        self._passed = 0  # the same of stream time; those between wait for a reference that is being made
+        self._held = _FOREVER  # beyond this stream time, ms, nothing is done now
         self._dirty = ModelCommit()
         self._finished = False  # the stream has ended
 
@@ -141,6 +143,7 @@ class ModelMonitor:
         predictions = batch.predictions
         self.stage_one.add_resources(batch.resources, predictions)
         out: list[PositionedRecord] = []
+        self._held = _FOREVER
         self.landing.begin()
         self.blind.begin(predictions, times)
         for action in self._scheduled(batch, times):
@@ -149,13 +152,15 @@ class ModelMonitor:
             published: Published = []
             if action.moment >= 0:
                 published += self._on_panes_end(action.moment, wall)
-            published += self._perform(action, int(times[action.position]), wall)
+            if action.moment <= self._held:  # else the next batch begins with it
+                published += self._perform(action, int(times[action.position]), wall)
             out += [PositionedRecord(action.position, action.after, what) for what in published]
         out += self._land(batch, None, times)
         self.blind.reach(None)
-        self.no_data.advance(_reached(predictions, times), int(times[-1]))
-        if times[-1] >= 0:
-            self.watermark = int(times[-1])
+        now = min(int(times[-1]), self._held)
+        self.no_data.advance(_reached(predictions, times), now)
+        if now >= 0:
+            self.watermark = now
             if not self.spec.window.counted:
                 self.references.advance(self.watermark)  # all panes before it are sealed
         return out
@@ -200,14 +205,30 @@ class ModelMonitor:
     # -- panes -------------------------------------------------------------------------------------------
 
     def _on_panes_end(self, now: int, wall: int | None) -> Published:
-        """End the time panes that stream time has passed, one after the other, however far it went at once."""
+        """End the time panes that stream time has passed, one after the other, however far it went at once.
+
+        Where a reference is being made that they are to be compared with they do not end yet: for this model stream
+        time stands still until it is there, and then goes on at once.
+        """
         published: Published = []
-        last = now // self.spec.window.pane
+        width = self.spec.window.pane
+        last = now // width
+        self._passed = max(self._passed, last)
         while (ended := self._next_end()) <= last:
+            published += self._admit(ended * width)
+            if self.references.must_wait(pane for pane, _ in self.stage_one.ended(ended * width)):
+                self._ended, self._held = max(self._ended, ended - 1), ended * width - 1
+                return published
             published += self._on_pane_end(ended, wall)
             self._ended = ended
         self._ended = max(self._ended, last)
         return published
+
+    @property
+    def is_behind(self) -> bool:
+        """Whether so much waits for a reference that is being made that nothing more should be read."""
+        longest = max(self.spec.window.longest // max(self.spec.window.pane, 1), 1)
+        return self._held < _FOREVER and (self._passed - self._ended > longest or self.references.is_full)
 
     def _next_end(self) -> int:
         """Return the number of the first time pane at whose beginning something is to be done."""
@@ -223,8 +244,7 @@ class ModelMonitor:
     def _on_pane_end(self, ended: int, wall: int | None) -> Published:
         """Land pairs, close panes and judge outcomes at the end of a time pane, the one before pane `ended`."""
         now = ended * self.spec.window.pane
-        published = self._admit(now)
-        published += self.alerts.publish_all(self.landing.land(ended - 1))
+        published: Published = self.alerts.publish_all(self.landing.land(ended - 1))
         for pane, variants in self.stage_one.ended(now):
             heard = self.stage_one.events(pane, variants)
             for variant in self.versions.ordered(variants):
@@ -282,7 +302,7 @@ class ModelMonitor:
 
     def _land(self, batch: ModelBatch, stop: int | None, times: IntArray) -> list[PositionedRecord]:
         """Land pairs of the rows before `stop`, or let them wait for the end of their time pane."""
-        shown = self.landing.add(batch, stop, self._ended, times)
+        shown = self.landing.add(batch, stop, max(self._ended, self._passed), times)
         return [
             PositionedRecord(position, True, what)
             for position, record in shown

@@ -44,6 +44,8 @@ from monitor.pipeline.model_state import Restored
 from monitor.pipeline.removed_models import RemovedModels
 from monitor.pipeline.saved_states import SavedShard, read_shard
 from monitor.pipeline.status import Totals, document
+from monitor.reference.freezer import Freezing
+from monitor.reference.freezing import Frozen
 from monitor.saved import damage_in, to_plain
 from monitor.spec import CoreSpec, ModelSpec
 from monitor.stream.types import Batch, Partition
@@ -112,6 +114,31 @@ class Pipeline:
         if not (effects.records or len(batch)):
             effects.extend(self._process(self._nothing, wall, holding))
         return effects
+
+    # -- references --------------------------------------------------------------------------------------
+
+    def freeze_apart(self) -> None:
+        """Have references that are learned made by whoever runs the pipeline: see `wanted_references`.
+
+        What follows from a stream is the same; a model waits with its checks until its reference is there.
+        """
+        for model in self.models:
+            model.references.freezer.apart = True
+
+    def wanted_references(self) -> list[Freezing]:
+        """Return the references that are to be made, asked for since the last call."""
+        return [freezing for model in self.models for freezing in model.references.freezer.wanted()]
+
+    def answer_freezing(self, freezing: Freezing, frozen: Frozen | None) -> None:
+        """Take in a reference that was made, for the next batch; None: it is to be made in the loop."""
+        for model in self.models:
+            if model.spec.name == freezing.model:
+                model.references.freezer.answer(freezing, frozen)
+
+    @property
+    def is_behind(self) -> bool:
+        """Whether a model waits for a reference and has so much to make up that nothing more should be read."""
+        return any(model.is_behind for model in self.models)
 
     def _learning(self) -> list[int]:
         return [i for i, model in enumerate(self.models) if model.references.learner is not None]

@@ -26,6 +26,7 @@ from monitor.pipeline.episodes_of import firing
 from monitor.pipeline.lateness import Late
 from monitor.pipeline.shown import next_step, reference_of
 from monitor.reference.active import FEATURES, answers_of
+from monitor.reference.progress import ReferenceStatus
 from monitor.saved import from_plain
 from monitor.serving.role import Role, role
 from monitor.serving.state import ServingState
@@ -181,6 +182,8 @@ def _model(name: str, state: Mapping[str, Any]) -> dict[str, Any]:
     blind = [_blind(held) for held in (*state.get("blind", {}).get("alerts", ()), *_blind_labels(state))]
     dark = {held["version"] for held in blind if held["cause"] in _DARK}
     silent = state["no_data"]["starts_at"] is not None
+    reference = reference_of(state)
+    waits = reference["state"] == ReferenceStatus.FREEZING
 
     def shown(version: str, its: Mapping[str, Any] | None) -> dict[str, Any]:
         taken = {"reference_rows": references.get(answers_of(version), 0), "baseline_rows": baselines.get(version, 0)}
@@ -189,7 +192,7 @@ def _model(name: str, state: Mapping[str, Any]) -> dict[str, Any]:
         features = its.get("features", "") if its is not None and now else ""
         found = {**_version(its or _NOTHING, role(serving, version)), **taken, "features": features}
         # Healthy is said of a version only that was looked at, and still is.
-        unknown = unseen or its is None or not _judged(its)
+        unknown = unseen or waits or its is None or not _judged(its)
         return {**found, "health": UNKNOWN} if unknown and found["health"] == Health.HEALTHY else found
 
     known = sorted({*named, *expected_versions(serving)}) if named else []
@@ -198,7 +201,7 @@ def _model(name: str, state: Mapping[str, Any]) -> dict[str, Any]:
         "blind": blind,
         "notes": list(state.get("notes", ())),
         "reference_rows": references.get(FEATURES, 0),
-        "reference": reference_of(state),
+        "reference": reference,
         "active_level": serving.active.value,
         "answering": answering(serving, serving.active),
         "champion": serving.champion,

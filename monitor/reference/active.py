@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -25,6 +25,7 @@ from monitor.events.features import FeatureTable
 from monitor.events.readings import LabelCode
 from monitor.names import shown_name
 from monitor.reference.feature_reader import FeatureColumns, FeatureReader
+from monitor.reference.freezer import Freezer
 from monitor.reference.late_counts import LateCounts, answer_columns, feature_counts, late_answers, late_features
 from monitor.reference.learning import MOST_NAMES, AnswerLearner, FeatureLearner
 from monitor.reference.pane_learning import (
@@ -72,11 +73,15 @@ class ReferenceSet:
         labels: Its labels.
         most: Limit of predictions that a reference is learned from.
         names: Limit of features that a reference is learned of.
+
+    Attributes:
+        freezer: References that are being made elsewhere.
     """
 
     def __init__(self, spec: ModelSpec, labels: Labels, most: int = LEARNING, names: int = MOST_NAMES) -> None:
         self._spec, self._labels, self._most, self._names = spec, labels, most, names
         self._left_out: list[tuple[int, int]] = []
+        self.freezer = Freezer(spec.name)
         self.profile: Profile | None = None
         self.features: Comparison | None = None
         self.learner: FeatureLearner | PaneFeatureLearner | None = None
@@ -129,6 +134,7 @@ class ReferenceSet:
     def replace(self, profile: Profile | None, learn: int = 0, at: int | None = None) -> None:
         """A new reference, in force from `at` (ms) on, or None to learn it from the next `learn` answers."""
         self.relearning, self.since = learn, None if profile is None else at
+        self.freezer.take(FEATURES)
         self.activate(profile)
         self._changes.forgotten.append(FEATURES)
         self._changes.fresh = [new for new in self._changes.fresh if new.subject != FEATURES]
@@ -311,6 +317,16 @@ class ReferenceSet:
 
     # -- panes -------------------------------------------------------------------------------------------
 
+    def must_wait(self, panes: Iterable[int]) -> bool:
+        """Tell whether sealing these time panes, which have ended, has to wait for references made elsewhere.
+
+        What is to be made is asked for. Rows of the panes are all there, so it makes no difference when it comes.
+        """
+        learners = {FEATURES: self.learner, **{answers_of(v): own for v, own in sorted(self.answer_learners.items())}}
+        for pane in panes:
+            self.freezer.ask(learners, (pane + 1) * self._spec.window.pane, self._texts)
+        return self.freezer.waiting
+
     def seal(self, pane: int) -> list[LateCounts]:
         """Take note that a time pane has ended, for all versions; panes are sealed in order.
 
@@ -323,7 +339,7 @@ class ReferenceSet:
         found: list[LateCounts] = []
         if isinstance(self.learner, PaneFeatureLearner) and self.learner.rows.enough(end):
             learner = self.learner
-            profile, raws, later = learner.finish(end)
+            profile, raws, later = learner.finish(end, self.freezer.take(FEATURES))
             self.replace(profile, at=end)
             self._note_left_out(learner, end)
             if self.features is not None:
@@ -331,7 +347,8 @@ class ReferenceSet:
         for version in sorted(self.answer_learners):
             own = self.answer_learners[version]
             if isinstance(own, PaneAnswerLearner) and own.rows.enough(end):
-                profile, value, score, later = own.finish(end, self._texts)
+                frozen = self.freezer.take(answers_of(version))
+                profile, value, score, later = own.finish(end, self._texts, frozen)
                 self._learned_answers(version, profile)
                 if version in self.answers:
                     found += late_answers(self._spec, self._labels, self.answers[version], value, score, later)
@@ -352,6 +369,7 @@ class ReferenceSet:
             Names of the vectors that were counted against it.
         """
         subject = answers_of(version)
+        self.freezer.take(subject)
         if self.answer_learners.pop(version, None) is not None:
             self._changes.forgotten.append(subject)
         own = self.answers.pop(version, None)
@@ -360,6 +378,12 @@ class ReferenceSet:
         self._changes.fresh = [new for new in self._changes.fresh if new.subject != subject]
         self._changes.retired.append(subject)
         return tuple(own.vectors)
+
+    @property
+    def is_full(self) -> bool:
+        """Whether so many predictions are kept for later panes that it would take a while to count them."""
+        learners = (self.learner, *self.answer_learners.values())
+        return any(isinstance(own, PaneFeatureLearner | PaneAnswerLearner) and own.rows.is_full for own in learners)
 
     # -- keeping -----------------------------------------------------------------------------------------
 
@@ -403,6 +427,7 @@ class ReferenceSet:
             self._changes.retired.append(subject)
             self._changes.forgotten.append(subject)
             self.rows.pop(subject, None)
+            self.freezer.take(subject)
         self.answers.clear()
         self.answer_learners.clear()
 

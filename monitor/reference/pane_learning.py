@@ -10,19 +10,28 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
-import zstandard
 
 from detectors.reference import Profile
-from detectors.saved import pack, unpack
+from detectors.saved import unpack
 from detectors.types import FloatArray, IntArray
 from monitor.events.readings import Readings
-from monitor.reference.learning import MAGIC, MOST_NAMES, AnswerLearner, FeatureLearner, answer_profile, feature_profile
-from monitor.reference.pane_rows import HASH, TIME, VARIANT, Hashes, PaneRows, Rows, most_rows
+from monitor.reference.freezing import AnswerRecipe, FeatureRecipe, Frozen, request
+from monitor.reference.learning import MAGIC, MOST_NAMES, AnswerLearner, FeatureLearner
+from monitor.reference.pane_rows import (
+    HASH,
+    RAW,
+    SCORE,
+    TIME,
+    VALUE,
+    VARIANT,
+    Hashes,
+    PaneRows,
+    Rows,
+    most_rows,
+    packed_rows,
+    unpacked_rows,
+)
 from monitor.spec import BASELINE_N, FeatureKind, ModelSpec
-
-_compress = zstandard.ZstdCompressor(level=1).compress
-_decompress = zstandard.ZstdDecompressor().decompress
-_RAW, _VALUE, _SCORE = "raw", "value", "score"
 
 LabelsOf = Callable[[set[int]], Mapping[int, str] | None]  # texts of label codes; None where there are none
 
@@ -46,48 +55,40 @@ class PaneFeatureLearner:
         self, wanted: int, most: int, points: int, kinds: Mapping[str, FeatureKind], names: int = MOST_NAMES
     ) -> None:
         self.rows, self.left_out = PaneRows(wanted, most), 0
-        self._points, self._kinds, self._names = points, kinds, names
+        self._recipe = FeatureRecipe(kinds, points, names)
 
     def add(self, raws: Sequence[bytes], time: IntArray, hashes: Hashes, variant: IntArray) -> None:
         """Take undecoded features in, with time in ms, hash and version of their predictions."""
         useful = np.flatnonzero(self.rows.useful(time, hashes))
         raw = np.empty(len(useful), np.object_)
         raw[:] = [bytes(raws[i]) for i in useful.tolist()]
-        self.rows.add({TIME: time[useful], HASH: hashes[useful], VARIANT: variant[useful], _RAW: raw})
+        self.rows.add({TIME: time[useful], HASH: hashes[useful], VARIANT: variant[useful], RAW: raw})
 
-    def finish(self, end: int) -> tuple[Profile, Sequence[bytes], Rows]:
-        """Return the profile of panes up to `end` ms, then the features and the rows of later panes."""
-        learned, later = self.rows.split(end)
-        raws = learned[_RAW].tolist()
-        profile, self.left_out = feature_profile(raws, learned[TIME], self._kinds, self._points, self._names)
-        return profile, later[_RAW].tolist(), later
+    def freezing(self, end: int, labels: LabelsOf) -> Callable[[], bytes]:
+        """Return what makes the request to `freeze` the profile of panes up to `end` ms; it may be called later."""
+        rows, recipe = self.rows.until(end), self._recipe
+        return lambda: request(recipe, rows())
+
+    def finish(self, end: int, frozen: Frozen | None = None) -> tuple[Profile, Sequence[bytes], Rows]:
+        """Return the profile of panes up to `end` ms, then the features and the rows of later panes.
+
+        Args:
+            end: End of the last pane to learn from, ms.
+            frozen: The profile, where it was made already.
+        """
+        frozen = self._recipe.freeze(self.rows.until(end)()) if frozen is None else frozen
+        self.left_out = frozen.left_out
+        later = self.rows.later(end)
+        return frozen.profile, later[RAW].tolist(), later
 
     def drain_fresh(self) -> bytes | None:
         """Return what was gathered since this was last called, for the database."""
         rows = self.rows.settle()
-        if rows is None:
-            return None
-        raws = rows[_RAW].tolist()
-        text = b"".join(raws)
-        arrays = {
-            "text": np.frombuffer(_compress(text), np.uint8),
-            "length": np.array([len(raw) for raw in raws]),
-            TIME: rows[TIME], HASH: rows[HASH], VARIANT: rows[VARIANT],
-        }  # fmt: skip
-        return pack(MAGIC, {"raw": len(text)}, arrays)
+        return None if rows is None else packed_rows(rows)
 
     def restore(self, bodies: Sequence[bytes]) -> None:
         """Take back what `drain_fresh` gave."""
-        self.rows.restore([_features_of(body) for body in bodies])
-
-
-def _features_of(body: bytes) -> Rows:
-    header, arrays = unpack(MAGIC, body)
-    text = _decompress(arrays["text"].tobytes(), max_output_size=max(header["raw"], 1))
-    ends = np.cumsum(arrays["length"])
-    raw = np.empty(len(ends), np.object_)
-    raw[:] = [text[end - n : end] for end, n in zip(ends.tolist(), arrays["length"].tolist(), strict=True)]
-    return {TIME: arrays[TIME], HASH: arrays[HASH], VARIANT: arrays[VARIANT], _RAW: raw}
+        self.rows.restore([unpacked_rows(body) for body in bodies])
 
 
 class PaneAnswerLearner:
@@ -105,30 +106,45 @@ class PaneAnswerLearner:
     def add(self, values: FloatArray, scores: FloatArray, time: IntArray, hashes: Hashes, variant: IntArray) -> None:
         """Take numbers or label codes in, and scores, with time in ms, hash and version."""
         useful = np.flatnonzero(self.rows.useful(time, hashes))
-        columns = {TIME: time, HASH: hashes, VARIANT: variant, _VALUE: values, _SCORE: scores}
+        columns = {TIME: time, HASH: hashes, VARIANT: variant, VALUE: values, SCORE: scores}
         self.rows.add({name: column[useful] for name, column in columns.items()})
 
-    def finish(self, end: int, labels: LabelsOf) -> tuple[Profile, FloatArray, FloatArray, Rows]:
-        """Return the profile of panes up to `end` ms, then values, scores and rows of later panes.
+    def freezing(self, end: int, labels: LabelsOf) -> Callable[[], bytes]:
+        """Return what makes the request to `freeze` the profile of panes up to `end` ms; it may be called later.
 
         Args:
             end: End of the last pane to learn from, ms.
             labels: Returns the texts of label codes, None where predictions are numbers.
         """
-        learned, later = self.rows.split(end)
-        values = learned[_VALUE]
-        texts = labels({*map(int, values.tolist()), *self._readings.probabilities})
-        profile = answer_profile(values, learned[_SCORE], texts, self._points, self._readings)
-        return profile, later[_VALUE], later[_SCORE], later
+        rows, recipe = self.rows.until(end), self._recipe(labels)
+        return lambda: request(recipe, rows())
+
+    def finish(
+        self, end: int, labels: LabelsOf, frozen: Frozen | None = None
+    ) -> tuple[Profile, FloatArray, FloatArray, Rows]:
+        """Return the profile of panes up to `end` ms, then values, scores and rows of later panes.
+
+        Args:
+            end: End of the last pane to learn from, ms.
+            labels: As of `freezing`.
+            frozen: The profile, where it was made already.
+        """
+        frozen = self._recipe(labels).freeze(self.rows.until(end)()) if frozen is None else frozen
+        later = self.rows.later(end)
+        return frozen.profile, later[VALUE], later[SCORE], later
+
+    def _recipe(self, labels: LabelsOf) -> AnswerRecipe:
+        codes = {int(code) for code in self.rows.distinct(VALUE).tolist()}
+        return AnswerRecipe(labels({*codes, *self._readings.probabilities}), self._points, self._readings)
 
     def drain_fresh(self) -> bytes | None:
         """Return what was gathered since this was last called, for the database."""
         rows = self.rows.settle()
-        return None if rows is None else pack(MAGIC, {}, rows)
+        return None if rows is None else packed_rows(rows)
 
     def restore(self, bodies: Sequence[bytes]) -> None:
         """Take back what `drain_fresh` gave."""
-        self.rows.restore([unpack(MAGIC, body)[1] for body in bodies])
+        self.rows.restore([unpacked_rows(body) for body in bodies])
 
 
 def feature_learner(

@@ -7,18 +7,25 @@ panes closed. Pure.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final
 
 import numpy as np
 import xxhash
+import zstandard
 from numpy.typing import NDArray
 
+from detectors.saved import pack, unpack
 from detectors.types import BoolArray, IntArray
+from monitor.reference.learning import MAGIC
 
 TIME: Final = "time"
 HASH: Final = "hash"
 VARIANT: Final = "variant"
+KEPT: Final = 50_000  # rows of later panes beyond which nothing more is read while a reference is made
+RAW: Final = "raw"  # undecoded features
+VALUE: Final = "value"
+SCORE: Final = "score"
 
 Rows = Mapping[str, NDArray[Any]]  # columns of equal length; TIME, HASH and VARIANT are among them
 Hashes = NDArray[np.uint64]
@@ -89,6 +96,11 @@ class PaneRows:
         """Rows still needed."""
         return max(self._wanted - self.held, 0)
 
+    @property
+    def is_full(self) -> bool:
+        """Whether so many rows of later panes are kept that it would take a while to count them."""
+        return sum(int(np.count_nonzero(rows[TIME] >= self._certain)) for rows in self._all()) > KEPT
+
     def useful(self, time: IntArray, hashes: Hashes) -> BoolArray:
         """Tell which rows may be learned from, or counted later; the others need not be added."""
         found: BoolArray = (time >= self._certain) | (hashes <= self._bound)
@@ -113,22 +125,32 @@ class PaneRows:
 
     def enough(self, end: int) -> bool:
         """Tell whether panes that end at `end` ms or before hold what is wanted."""
+        if self.missing:
+            return False
         return sum(int(np.count_nonzero(rows[TIME] < end)) for rows in self._all()) >= self._wanted
 
-    def split(self, end: int) -> tuple[Rows, Rows]:
-        """Split at the end of a pane, in ms.
+    def until(self, end: int) -> Callable[[], Rows]:
+        """Return what gives the rows to learn from where panes up to `end` ms are learned.
 
-        Returns:
-            The rows to learn from, in the order of (time, hash), and all rows of later panes, in the same order.
+        It gives them in the order of (time, hash), whatever is added meanwhile, and may be called in another thread.
         """
-        rows = _joined(self._all())
-        order = np.lexsort((rows[HASH], rows[TIME]))
-        first = int(np.searchsorted(rows[TIME][order], end))
-        learned = order[:first]
-        if first > self._most:
-            smallest = np.argpartition(rows[HASH][learned], self._most - 1)[: self._most]
-            learned = learned[np.sort(smallest)]
-        return _taken(rows, learned), _taken(rows, order[first:])
+        chunks, most = tuple(self._all()), self._most
+
+        def rows() -> Rows:
+            early = _sorted([_taken(chunk, np.flatnonzero(chunk[TIME] < end)) for chunk in chunks])
+            if len(early[TIME]) <= most:
+                return early
+            return _taken(early, np.sort(np.argpartition(early[HASH], most - 1)[:most]))
+
+        return rows
+
+    def later(self, end: int) -> Rows:
+        """Return all rows of panes after `end` ms, in the order of (time, hash)."""
+        return _sorted([_taken(chunk, np.flatnonzero(chunk[TIME] >= end)) for chunk in self._all()])
+
+    def distinct(self, name: str) -> NDArray[Any]:
+        """Return the distinct values of a column."""
+        return np.unique(np.concatenate([np.unique(chunk[name]) for chunk in self._all()]))
 
     def settle(self) -> Rows | None:
         """Return the rows gathered since this was last called, as far as they are of use: they will be stored."""
@@ -160,6 +182,39 @@ class PaneRows:
                 joined = _joined(chunks)
                 chunks[:] = [_taken(joined, np.flatnonzero(self.useful(joined[TIME], joined[HASH])))]
         self.held = sum(len(rows[TIME]) for rows in self._all())
+
+
+def packed_rows(rows: Rows) -> bytes:
+    """Encode rows for the database; undecoded features are compressed."""
+    if RAW not in rows:
+        return pack(MAGIC, {}, rows)
+    raws = rows[RAW].tolist()
+    text = b"".join(raws)
+    compressed = zstandard.ZstdCompressor(level=1).compress(text)  # one of its own: another thread may be here
+    arrays: dict[str, NDArray[Any]] = {
+        "text": np.frombuffer(compressed, np.uint8),
+        "length": np.array([len(raw) for raw in raws], np.int64),
+        **{name: column for name, column in rows.items() if name != RAW},
+    }
+    return pack(MAGIC, {"raw": len(text)}, arrays)
+
+
+def unpacked_rows(body: bytes) -> Rows:
+    """Decode what `packed_rows` encoded."""
+    header, arrays = unpack(MAGIC, body)
+    if "text" not in arrays:
+        return arrays
+    decompress = zstandard.ZstdDecompressor().decompress
+    text = decompress(arrays["text"].tobytes(), max_output_size=max(header["raw"], 1))
+    ends = np.cumsum(arrays["length"])
+    raw = np.empty(len(ends), np.object_)
+    raw[:] = [text[end - n : end] for end, n in zip(ends.tolist(), arrays["length"].tolist(), strict=True)]
+    return {RAW: raw, **{name: column for name, column in arrays.items() if name not in ("text", "length")}}
+
+
+def _sorted(chunks: Sequence[Rows]) -> Rows:
+    rows = _joined(chunks)
+    return _taken(rows, np.lexsort((rows[HASH], rows[TIME])))
 
 
 def _joined(chunks: Sequence[Rows]) -> Rows:

@@ -15,6 +15,7 @@ class ReferenceStatus(StrEnum):
 
     FROZEN = "frozen"  # in force
     LEARNING = "learning"  # predictions are gathered
+    FREEZING = "freezing"  # there are enough, and it is being made; checks wait
     WAITING = "waiting"  # it is to be learned, and no prediction has come yet
     ABSENT = "absent"  # nothing is configured to be compared with
 
@@ -39,6 +40,8 @@ class ReferenceProgress(msgspec.Struct, omit_defaults=True):
 def progress_of(references: ReferenceSet) -> ReferenceProgress:
     """Return how far the reference of the features has come."""
     learner = references.learner
+    if references.freezer.waiting:
+        return ReferenceProgress(ReferenceStatus.FREEZING, references.wanted, references.wanted)
     if references.profile is not None:
         return ReferenceProgress(ReferenceStatus.FROZEN, references.rows.get(FEATURES, 0), since=references.since)
     if learner is None:

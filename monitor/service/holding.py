@@ -112,16 +112,20 @@ class Backpressure:
         share = self._most_bytes / max(partitions, 1)
         return int(min(max(share / self._record_bytes, _SAMPLE), MOST))
 
-    def update(self, in_hand: Mapping[Partition, int], partitions: int) -> set[Partition]:
+    def update(
+        self, in_hand: Mapping[Partition, int], partitions: int, behind: Collection[Partition] = ()
+    ) -> set[Partition]:
         """Return the partitions that are to wait.
 
         Args:
             in_hand: Bytes in hand by partition.
             partitions: How many partitions are read: each has an equal share, at least `ENOUGH_BYTES`.
+            behind: Partitions that wait because of what is to be made up of what they brought.
         """
         # Less than the merge waits for at the beginning of a partition would stop both.
         share = max(self._most_bytes / max(partitions, 1), ENOUGH_BYTES)
         # Half of the share must be gone before more is read: a pause costs the source what it has fetched ahead.
         resumed_below = max(share / 2, ENOUGH_BYTES)
         self.full = {p for p, size in in_hand.items() if size >= (resumed_below if p in self.full else share)}
+        self.full |= set(behind)
         return self.full

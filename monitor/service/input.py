@@ -206,7 +206,8 @@ class StreamInput:
     def _pause_or_resume(self) -> None:
         """Pause what waits or has enough in hand, and resume what need not wait any more."""
         positions = self._source.positions()
-        full = self._backpressure.update(self._session.in_hand(), len(positions))
+        behind = positions if self._session.pipeline.is_behind else ()
+        full = self._backpressure.update(self._session.in_hand(), len(positions), behind)
         if self._careful.suspects:
             self._careful.acquit(self._session.positions, {p for p, at in positions.items() if self._is_at_end(p, at)})
         self._paused.set(full | self._troubles.waiting | self._careful.suspects.keys())

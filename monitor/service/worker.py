@@ -21,6 +21,7 @@ from monitor.pipeline.commands import Command
 from monitor.pipeline.merge import Holding
 from monitor.publishing.relay import Relay
 from monitor.reference.file import ReferenceFile
+from monitor.service.freezing import FreezingProcess
 from monitor.service.input import POLL_S, InputSpec, StreamInput
 from monitor.service.journal import Journal
 from monitor.service.readiness import Readiness, Watchdog, why
@@ -130,7 +131,8 @@ class Worker:
 
     def _run_session(self, session: Session, stream: StreamInput) -> None:
         try:
-            self._loop(session, stream)
+            with FreezingProcess() as freezing:
+                self._loop(session, stream, freezing)
             self._end(session, stream)
         except Fenced as error:
             self._on_fenced(error)
@@ -234,6 +236,7 @@ class Worker:
         for warning in session.pipeline.warnings:
             log.warning("worker.state_differs", model=warning.model, what=warning.event, detail=warning.detail)
         session.identify(identities)
+        session.pipeline.freeze_apart()
         attempts = AttemptLog(self._engine, session.epoch)
         stream = StreamInput(source, session, self._spec.input, self._readiness, self._counters, self._clock, attempts)
         stream.begin(partitions)
@@ -254,11 +257,12 @@ class Worker:
 
     # -- the loop ----------------------------------------------------------------------------------------
 
-    def _loop(self, session: Session, stream: StreamInput) -> None:
+    def _loop(self, session: Session, stream: StreamInput, freezing: FreezingProcess) -> None:
         while not self._stopping:
             self._readiness.heartbeat(_progress(session))
             self._check_relay()
             session.tell(*self._relay.reports(session.pipeline.daemon, session.pipeline.time))
+            freezing.exchange(session.pipeline)
             if self._relay.depth > self._spec.outbox_limit:
                 self._sleep(POLL_S)
             else:

@@ -16,6 +16,7 @@ from urllib.parse import quote_plus
 from detectors.findings import Family
 from monitor.pipeline.shown import features_of, traffic
 from monitor.printable import printable
+from monitor.reference.progress import ReferenceStatus
 from monitor.times import format_time
 from monitor.web.charts import feature_row
 
@@ -215,6 +216,8 @@ def _told(model: Mapping[str, Any]) -> Iterator[str]:
         )
     for blind in model["blind"]:
         yield f"<p><b class='fair'>cannot be judged</b> {_safe(blind['version'])}: {_safe(blind['summary'])}</p>"
+    if model["reference"]["state"] == ReferenceStatus.FREEZING:
+        yield "<p><b class='fair'>reference: freezing</b> it is being made; checks wait and are made up then</p>"
     for note in model["notes"]:
         yield f"<p>note: {_safe(note)}</p>"
     if model["next"]:

@@ -141,6 +141,16 @@ def _after_commit(bomb: Bomb) -> None:
     _after(StoreWriter, "commit", lambda result, delta, *_: bomb.touch() if commits.is_new(delta) else None)
 
 
+def _while_freezing(bomb: Bomb) -> None:
+    """After a commit of a model that waits for a reference which is being made."""
+
+    def look(_: object, delta: PipelineCommit, *__: Any) -> None:
+        if any(model.state["reference"]["state"] == "freezing" for model in delta.models.values()):
+            bomb.touch()
+
+    _after(StoreWriter, "commit", look)
+
+
 def _advised(bomb: Bomb) -> None:
     """After the offsets were told to the stream."""
     for source in (FileSource, KafkaSource):
@@ -231,6 +241,7 @@ POINTS: Final[dict[str, Callable[[Bomb], None]]] = {
     "in-commit-early": _in_commit_early,
     "in-commit-late": _in_commit_late,
     "after-commit": _after_commit,
+    "while-freezing": _while_freezing,
     "advised": _advised,
     "before-send": _before_send,
     "half-sent": _half_sent,

@@ -374,9 +374,19 @@ class Daemon:
         self.until(lambda: not self.is_ready, "it is not ready", timeout_s)
         return self.why_not_ready or ""
 
+    @property
+    def is_freezing(self) -> bool:
+        """Whether a model waits with its checks for a reference."""
+        return any(model["reference"]["state"] == "freezing" for model in self.status().get("models", {}).values())
+
     def until_read(self, records: int, timeout_s: float = WAIT_S) -> Self:
-        """Until so many records are committed."""
-        self.until(lambda: self.read >= records, f"{records} records are read", timeout_s, lambda: self.read)
+        """Until so many records are committed, and all checks that follow from them are made."""
+        self.until(
+            lambda: self.read >= records and not self.is_freezing,
+            f"{records} records are read",
+            timeout_s,
+            lambda: self.read,
+        )
         return self
 
     def until_published(self, timeout_s: float = WAIT_S) -> Self:

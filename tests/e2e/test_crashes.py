@@ -73,6 +73,18 @@ def test_a_kill_around_a_commit_loses_nothing(crash_place: FilePlace, recording:
     assert auditor.told(found) == recording.told
 
 
+def test_a_kill_while_a_reference_is_made_begins_it_again(crash_place: FilePlace, recording: Recording) -> None:
+    """From the predictions that are stored: nobody sends them again."""
+    for n in (1, 2, 1):
+        with crashing(crash_place, "while-freezing", n) as daemon:
+            assert daemon.ended() == KILLED
+
+    found = finish(crash_place, recording.records)
+
+    assert auditor.differences(recording.expected, found) == []
+    assert auditor.told(found) == recording.told
+
+
 @pytest.mark.parametrize("point", ["before-send", "half-sent", "torn-line", "after-send", "crossed-off"])
 def test_a_kill_around_publishing_loses_no_message(crash_place: FilePlace, recording: Recording, point: str) -> None:
     """What was sent and not crossed off is sent again, and is the same but for the time of publishing."""

@@ -298,7 +298,7 @@ def test_rows_are_split_the_same_whatever_was_trimmed_stored_and_restored(
                 kept.restore(stored)
                 kept.advance((pane + 1) * 10)
         if kept.enough((pane + 1) * 10):
-            last, found = pane, kept.split((pane + 1) * 10)
+            last, found = pane, (kept.until((pane + 1) * 10)(), kept.later((pane + 1) * 10))
             break
         kept.advance((pane + 2) * 10)
     reached = [pane for pane in range(6) if sum(t < (pane + 1) * 10 for t, _ in rows) >= wanted]

@@ -75,6 +75,14 @@ def test_a_version_that_sent_nothing_is_not_shown_as_healthy() -> None:
     assert "healthy" not in shown(status)
 
 
+def test_a_reference_that_is_being_made_is_said() -> None:
+    status = a_status("a")
+    status["models"]["a"]["reference"]["state"] = "freezing"
+    status["models"]["a"]["versions"]["v1"]["health"] = "unknown"
+
+    assert "reference: freezing" in shown(status)
+
+
 def test_names_are_only_names() -> None:
     status = a_status("a", failing="a")
     status["models"]["<script>\x1b[31m"] = status["models"].pop("a")

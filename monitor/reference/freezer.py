@@ -1,0 +1,86 @@
+"""References that are made elsewhere while the model goes on: what is asked for, and what has come back.
+
+Making the profile of many rows takes seconds. So whoever runs a live pipeline may have it made by another process: a
+`Freezing` is an effect with all that this needs. Whatever time that takes, the profile is a function of the rows, and
+the model does with it what it would have done at once. Pure.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from monitor.reference.freezing import Frozen
+from monitor.reference.learning import AnswerLearner, FeatureLearner
+from monitor.reference.pane_learning import LabelsOf, PaneAnswerLearner, PaneFeatureLearner
+
+Learner = FeatureLearner | AnswerLearner | PaneFeatureLearner | PaneAnswerLearner | None
+
+
+@dataclass(frozen=True, slots=True)
+class Freezing:
+    """A reference that is to be made.
+
+    Attributes:
+        model: Name of the model.
+        subject: As of `NewReference`.
+        number: Tells it from an earlier one of the same subject.
+        request: Makes what `freeze` takes. It may be called in another thread, and takes a while.
+    """
+
+    model: str
+    subject: str
+    number: int
+    request: Callable[[], bytes]
+
+
+class Freezer:
+    """The references of one model that are being made elsewhere.
+
+    Attributes:
+        apart: Whether references are made elsewhere at all; else they are made where they are needed.
+    """
+
+    def __init__(self, model: str) -> None:
+        self.apart = False
+        self._model = model
+        self._asked: dict[str, int] = {}
+        self._done: dict[str, Frozen | None] = {}
+        self._fresh: list[Freezing] = []
+        self._number = 0
+
+    @property
+    def waiting(self) -> bool:
+        """Whether any reference is being made."""
+        return len(self._done) < len(self._asked)
+
+    def ask(self, learners: Mapping[str, Learner], end: int, labels: LabelsOf) -> None:
+        """Ask for each reference that is complete with panes up to `end` ms, and was not asked for.
+
+        Args:
+            learners: What learns, by subject.
+            end: End of a pane, ms.
+            labels: Returns the texts of label codes.
+        """
+        for subject, learner in learners.items():
+            if not self.apart or subject in self._asked:
+                continue
+            if isinstance(learner, PaneFeatureLearner | PaneAnswerLearner) and learner.rows.enough(end):
+                self._number += 1
+                self._asked[subject] = self._number
+                self._fresh.append(Freezing(self._model, subject, self._number, learner.freezing(end, labels)))
+
+    def wanted(self) -> list[Freezing]:
+        """Return what was asked for since the last call."""
+        fresh, self._fresh = self._fresh, []
+        return [freezing for freezing in fresh if self._asked.get(freezing.subject) == freezing.number]
+
+    def answer(self, freezing: Freezing, frozen: Frozen | None) -> None:
+        """Take in what was made; None where it could not be, and is to be made where it is needed."""
+        if self._asked.get(freezing.subject) == freezing.number:
+            self._done[freezing.subject] = frozen
+
+    def take(self, subject: str) -> Frozen | None:
+        """Return what was made, and forget that it was asked for; None where it is to be made now, or never."""
+        self._asked.pop(subject, None)
+        return self._done.pop(subject, None)
