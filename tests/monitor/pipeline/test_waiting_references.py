@@ -199,11 +199,11 @@ def test_status_says_that_the_reference_is_being_made_and_nothing_is_called_heal
 
 
 def test_the_state_of_a_reference_that_is_not_being_made() -> None:
-    assert shown(waits(1).run)["reference"] == "learning"
+    assert shown(waits(1).run)["reference"]["state"] == "learning"
 
     done = waits(5)
     answered(done.run, done.asked)
-    assert shown(done.run)["reference"] == "in_force"
+    assert shown(done.run)["reference"]["state"] == "frozen"
 
 
 def test_counts_go_on_and_checks_wait() -> None:
@@ -223,7 +223,7 @@ def test_what_could_not_be_made_elsewhere_is_made_in_the_loop() -> None:
     waiting.run.pipeline.answer_freezing(waiting.asked[0], None)
     waiting.run.process(batch_of([]))
 
-    assert shown(waiting.run)["reference"] == "in_force"
+    assert shown(waiting.run)["reference"]["state"] == "frozen"
     assert shown(waiting.run)["reference_rows"] == 40
 
 
@@ -233,7 +233,7 @@ def test_an_order_meanwhile_voids_what_is_being_made() -> None:
     waiting.run.command(CommandName.RELEARN, events=1_000)
     answered(waiting.run, waiting.asked)
 
-    assert shown(waiting.run)["reference"] == "learning"
+    assert shown(waiting.run)["reference"]["state"] == "waiting"
     assert sum(shown(waiting.run)["versions"]["v1"]["checks"].values()) == 4
 
 
