@@ -46,7 +46,8 @@ class CheckedFeatures:
     Attributes:
         compared: How many there are.
         unseen: Those that no event ever had, with the number of predictions that should have; none that identify rows.
-        blind: Those of which no difference would be significant, where no other feature could be judged.
+        blind: Those of which no difference would be significant, where no other feature could be judged, or none of
+            the answers.
         mistyped: Values of another type than the reference's, by feature.
     """
 
@@ -373,9 +374,14 @@ def _checked(
     return CheckedFeatures(
         compared,
         {r.name: events * r.rows / max(r.rows + r.missing, 1) for r in missed},
-        tuple(sorted(blind)) if len(result.skipped) == compared else (),
+        tuple(sorted(blind)) if any(_is_dark(c.names, result.skipped) for c in comparisons) else (),
         mistyped,
     )
+
+
+def _is_dark(names: Collection[str], skipped: Mapping[str, Skipped]) -> bool:
+    """Return whether none of the features, or none of the answers, could be judged, and not only as none came."""
+    return all(name in skipped for name in names) and any(skipped[name] is Skipped.BLIND for name in names)
 
 
 def _words(rule: RuleSpec, metric: MetricEvidence) -> str:

@@ -26,6 +26,7 @@ _DECIMAL_COMMA: Final = re.compile(r"[+-]?\d+,\d+")
 _POINT: Final = re.compile(r"[+-]?\d*\.\d+")
 _THOUSANDS: Final = re.compile(r"[+-]?\d{1,3}(,\d{3})+(\.\d+)?|[+-]?\d{1,3}([.' ]\d{3})+,\d+|[+-]?\d{1,3}(['  ]\d{3})+")
 _DECORATED: Final = re.compile(r"[$€£¥]\s?[+-]?\d[\d.,]*|[+-]?\d[\d.,]*\s?[%$€£¥]")
+_LEVELS: Final = 20  # different ones among the first rows: a category, whatever signs they have
 _SINGLE_QUOTED: Final = re.compile(r"'.*'")
 _LEADING_ZERO: Final = re.compile(r"0\d+")
 _WIDE: Final = {
@@ -90,7 +91,7 @@ def form_of(path: Path, declared: Collection[str], nulls: Collection[str]) -> Cs
     texts: list[str] = []
     numbers: list[str] = []
     for name, values in columns.items():
-        _refuse_decorated(path, name, values, comma=bool(comma))
+        notices += _decorated(path, name, values, comma=bool(comma))
         zero = next((v for v in values if _LEADING_ZERO.fullmatch(v)), None)
         if zero is not None and all(v.isdigit() for v in values):
             texts.append(name)
@@ -162,10 +163,10 @@ def _has_decimal_commas(columns: dict[str, list[str]]) -> str:
     return found[0] if found and not whole else ""
 
 
-def _refuse_decorated(path: Path, name: str, values: Sequence[str], *, comma: bool) -> None:
-    """Refuse numbers that would be read as texts, each of them different."""
+def _decorated(path: Path, name: str, values: Sequence[str], *, comma: bool) -> Sequence[str]:
+    """Refuse numbers that would be read as texts, each of them different; note a few that come again and again."""
     if not values:
-        return
+        return ()
     for form, fault in (
         (_THOUSANDS, "has thousands separators"),
         (_DECORATED, "has a sign of a unit"),
@@ -174,5 +175,8 @@ def _refuse_decorated(path: Path, name: str, values: Sequence[str], *, comma: bo
         meant = [v for v in values if form.fullmatch(v)]
         plain = [v for v in values if _NUMBER.fullmatch(v) or (comma and _DECIMAL_COMMA.fullmatch(v))]
         if meant and len(meant) + len(plain) == len(values) and len(meant) * 2 > len(plain):
+            if len(set(values)) <= min(_LEVELS, len(values) // 2):
+                return (f"{name}: taken for a category, as {meant[0]!r} {fault}",)
             remedy = "write plain numbers, or name the column under `features:` as categorical or ignore"
             raise InputFileError(str(path), f"column {name}: {meant[0]!r} {fault}: {remedy}")
+    return ()

@@ -60,5 +60,7 @@ def test_it_resolves_when_they_are_back(replayed: Replayed) -> None:
 
 
 def test_nothing_else_fires(replayed: Replayed) -> None:
-    assert replayed.summary["alerts"] == {"firing": 1, "resolved": 1, "by_kind": {"drift": 1}}
+    assert replayed.summary["alerts"] == {
+        "firing": 1, "resolved": 1, "by_kind": {"drift": 1}, "active": 0, "active_by_kind": {}
+    }  # fmt: skip
     assert len({a["event_id"] for a in replayed.alerts}) == 1

@@ -103,6 +103,13 @@ def test_what_cannot_be_read_is_refused_with_the_value(tmp_path: Path, text: str
     assert why in raised.value.detail
 
 
+def test_a_few_numbers_with_a_sign_of_a_unit_that_come_again_are_a_category_and_noted(tmp_path: Path) -> None:
+    profile = read(tmp_path, one_column("down", [f"{10 * (i % 10)}%" for i in range(300)]))
+
+    assert isinstance(profile.feature("down"), CategoricalReference)
+    assert "down: taken for a category, as '0%' has a sign of a unit" in profile.notices
+
+
 @pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be", "utf-32"])
 def test_wide_characters_are_refused_by_name(tmp_path: Path, encoding: str) -> None:
     with pytest.raises(InputFileError, match="save the file as UTF-8"):
