@@ -121,4 +121,6 @@ def test_values_per_chunk_equal_the_published_ones(chunks: Replayed, data: Path,
     rows = chunks.history("car_loan", "--metric", metric)
     published = meta["published"][f"realized_{metric}"]
     assert [r["value"] for r in rows] == pytest.approx(published, abs=1e-6)
-    assert all(r["n"] == 5_000 and r["coverage"] == 1.0 for r in rows)
+    assert {r["coverage"] for r in rows} == {1.0}
+    rarer = metric == "roc_auc"  # n is what a metric is over: of this one the answers of the rarer class
+    assert all(0 < r["n"] <= 2_500 if rarer else r["n"] == 5_000 for r in rows)
