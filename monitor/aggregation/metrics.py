@@ -114,20 +114,22 @@ class Estimate:
     """A metric's value with what is known of its uncertainty.
 
     `n` is the number of events behind it. For a share, `hits` of n were counted; otherwise `variance` is
-    that of the estimate, NaN where it is not known.
+    that of the estimate, NaN where it is not known. `rough` stands in for that where only a bound or an assumption
+    about the values gives one: enough to tell whether it moved, not for a rule to be judged by.
     """
 
     value: float
     n: int
     variance: float = float("nan")
     hits: float | None = None
+    rough: float = 0.0
 
     @property
     def uncertainty(self) -> float:
         """Variance of the estimate; 0 where it is not known."""
         if self.hits is not None:
             return self.value * max(1.0 - self.value, 0.0) / self.n if self.n else 0.0
-        return self.variance if math.isfinite(self.variance) else 0.0
+        return self.variance if math.isfinite(self.variance) else self.rough
 
     @staticmethod
     def share(hits: float, n: int) -> Estimate:
@@ -153,6 +155,23 @@ class Estimate:
         except OverflowError:  # the next one of so many digits is beyond the largest float
             value = self.value
         return replace(self, value=value, variance=float(f"{self.variance:.{_DIGITS}g}"))
+
+
+def _spread(mean: Estimate) -> Estimate:
+    """Variance of values in [0, 1], from their mean.
+
+    Its own variance is (fourth central moment less its square) / n (Cramér, 1946); no value lies further from the
+    mean than the farther end does, which bounds that moment.
+    """
+    spread, farthest = mean.variance * mean.n, max(mean.value, 1.0 - mean.value) ** 2
+    return Estimate(spread, mean.n, rough=max(spread * (farthest - spread), 0.0) / mean.n)
+
+
+def _deviation(mean: Estimate, *, within_one: bool) -> Estimate:
+    """Standard deviation of values, from their mean: of those in [0, 1] by `_spread`, else as of a normal sample."""
+    spread = mean.variance * mean.n
+    of_spread = _spread(mean).rough if within_one else 2 * spread * spread / mean.n
+    return Estimate(math.sqrt(spread), mean.n, rough=of_spread / (4 * spread) if spread > 0 else 0.0)
 
 
 # -- latency: a histogram with cells of equal ratio -----------------------------------------------------
@@ -390,9 +409,9 @@ def _added_metrics(window: AnswerSums, user_metrics: Sequence[str]) -> dict[str,
     if (mean := window._centered(VALUES)) is not None:
         found["prediction_mean"] = mean
         if mean.n > 1:
-            found["prediction_sd"] = Estimate(float(np.sqrt(mean.variance * mean.n)), mean.n)
+            found["prediction_sd"] = _deviation(mean, within_one=window.sums[SUM_AT[Sum.PROBABILITIES]] > 0)
     if (spread := window._centered(PROBABILITIES)) is not None and spread.n > 1:
-        found["sharpness"] = Estimate(spread.variance * spread.n, spread.n)
+        found["sharpness"] = _spread(spread)
     for i, name in enumerate(user_metrics):
         if count := int(window.tally[len(TALLY) + i]):
             at = len(SUMS) + 2 * i

@@ -328,23 +328,44 @@ class SimpleEpisode:
         state.told, state.variance, state.told_until = state.metric, variance, at
         return self._record(AlertStatus.FIRING, summary, now, window, begins=begins)
 
+    @property
+    def last_told(self) -> MetricEvidence | None:
+        """The metric as the latest record of the episode told it."""
+        return self.state.told or self.state.metric
+
     def observe(
-        self, summary: str, now: int, window: AlertWindow, metric: MetricEvidence, variance: float
+        self,
+        summary: str,
+        now: int,
+        window: AlertWindow,
+        metric: MetricEvidence,
+        variance: float,
+        *,
+        beyond: bool = True,
     ) -> AlertRecord | None:
         """Take in what the metric is now while the episode fires; return a record if it moved far enough.
 
         That is: its distance from the baseline or limit grew or shrank by a half, beyond chance, and the window has
-        no event in common with that of the latest record. Arguments are as for `fire`.
+        no event in common with that of the latest record. A metric that is within its limit has not moved but ended,
+        if it stays there, which is told by `resolve`.
+
+        Args:
+            summary: As for `fire`, like the others.
+            now: Likewise.
+            window: Likewise.
+            metric: Likewise.
+            variance: Likewise.
+            beyond: Whether the metric is beyond its limit, and its movement is not known to be chance otherwise.
         """
         state = self.state
         if state.starts_at is None:
             return None
-        told = state.told or state.metric
+        told = self.last_told
         state.metric = self._followed(metric, window.end)
         if told is not None:
             noise = CHANCE * math.sqrt(variance + state.variance)
             moved = has_moved(abs(metric.distance), abs(told.distance)) and abs(metric.value - told.value) > noise
-            if not moved or window.start < state.told_until:
+            if not (beyond and moved) or window.start < state.told_until:
                 return None
         return self.fire(state.severity, summary, now, now, window, metric, variance)
 

@@ -24,7 +24,7 @@ from monitor.evaluation.budget import FalseAlarmBudget
 from monitor.evaluation.closing import retire
 from monitor.evaluation.feature_courses import watched
 from monitor.evaluation.history import HistoryRow, answer_row
-from monitor.evaluation.rules import SKIPPED, Judgement, Measured, judge
+from monitor.evaluation.rules import SKIPPED, Judgement, Measured, RuleVerdict, differs, judge
 from monitor.evaluation.version_state import RuleInstance, VersionState, resolve_after
 from monitor.events.codes import OTHER, VERSIONLESS_TIERS
 from monitor.names import shown_name
@@ -335,7 +335,10 @@ class Evaluator:
         metric = MetricEvidence(spec.metric, judged.value, judged.baseline, judged.limit, judged.n)
         summary = f"{spec.name}: {_words(spec, metric)}"
         if not changed:
-            return rule.alert.observe(summary, now, window, metric, variance)
+            beyond = judged.verdict is not RuleVerdict.OK
+            told = rule.alert.last_told
+            beyond = beyond and (told is None or differs(spec.metric, measured, told.value, told.n))
+            return rule.alert.observe(summary, now, window, metric, variance, beyond=beyond)
         if rule.state.firing:
             return rule.alert.fire(spec.severity, summary, window.end, now, window, metric, variance)
         return rule.alert.resolve(f"{summary} again", now, window, metric)

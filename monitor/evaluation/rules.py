@@ -28,6 +28,7 @@ class RuleVerdict(StrEnum):
     NO_BASELINE = "no_baseline"  # skipped: nothing to compare with yet
 
 
+_CHANCE: Final = 0.00135  # P(a normal variable lies more than three standard deviations above its mean)
 SKIPPED: Final = frozenset({RuleVerdict.NO_DATA, RuleVerdict.TOO_FEW, RuleVerdict.NO_BASELINE})
 
 
@@ -113,6 +114,25 @@ def _p_value(rule: RuleSpec, measured: Measured, baseline: Measured | None, limi
     excess = estimate.value - acceptable if above else acceptable - estimate.value
     variance = estimate.variance + (base.variance if base is not None else 0.0)
     return mean_p_value(excess, variance, min(estimate.n, base.n) if base is not None else estimate.n)
+
+
+def differs(metric: str, measured: Measured, told: float, n: int) -> bool:
+    """Return whether a quantile differs from what one of another window was, beyond three standard errors.
+
+    If it does not, the share of events above the earlier value is that of its window: what the share says of a
+    quantile holds whatever the distribution is (Conover, 1999, "Practical Nonparametric Statistics"). Other metrics
+    are told apart by their variances.
+
+    Args:
+        metric: Name of the metric.
+        measured: The metric in the window.
+        told: Its value in the earlier window.
+        n: Number of events there.
+    """
+    if metric not in QUANTILES or measured.above is None or measured.estimate is None or not n:
+        return True
+    tail = (1 - QUANTILES[metric]) * n
+    return two_shares_p_value(*measured.above(told), tail, n, above=measured.estimate.value > told) < _CHANCE
 
 
 @dataclass(slots=True)

@@ -140,7 +140,7 @@ class AnswerDecoder:
             return
         if self._tasks[model] is Task.BINARY:
             for i, ps in compress(zip(said.tolist(), given, strict=True), given):
-                scores[i] = next((p for name, p in (ps or {}).items() if labels.is_positive(name)), scores[i])
+                scores[i] = _positive_score(labels, ps or {}, scores[i])
             return
         for i, answer in compress(zip(said.tolist(), answers, strict=True), given):
             scores[i] = _score_of(answer.prediction, answer.scores)
@@ -158,6 +158,17 @@ def _largest(count: int, said: IntArray, given: list[Mapping[str, float] | None]
     for i, scores in compress(zip(said.tolist(), given, strict=True), given):
         largest[i] = max((scores or {}).values())
     return largest
+
+
+def _positive_score(labels: Labels, scores: Mapping[str, float], default: float) -> float:
+    """Return P(positive): as it is given, or what the negative class leaves of 1 where no other name is given."""
+    negative = 0.0
+    for name, p in scores.items():
+        meaning = labels.class_of(name)
+        if meaning == POSITIVE:
+            return p
+        negative += p if meaning == NEGATIVE else np.nan
+    return default if not negative <= 1 + ROUNDING else max(1.0 - negative, 0.0)
 
 
 def _score_of(predicted: object, scores: Mapping[str, float]) -> float:

@@ -147,7 +147,7 @@ class Codes(dict[str, int]):
     def restore_admission(self, saved: SavedAdmission) -> None:
         """Go on with what `admission` returned, once the entries are restored."""
         self._admission.restore(saved, list(self.texts))
-        for code in sorted(self._admission.aliases):
+        for code in self._admission.aliases:
             if self._admitted < self._limit:  # it was raised
                 self._admission.admit(code)
             else:
@@ -221,9 +221,9 @@ class Labels:
             return (self._positive or "1") if code == POSITIVE else "0"
         return self.codes.texts.get(code, str(code))
 
-    def is_positive(self, text: str) -> bool:
-        """Return whether a key of `scores` names the positive class."""
-        return class_of(plain_label(text_of(text)), self._positive) == POSITIVE
+    def class_of(self, text: str) -> LabelCode | None:
+        """Return which class of a binary task a key of `scores` names; None for one that is neither."""
+        return class_of(plain_label(text_of(text)), self._positive)
 
 
 @dataclass(frozen=True, slots=True)
@@ -313,7 +313,7 @@ class Variants(dict[tuple[str, str], VariantCode]):
 
     def is_alias(self, model: str, code: int) -> bool:
         """Return whether a variant of a model is that of a version that was not admitted."""
-        return code in self._admissions[self._models[model]].aliases
+        return self._admissions[self._models[model]].is_alias(code)
 
     def admission(self, model: str) -> SavedAdmission:
         """Return what is stored beside the entries."""

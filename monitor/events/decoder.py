@@ -26,7 +26,7 @@ from monitor.events.formats.json_text import cut
 from monitor.events.formats.types import Mended, RecordFormat
 from monitor.events.records import record_types
 from monitor.events.refusals import Aside, FieldFault, Refusal, Refused, SetAside
-from monitor.events.schema import SERVED_BY, ModelSchema, schema_of
+from monitor.events.schema import GREATEST_ID, SERVED_BY, ModelSchema, schema_of
 from monitor.join.ids import hash_ids, model_seed
 from monitor.spec import CoreSpec
 from monitor.stream.types import Batch
@@ -223,13 +223,14 @@ class EventDecoder:
         if not found:
             self._decode_features(c, predictions, said, keep_raw, found)
         if not found:
+            self._hash(c, np.flatnonzero(kinds != EventKind.RESOURCES), records, len(resources) == 0, found)
+        if not found:
             _find_synthetic(predictions, said, found)
             _find_synthetic(outcomes, told, found)
         if found:
             return c.events(row, kinds)
         # From here on texts are given codes, in the order of events, so that it does not matter how the stream was cut.
         self._variant_codes(c, kinds, records)
-        self._hash(c, np.flatnonzero(kinds != EventKind.RESOURCES), records, len(resources) == 0)
         self._prediction_columns(c, predictions, said)
         self._answers.classes(c, kinds, records)
         for i, record in zip(outcomes.tolist(), told, strict=True):
@@ -283,12 +284,14 @@ class EventDecoder:
         versions = map(attrgetter("model", "version"), named)
         c.variant[~outcome] = np.fromiter(map(self._variants.__getitem__, versions), np.uint16, len(named))
 
-    def _hash(self, c: EventColumns, at: IntArray, records: list[Any], all_of_them: bool) -> None:
+    def _hash(self, c: EventColumns, at: IntArray, records: list[Any], all_of_them: bool, found: Found) -> None:
         hashed = records if all_of_them else [records[i] for i in at.tolist()]
         ids = list(map(attrgetter("request_id"), hashed))
         try:
             c.lo[at], c.hi[at] = hash_ids(ids, self._seeds_of(c.model[at]))
         except TypeError:  # integers among them
+            large = [i for i, its in zip(at.tolist(), ids, strict=True) if type(its) is int and its > GREATEST_ID]
+            found.update(dict.fromkeys(large))
             c.lo[at], c.hi[at] = hash_ids(list(map(str, ids)), self._seeds_of(c.model[at]))
 
     def _seeds_of(self, models: IntArray) -> Iterator[int]:

@@ -31,16 +31,19 @@ _AWKWARD = re.compile(r'["\\\x00-\x1f]')
 class ValueKind(Enum):
     """Which values a feature has had so far."""
 
+    EMPTY = "empty"  # null, if any
     NUMBER = "number"
     SCALAR = "scalar"
     IGNORED = "ignored"  # by the configuration: anything
 
 
 _TYPES: Final[Mapping[ValueKind, Any]] = {
+    ValueKind.EMPTY: None,
     ValueKind.NUMBER: Whole | float | None,
     ValueKind.SCALAR: str | Whole | float | bool | None,
     ValueKind.IGNORED: msgspec.Raw,
 }
+_FILLED: Final = (ValueKind.NUMBER, ValueKind.SCALAR)
 
 
 class _Layout:
@@ -149,13 +152,13 @@ class FeatureTable:
 
     @property
     def names(self) -> Iterable[str]:
-        """Names that features of these predictions may have; some of them may be those of other predictions."""
-        return self._layout.kinds if self.mappings is None else dict.fromkeys(chain.from_iterable(self.mappings))
+        """Names of the features of which there is a column with values; some may be those of other predictions."""
+        return () if self.mappings is not None else [n for n, kind in self._layout.kinds.items() if kind in _FILLED]
 
     def are_numbers(self, names: Iterable[str]) -> bool:
-        """Tell whether all values of these features are numbers, and there is a column of each."""
+        """Tell whether all values of these features are numbers or null, and there is a column of each."""
         kinds = self._layout.kinds
-        return self.mappings is None and all(kinds.get(name) is ValueKind.NUMBER for name in names)
+        return self.mappings is None and all(kinds.get(name) in (ValueKind.NUMBER, ValueKind.EMPTY) for name in names)
 
     def matrix(self, names: tuple[str, ...]) -> FloatArray:
         """Make columns of features that `are_numbers`.
@@ -169,9 +172,14 @@ class FeatureTable:
         """Return the values of a feature; None where a prediction does not have it."""
         if self.mappings is not None:
             return (values.get(name) for values in self.mappings)
-        if self._layout.kinds.get(name) in (ValueKind.NUMBER, ValueKind.SCALAR):
+        if self._layout.kinds.get(name) in _FILLED:
             return map(self._layout.getter((name,)), self._rows)
         return repeat(None, len(self._rows))
+
+    def first_value(self, name: str, rows: Iterable[int]) -> int | None:
+        """Return the first of these rows in which a feature of `names` has a value, None if it has none."""
+        get, its = self._layout.getter((name,)), self._rows
+        return next((row for row in rows if get(its[row]) is not None), None)
 
 
 NO_FEATURES: Final = FeatureTable((), _Layout({}))
@@ -265,8 +273,10 @@ class FeatureDecoder:
                     found[name] = ValueKind.IGNORED
                 elif isinstance(value, bool | str):
                     found[name] = ValueKind.SCALAR
-                else:
-                    found.setdefault(name, ValueKind.NUMBER)
+                elif value is None:
+                    found.setdefault(name, ValueKind.EMPTY)
+                elif found.get(name, ValueKind.EMPTY) is ValueKind.EMPTY:
+                    found[name] = ValueKind.NUMBER
         return found
 
 

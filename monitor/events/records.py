@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 
 from monitor.events.columns import EventKind
-from monitor.events.schema import ASSIGNED_BY, LARGEST_INTEGER, SERVED_BY, Whole
+from monitor.events.schema import ASSIGNED_BY, LARGEST_INTEGER, SERVED_BY, Whole, WholeId
 
 DECODE_FAULTS = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, MemoryError)
 
@@ -38,7 +38,7 @@ def record_types(id_length: int) -> RecordTypes:
     amount = Annotated[int, msgspec.Meta(ge=0, le=most)] | Annotated[float, msgspec.Meta(ge=0, le=float(most))]
     probability = Annotated[float, msgspec.Meta(ge=0, le=1)]
     time = str | Whole | float
-    request_id = ident | Whole
+    request_id = ident | WholeId
     label = text | Whole | float | bool
     metrics = dict[str, Whole | float | None] | None
     options: dict[str, Any] = {"tag_field": "type", "gc": False}

@@ -23,9 +23,11 @@ SERVED_BY: Final = (*(tier.value for tier in Tier), "champion")
 ASSIGNED_BY: Final = ("weight", "cohort", "override", "environment")  # what chose the version
 SCORE_SLACK: Final = 1e-6  # beyond 0 and 1: a probability that was rounded, as in float32, is clamped
 LARGEST_INTEGER: Final = 1 << 53  # beyond it a float cannot hold every integer
+LEAST_ID, GREATEST_ID = -(1 << 63), (1 << 64) - 1  # of 64 bits, signed or not: only the digits are used
 
 Scalar = str | int | float | bool | None
 Whole = Annotated[int, msgspec.Meta(ge=-LARGEST_INTEGER, le=LARGEST_INTEGER)]
+WholeId = Annotated[int, msgspec.Meta(ge=LEAST_ID)]  # GREATEST_ID is beyond the bounds that msgspec checks
 
 
 @dataclass(frozen=True, slots=True)

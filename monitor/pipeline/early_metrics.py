@@ -65,15 +65,23 @@ class EarlyMetrics:
     def add(self, events: Events, joined: Joined) -> None:
         """Keep the metrics of outcomes that wait, also where another answer was there already."""
         early = (joined.verdict == JoinVerdict.WAITING) | (joined.verdict == JoinVerdict.JOINED)
-        for i in np.flatnonzero(early).tolist():
+        given = events.metrics.astype(np.bool_)
+        for i in np.flatnonzero(early & (given | self._are_held(events.lo, early & given))).tolist():
             request, model = int(events.lo[i]), int(events.model[i])
-            given = events.metrics[i] or {}
-            kept = {n: value for n, value in given.items() if value is not None and self._has_place(model, n)}
+            metrics = events.metrics[i] or {}
+            kept = {n: value for n, value in metrics.items() if value is not None and self._has_place(model, n)}
             # What was there of an earlier outcome of this request is void.
             if kept or request in self.by_request or request in self._stored:
                 self.by_request[request] = kept
                 self._fresh[model][request] = None
                 self._unnumbered.discard(request)
+
+    def _are_held(self, requests: Keys, fresh: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        """Return of which requests something is kept or stored, or will be with the `fresh` ones of the batch."""
+        if not (self.by_request or self._stored or fresh.any()):
+            return np.zeros(len(requests), np.bool_)
+        held = {*self.by_request, *self._stored, *requests[fresh].tolist()}
+        return np.fromiter(map(held.__contains__, requests.tolist()), np.bool_, len(requests))
 
     def forget(self, requests: Keys) -> None:
         """Drop those of these requests that do not wait any more, and those beyond the bound.

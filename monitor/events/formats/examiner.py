@@ -14,6 +14,7 @@ from monitor.events.formats.json_text import (
     BrokenRule,
     check_is_json,
     check_values,
+    integer_id,
     is_number,
     kind_of,
     load,
@@ -73,6 +74,8 @@ def mend(raw: bytes | None, limits: Limits, schema_of: SchemaOf) -> tuple[Mappin
     model = event.get("model")
     schema = (schema_of(model) if isinstance(model, str) else None) or _ANY_MODEL
     for name in _NEEDED[kind]:
+        if name == "request_id":
+            event[name] = integer_id(event.get(name))
         if name == "time":
             _check_time(event.get(name))
         else:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from monitor.events.refusals import Refusal
-from monitor.events.schema import LARGEST_INTEGER
+from monitor.events.schema import GREATEST_ID, LARGEST_INTEGER, LEAST_ID
 
 _SHOWN: Final = 60  # characters of a value in a detail
 _DEEPEST: Final = 100
@@ -147,6 +147,19 @@ def check_text(text: str, path: str) -> None:
         raise BrokenRule(
             Refusal.BAD_TEXT, f"{path}: {show(text)}: has half a surrogate pair, or bytes that are not UTF-8"
         )
+
+
+def integer_id(value: object) -> object:
+    """Return an integer of up to 64 bits that `load` kept as unfit, for a field in which it is an id.
+
+    Raises:
+        BrokenRule: the integer is larger.
+    """
+    if not isinstance(value, _Unfit) or value.reason is not Refusal.INTEGER_TOO_LARGE:
+        return value
+    if len(value.text) <= len(str(LEAST_ID)) and LEAST_ID <= int(value.text) <= GREATEST_ID:
+        return int(value.text)
+    raise BrokenRule(value.reason, f"request_id: {value.text}: integer ids lie between -2^63 and 2^64 - 1")
 
 
 def is_number(value: object) -> bool:

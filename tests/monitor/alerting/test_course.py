@@ -14,8 +14,9 @@ from detectors.findings import CheckResult, Family, Finding, Value
 from monitor.alerting.episodes import DriftEpisode, DriftEpisodeState, EpisodeState, SimpleEpisode
 from monitor.alerting.records import AlertKind, AlertRecord, AlertStatus, AlertWindow, MetricEvidence, Subject
 from monitor.saved import from_plain, to_plain
-from monitor.spec import LimitBasis, ModelSpec, Severity
+from monitor.spec import LimitBasis, ModelSpec, Severity, Task
 from monitor.store.engine import connect
+from monitor.times import format_time
 from tests.monitor.kit import (
     HOUR,
     MINUTE,
@@ -181,6 +182,58 @@ def test_a_limit_of_zero_is_counted_from_in_the_unit_of_the_metric() -> None:
 
 def test_a_metric_whose_movement_chance_explains_is_not_told() -> None:
     assert observed([1.2] * 3 + [1.35] * 20, variance=0.1) == [1.2]
+
+
+def test_a_metric_that_is_within_its_limit_has_not_moved() -> None:
+    """It has ended, if it stays there: the end tells it."""
+    window = timed(10 * SECOND, 30 * SECOND, longest=300 * SECOND, min_events=20)
+    model = a_model(window=window, rules=(a_rule("bad", "error_rate", above=0.1, hard=True),))
+    share = [0] * 300 + [10] * 600 + [2] * 600 + [0] * 20 + [2] * 600 + [0] * 600  # failures of ten a second
+    run = Run(a_core(model))
+    run.events(
+        *(
+            prediction(f"r{i}-{k}", T0 + i * SECOND, None if k < bad else 0.5, **({"error": "x"} if k < bad else {}))
+            for i, bad in enumerate(share)
+            for k in range(10)
+        )
+    )
+
+    told = [(alert["status"], alert["metric"]["value"], alert["summary"]) for alert in run.told().alerts()]
+
+    assert all("above" in summary and value > 0.1 for status, value, summary in told if status == "firing")
+    assert {round(value, 1) for status, value, _ in told if status == "firing"} >= {1.0, 0.2}  # a fall is still told
+    assert [status for status, *_ in told].count("resolved") == 1
+
+
+@pytest.mark.parametrize("metric", ["latency_p50_ms", "latency_p90_ms", "latency_p99_ms"])
+def test_the_noise_of_a_quantile_of_long_tails_is_not_told(metric: str) -> None:
+    """No variance is known of it: the share of events above what was told says whether it moved."""
+    dice = random.Random(3)
+    window = timed(10 * SECOND, 30 * SECOND, longest=300 * SECOND, min_events=200)
+    model = a_model(window=window, rules=(a_rule("slow", metric, above=5.0, hard=True),))
+    noisy = [min(dice.paretovariate(1.1) * 10, 1e6) for _ in range(12_000)]
+    slower = [50 * latency for latency in noisy[:4_000]]
+    run = Run(a_core(model))
+    run.events(
+        *(prediction(f"r{i}", T0 + i * 150, 0.5, latency_ms=latency) for i, latency in enumerate(noisy + slower))
+    )
+
+    at = [alert["window"]["end"] for alert in run.told().alerts() if alert["status"] == "firing"]
+    change = format_time(T0 + len(noisy) * 150)
+
+    assert len([end for end in at if end < change]) <= 3  # of sixty full windows
+    assert 1 <= len([end for end in at if end >= change]) <= 3
+
+
+@pytest.mark.parametrize(("metric", "task"), [("sharpness", Task.BINARY), ("prediction_sd", Task.REGRESSION)])
+def test_the_noise_of_a_spread_is_not_told(metric: str, task: Task) -> None:
+    dice = random.Random(3)
+    window = timed(10 * SECOND, 30 * SECOND, longest=300 * SECOND, min_events=20)
+    model = a_model(task=task, window=window, rules=(a_rule("spread", metric, above=0.005, hard=True),))
+    run = Run(a_core(model))
+    run.events(*(prediction(f"r{i}", T0 + i * 1_500, dice.betavariate(3, 8)) for i in range(3_000)))
+
+    assert len(run.told().alerts()) <= 4
 
 
 def test_a_metric_has_how_it_began_and_its_worst_beside_it() -> None:

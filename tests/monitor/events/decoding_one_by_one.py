@@ -161,7 +161,11 @@ class OneByOne:
                 score = NAN if isinstance(value, bool) else 2.0 + value
                 if positive is not None and not isinstance(value, bool):
                     value = "yes!" if value else "no!"
-            score = next((p for name, p in scores.items() if text_of(name).strip().lower() in yes), score)
+            keys = {name: text_of(name).strip().lower() for name in scores}
+            no = NO if positive is None else set(keys.values()) - yes
+            if scores and all(key in no for key in keys.values()) and sum(scores.values()) <= 1 + 1e-6:
+                score = max(1 - sum(scores.values()), 0.0)
+            score = next((p for name, p in scores.items() if keys[name] in yes), score)
         elif value is not None:
             score = next((p for name, p in scores.items() if text_of(name) == text_of(value)), NAN)
         said["score"] = score
@@ -216,7 +220,8 @@ def is_usable(value: object, most: int) -> bool:
 
 def ident(value: object, most: int, *, numbers: bool) -> str:
     if numbers and isinstance(value, int) and not isinstance(value, bool):
-        return str(scalar(value, MOST))
+        refuse_if(not -(2**63) <= value < 2**64)
+        return str(value)
     refuse_if(not isinstance(value, str) or not value)
     return str(scalar(value, most))
 

@@ -168,6 +168,34 @@ def test_a_text_that_was_not_admitted_keeps_its_code_as_an_alias() -> None:
     assert it.settled(np.array([a, b, b])).tolist() == [a, it[OTHER], it[OTHER]]
 
 
+def test_what_is_stored_stays_small_where_many_labels_wait_or_were_refused() -> None:
+    """A commit writes all of it: a bit for each code at most."""
+    many, dice = 20_000, random.Random(1)
+    it = codes(limit=many // 2)
+    given_codes = np.array([it[f"{dice.random()}"] for _ in range(many)])
+    it.place(given_codes, np.array([dice.choice([3, 13]) for _ in range(many)]))
+    waiting = it.admission()
+    it.settle(FOREVER)
+
+    assert len(str(waiting)) < 2 * (many // 6) + 500
+    assert len(str(it.admission())) < many // 6 + 500
+    assert sum(text == OTHER for text in it.texts.values()) == many // 2
+
+
+def test_what_an_earlier_release_stored_is_read() -> None:
+    """Codes one by one, with the pane of each."""
+    it = codes(limit=2)
+    it.restore([Entry("m", "label", code, text) for code, text in enumerate("abc")])
+    it.restore_admission(SavedAdmission({"0": 20, "2": 10, "9": 10}))
+    it.settle(FOREVER)
+    full = codes(limit=1)
+    full.restore([Entry("m", "label", code, text) for code, text in enumerate("abc")])
+    full.restore_admission(SavedAdmission({"0": 20}, [2, 17]))
+
+    assert [it.texts[code] for code in range(3)] == [OTHER, "b", "c"]
+    assert full.settled(np.array([0, 1, 2])).tolist() == [0, 1, full[OTHER]]
+
+
 def test_labels_are_settled_as_they_are_held() -> None:
     """As floating-point numbers, NaN where an event has none."""
     it = Labels("m", 1, binary=False, positive=None, pane=PANE)

@@ -123,20 +123,21 @@ def test_the_codes_of_a_binary_task_are_shown_by_what_they_mean() -> None:
 
 
 @pytest.mark.parametrize(
-    ("positive", "key", "is_positive"),
+    ("positive", "key", "meaning"),
     [
-        (None, "1", True), (None, "yes", True), (None, "True", True), (None, "0", False), (None, "spam", False),
-        ("spam", "spam", True), ("spam", "1", False), ("1", "1", True), ("true", "True", True), ("True", "true", True),
+        (None, "1", POSITIVE), (None, "yes", POSITIVE), (None, "True", POSITIVE), (None, "0", NEGATIVE),
+        (None, "spam", None), ("spam", "spam", POSITIVE), ("spam", "1", NEGATIVE), ("1", "1", POSITIVE),
+        ("true", "True", POSITIVE), ("True", "true", POSITIVE),
     ],
 )  # fmt: skip
-def test_a_key_of_scores_names_the_positive_class_as_a_label_does(
-    positive: str | None, key: str, is_positive: bool
+def test_a_key_of_scores_names_a_class_as_a_label_does(
+    positive: str | None, key: str, meaning: LabelCode | None
 ) -> None:
     """`1`, `"1"` and a class key `"1"` of `scores` agree."""
     it = labels(positive=positive)
 
-    assert it.is_positive(key) is is_positive
-    assert (it.code(key) == POSITIVE) is is_positive
+    assert it.class_of(key) == meaning
+    assert (it.code(key) if it.code(key) in (POSITIVE, NEGATIVE) else None) == meaning
 
 
 # -- versions --------------------------------------------------------------------------------------------

@@ -446,7 +446,7 @@ def test_with_a_positive_class_every_other_label_is_negative() -> None:
 
 
 def test_the_score_of_a_binary_answer_is_that_of_the_positive_class() -> None:
-    """Where the scores do not name it, there is none; a prediction that is a probability is its own score."""
+    """Where the scores do not name it, it is what the negative class leaves of 1."""
     _, _, scores = answers(
         a_prediction(model="churn", prediction="no", scores={"no": 0.7, "yes": 0.3}),
         a_prediction(model="churn", prediction="no", scores={"no": 0.7, "True": 0.3}),
@@ -458,8 +458,8 @@ def test_the_score_of_a_binary_answer_is_that_of_the_positive_class() -> None:
     )
 
     assert scores[:2] == [0.3, 0.3]
-    assert math.isnan(scores[2])
-    assert scores[3:6] == [0.4, 1.0, 0.2]
+    assert scores[2:4] == pytest.approx([0.3, 0.4])
+    assert scores[4:6] == [1.0, 0.2]
     assert math.isnan(scores[6])
 
 

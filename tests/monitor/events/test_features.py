@@ -42,6 +42,19 @@ def test_ignored_features_may_be_anything_and_count_as_features() -> None:
         assert it.decode([*anything, b'{"note": 1, "score": 2, "load": 3}'])[1] == [3]
 
 
+def test_a_feature_that_is_always_null_has_no_column_to_be_looked_through() -> None:
+    """Until a value comes, which makes it a feature of that kind."""
+    it = FeatureDecoder(IGNORED, LIMIT)
+
+    nothing, _ = it.decode(written([{"load": 1, "z": None}, {"z": None}]))
+    number, _ = it.decode(written([{"load": 2, "z": None}, {"z": 3}]))
+
+    assert (list(nothing.names), list(number.names)) == (["load"], ["load", "z"])
+    assert nothing.are_numbers(("z",))
+    np.testing.assert_array_equal(nothing.matrix(("load", "z")), [[1, np.nan], [np.nan, np.nan]])
+    np.testing.assert_array_equal(number.matrix(("load", "z")), [[2, np.nan], [np.nan, 3]])
+
+
 def test_there_is_a_column_for_each_feature_that_was_sent() -> None:
     """A feature that once had a text stays one that may have one; ignored ones have no column."""
     it = FeatureDecoder(IGNORED, LIMIT)

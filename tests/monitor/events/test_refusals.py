@@ -37,6 +37,7 @@ R = Refusal
 HUGE = 10**400
 SHOWN = "1" + "0" * 59 + "…"
 INTEGERS = "integers lie between -2^53 and 2^53"
+IDS = "integer ids lie between -2^63 and 2^64 - 1"
 IDENTITY = ("request_id", "model", "version")
 TEXTS = ("assigned", "error")
 HALF = "has half a surrogate pair, or bytes that are not UTF-8"
@@ -87,7 +88,11 @@ CASES: list[tuple[object, Refusal, str]] = [
     *((resources(**{name: None}), R.MISSING_FIELD, f"{name}: is needed") for name in ("model", "version")),
     (a_prediction(request_id=7.0), R.WRONG_TYPE, "request_id: 7.0: text is needed, not a number"),
     (a_prediction(request_id=True), R.WRONG_TYPE, "request_id: True: text is needed, not a boolean"),
-    (an_outcome(request_id=2**53 + 1), R.INTEGER_TOO_LARGE, f"request_id: 9007199254740993: {INTEGERS}"),
+    (an_outcome(request_id=2**64), R.INTEGER_TOO_LARGE, f"request_id: {2**64}: {IDS}"),
+    (a_prediction(request_id=-(2**63) - 1), R.INTEGER_TOO_LARGE, f"request_id: {-(2**63) - 1}: {IDS}"),
+    (a_prediction(request_id=HUGE), R.INTEGER_TOO_LARGE, f"request_id: {SHOWN}: {IDS}"),
+    (an_outcome(request_id=-HUGE), R.INTEGER_TOO_LARGE, f"request_id: -{SHOWN[:-2]}…: {IDS}"),
+    (a_prediction(request_id=2**64, features={"x": {}}), R.INTEGER_TOO_LARGE, f"request_id: {2**64}: {IDS}"),
     (an_outcome(model=["heat"]), R.WRONG_TYPE, "model: ['heat']: text is needed, not a list"),
     (resources(version={}), R.WRONG_TYPE, "version: {}: text is needed, not an object"),
     (a_prediction(request_id="x" * 17), R.ID_TOO_LONG, f"request_id: '{'x' * 17}': 17 characters, at most 16"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ import pytest
 from monitor.events.columns import Events
 from monitor.events.refusals import Aside, FieldFault, Refusal, SetAside
 from tests.monitor.events.decoding import (
+    SPEC,
     T0,
     WALL,
     Verbatim,
@@ -25,6 +27,8 @@ from tests.monitor.events.decoding import (
 from tests.monitor.kit import T0 as START
 from tests.monitor.kit import Event, Run, a_core, a_model
 from tests.monitor.kit import prediction as kit_prediction
+
+LONG_IDS = replace(SPEC, limits=replace(SPEC.limits, id_length=20))
 
 R = Refusal
 HUGE = 10**400
@@ -147,13 +151,55 @@ def test_a_probability_a_rounding_beyond_its_bounds_is_clamped(given: float, rea
     assert (faults(events)[0] is None) == (read == read)
 
 
-def test_an_integer_request_id_is_the_same_as_its_digits() -> None:
-    """Predictions with one and outcomes with the other are joined."""
-    events, refused = decode(a_prediction(request_id=17), an_outcome(request_id="17"), a_prediction(request_id="r"))
+@pytest.mark.parametrize(
+    ("model", "scores", "read"),
+    [
+        ("churn", {"no": 0.9}, 0.1),
+        ("churn", {"0": 0.25}, 0.75),
+        ("churn", {"False": 1.0}, 0.0),
+        ("spam", {"ham": 0.2}, 0.8),
+        ("spam", {"ham": 0.5, "eggs": 0.3}, 0.2),  # whatever is not the configured class is the other one
+        ("churn", {"no": 0.9, "yes": 0.3}, 0.3),  # as it is given, where it is given
+        ("spam", {"ham": 0.7, "eggs": 0.7}, float("nan")),
+        ("churn", {"ham": 0.9}, float("nan")),  # neither class
+        ("churn", {"no": 0.9, "maybe": 0.05}, float("nan")),  # what is left is not all of yes
+    ],
+)
+def test_the_negative_class_says_how_likely_the_positive_one_is(
+    model: str, scores: dict[str, float], read: float
+) -> None:
+    """A producer may write the probability of one class only."""
+    events, refused = decode(a_prediction(model=model, prediction=False, scores=scores))
+
+    assert not refused
+    assert events.score.tolist() == pytest.approx([read], nan_ok=True)
+    assert events.probability.tolist() == pytest.approx([read], nan_ok=True)
+
+
+@pytest.mark.parametrize("number", [17, 2**53 + 1, 1234567890123456789, 2**63, 2**64 - 1, -5, -(2**63)])
+def test_an_integer_request_id_is_the_same_as_its_digits(number: int) -> None:
+    """Predictions with one and outcomes with the other are joined, whatever 64 bits hold."""
+    events, refused = decode(
+        a_prediction(request_id=number), an_outcome(request_id=str(number)), a_prediction(request_id=number ^ 1),
+        using=decoder(LONG_IDS),
+    )  # fmt: skip
 
     assert not refused
     assert events.lo[0] == events.lo[1] != events.lo[2]
     assert events.hi[0] == events.hi[1]
+
+
+def test_a_large_integer_request_id_stays_beside_a_value_that_cannot_be_used() -> None:
+    """The record is mended, and its id is not rounded."""
+    events, refused = decode(
+        a_prediction(request_id=2**64 - 1, latency_ms=-1),
+        an_outcome(request_id=str(2**64 - 1)),
+        using=decoder(LONG_IDS),
+    )
+
+    assert not refused
+    assert events.lo[0] == events.lo[1]
+    assert faults(events)[0] is not None
 
 
 def test_an_answer_of_the_champion_for_a_challenger_is_a_fallback() -> None:
