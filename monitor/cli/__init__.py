@@ -17,6 +17,7 @@ import typer
 
 from monitor.cli.commands import ROOT, Commands
 from monitor.errors import AddressTaken, ConfigError, ConfigErrors, DriftdError, InputFileError, StoreError, StreamError
+from monitor.printable import printable
 
 USAGE, BAD_INPUT, FAULT, AWAY, CONFIGURATION, INTERRUPTED = 64, 65, 70, 75, 78, 130
 _HELP: Final = """Watches machine-learning models in production.
@@ -56,9 +57,14 @@ def run(arguments: Sequence[str] | None = None) -> int:
     Args:
         arguments: Command-line arguments; None takes those of the process.
     """
+    given = sys.argv[1:] if arguments is None else list(arguments)
+    if unreadable := next((a for a in given if not _is_text(a)), None):
+        _say(f"{unreadable}: an argument is not UTF-8; write it in UTF-8, or give the file another name")
+        return USAGE
     try:
-        code = app(args=None if arguments is None else list(arguments), standalone_mode=False)
+        code = app(args=given, standalone_mode=False)
     except typer.TyperException as error:
+        error.message = _lines(error.message)  # names in it come from arguments, and from events
         show = getattr(error, "show", None)  # usage errors show the usage too
         if show is None:
             _say(error.format_message())
@@ -101,5 +107,18 @@ def run(arguments: Sequence[str] | None = None) -> int:
     return int(code or 0)
 
 
+def _is_text(argument: str) -> bool:
+    """Return whether an argument was UTF-8: what was not holds lone surrogates, which nothing can store or print."""
+    try:
+        argument.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _lines(text: str) -> str:
+    return "\n".join(map(printable, text.split("\n")))
+
+
 def _say(text: str) -> None:
-    sys.stderr.write(f"driftd: {text}\n")
+    sys.stderr.write(f"driftd: {_lines(text)}\n")

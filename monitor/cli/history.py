@@ -6,6 +6,7 @@ Shell.
 from __future__ import annotations
 
 import csv
+import itertools
 import json
 import math
 import sys
@@ -15,11 +16,11 @@ from typing import Annotated
 
 import typer
 
-from monitor.cli.options import CONFIG, ConfigOption, ModelArgument, err, known
+from monitor.cli.options import CONFIG, MOST, ConfigOption, ModelArgument, err, escape, known
 from monitor.cli.stored import SinceOption, has_tables, since_ms, store_of
 from monitor.evaluation.version_state import window_label
 from monitor.printable import cell, printable
-from monitor.store.history import HistoryValue
+from monitor.store.history import HistoryValue, extent
 from monitor.store.history import history as stored_history
 from monitor.times import format_time
 
@@ -36,7 +37,7 @@ def history(
     version: Annotated[str | None, typer.Option(help="Only this version.")] = None,
     feature: Annotated[str | None, typer.Option(help="Only this feature.")] = None,
     since: SinceOption = None,
-    last: Annotated[int | None, typer.Option(min=1, help="Only so many of the latest windows.")] = None,
+    last: Annotated[int | None, typer.Option(min=1, max=MOST, help="Only so many of the latest windows.")] = None,
     windows: Annotated[
         bool, typer.Option("--windows", help="Also windows of other extents than is configured.")
     ] = False,
@@ -57,12 +58,26 @@ def history(
             p.engine, model, metric=metric, version=version, feature=feature, since=since_ms(p.engine, since),
             last=last, window=None if windows else configured, left_out=left_out,
         )  # fmt: skip
-        _print_history(values, as_json=as_json, as_csv=as_csv)
+        any_came = _print_history(values, as_json=as_json, as_csv=as_csv)
+        stored = None if any_came else extent(p.engine, model)
+    if not any_came:
+        err.print(escape(_why_nothing(model, stored, configured)))
     if left_out:
         err.print(f"without windows of {', '.join(sorted(left_out))}: {configured} is configured; --windows shows all")
 
 
-def _print_history(values: Iterable[HistoryValue], *, as_json: bool, as_csv: bool) -> None:
+def _why_nothing(model: str, stored: tuple[int, int] | None, configured: str) -> str:
+    if stored is None:
+        return f"nothing was measured of {model} yet: no window of it has ended; {configured} is configured"
+    first, last = map(format_time, stored)
+    return f"nothing that was asked for is stored of {model}: its windows end from {first} to {last}"
+
+
+def _print_history(values: Iterable[HistoryValue], *, as_json: bool, as_csv: bool) -> bool:
+    """Print values; return whether there are any."""
+    coming = iter(values)
+    first = next(coming, None)
+    values = coming if first is None else itertools.chain((first,), coming)
     names = [f.name for f in fields(HistoryValue)]
     rows = ({**asdict(v), "start": format_time(v.start), "end": format_time(v.end)} for v in values)
     if as_json:
@@ -70,12 +85,14 @@ def _print_history(values: Iterable[HistoryValue], *, as_json: bool, as_csv: boo
             # JSON has no infinity; the square of a large error may be infinite.
             finite = {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in row.items()}
             typer.echo(json.dumps(finite, allow_nan=False))
-        return
+        return first is not None
     if as_csv:
         writer = csv.DictWriter(sys.stdout, names, lineterminator="\n")
         writer.writeheader()
         writer.writerows({name: cell(v) if isinstance(v, str) else v for name, v in row.items()} for row in rows)
-        return
+        return first is not None
+    if first is None:
+        return False
     typer.echo(
         f"{'end':<25}{'version':<16}{'metric':<18}{'feature':<24}{'value':>12}{'n':>9}{'coverage':>10}"
         f"{'effect':>12}{'p':>11}{'threshold':>11}  {'verdict':<13}{'window':<13}answers"
@@ -88,6 +105,7 @@ def _print_history(values: Iterable[HistoryValue], *, as_json: bool, as_csv: boo
             f"{_number(row['effect']):>12}{_number(row['p_value'], 3):>11}{_number(row['threshold'], 3):>11}"
             f"  {row['verdict'] or '':<13}{row['window'] or '':<13}{row['answers'] or ''}".rstrip()
         )
+    return True
 
 
 def _number(value: float | None, digits: int = 5) -> str:

@@ -7,6 +7,7 @@ applies in its next commit, or at its next start.
 from __future__ import annotations
 
 import getpass
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Final
@@ -36,8 +37,18 @@ from monitor.service.session import Session
 from monitor.serving.proposals import NOBODY
 from monitor.store import reader, schema
 from monitor.store.commands import ask, wait_for
+from monitor.store.permissions import user_name
 
-ReasonOption = Annotated[str, typer.Option("--reason", help="Why; stored with the command.")]
+
+def _said(reason: str | None) -> str | None:
+    """Refuse a reason that says nothing."""
+    if reason is not None and not reason.strip():
+        raise typer.BadParameter("is empty; say why, for those who read it later")
+    return reason
+
+
+_REASON: Final = typer.Option("--reason", help="Why; stored with the command.", callback=_said)
+ReasonOption = Annotated[str, _REASON]
 WaitOption = Annotated[
     float,
     typer.Option(
@@ -52,6 +63,7 @@ KeyOption = Annotated[
 ]
 
 _LONGEST_NAME: Final = 256  # characters
+_LONGEST_WAIT_S: Final = 86_400.0
 
 
 def register(app: typer.Typer) -> None:
@@ -69,7 +81,7 @@ def register(app: typer.Typer) -> None:
 def status(config: ConfigOption = CONFIG, as_json: JsonOption = False) -> None:
     """Show counts, health, active versions and firing alerts, as of the last commit."""
     with store_of(config) as p:
-        found = reader.status(p.engine) if has_tables(p.engine) else None
+        found = reader.status(p.engine, p.config.store.lease / 1000) if has_tables(p.engine) else None
     if found is None:
         err.print("nothing was committed yet: start it with `driftd run`")
         found = document(Totals(), {})
@@ -136,6 +148,7 @@ def silence(
         raise typer.BadParameter(f"--for: {error}") from None
     arguments: dict[str, Any] = {"for_ms": for_ms}
     if version is not None:
+        _check_version(config, model, version)
         arguments["version"] = version
     if kind is not None:
         arguments["kind"] = known("kind", kind, list(AlertKind))
@@ -153,19 +166,24 @@ def rollback(
     as_json: JsonOption = False,
 ) -> int:
     """Make a version the champion."""
+    _check_version(config, model, to)
+    return order(config, model, CommandName.ROLLBACK, {"to": to}, reason, wait, key, by=by, as_json=as_json)
+
+
+def _check_version(config: Path, model: str, version: str) -> None:
+    """Refuse a version that neither the configuration names nor any event did."""
     with store_of(config) as p:
         known("model", model, p.config.models)
         found = reader.status(p.engine) if has_tables(p.engine) else None
         seen = set(found["models"].get(model, {}).get("versions", ())) if found else set()
         spec = next(m for m in p.core.models if m.name == model).serving
         named = {spec.champion, spec.previous, *(r.version for r in spec.routes), *spec.shadows}
-        known("version", to, {v for v in seen | named if v is not None})
-    return order(config, model, CommandName.ROLLBACK, {"to": to}, reason, wait, key, by=by, as_json=as_json)
+        known("version", version, {v for v in seen | named if v is not None})
 
 
 def recover(
     model: ModelArgument,
-    reason: ReasonOption = "",
+    reason: Annotated[str | None, _REASON] = None,
     config: ConfigOption = CONFIG,
     wait: WaitOption = 0.0,
     key: KeyOption = None,
@@ -173,7 +191,7 @@ def recover(
     as_json: JsonOption = False,
 ) -> int:
     """End a fallback, so that the champion serves again, and acknowledge rollbacks."""
-    return order(config, model, CommandName.RECOVER, {}, reason, wait, key, by=by, as_json=as_json)
+    return order(config, model, CommandName.RECOVER, {}, reason or "", wait, key, by=by, as_json=as_json)
 
 
 def order(
@@ -207,23 +225,44 @@ def order(
         The exit code: 75 if the daemon did not apply the command in time.
     """
     who = _person(by)
+    _check_wait(wait)
     with store_of(config, read_only=False) as p:
         known("model", model, p.config.models)
         schema.upgrade(p.engine)
         number = ask(p.engine, model, name, arguments, reason=reason, who=who, key=key, profile=profile)
         result = wait_for(p.engine, number, wait) if wait > 0 else None
+        nobody = reader.no_daemon(p.engine, p.config.store.lease / 1000) if result is None else None
     if as_json:
         show_json({"command": number, "result": result})
     elif result is not None:
         out.print(escape(result))
-    else:
-        out.print(f"command {number} is stored; the daemon applies it in its next commit")
-    return 0 if result is not None or wait <= 0 else 75
+    elif wait <= 0:
+        when = f"at its next start: {nobody}" if nobody else "in its next commit"
+        out.print(escape(f"command {number} is stored; the daemon applies it {when}"))
+    if result is not None or wait <= 0:
+        return 0
+    state = f"{nobody}: start it with `driftd run`" if nobody else "a daemon runs: see its log and `driftd status`"
+    err.print(escape(f"command {number} is stored, but nobody applied it in {wait:g} s; {state}"))
+    return 75
+
+
+def _check_wait(wait: float) -> None:
+    """Refuse a time to wait that is none, or that never ends."""
+    if not 0 <= wait <= _LONGEST_WAIT_S:
+        raise typer.BadParameter(f"--wait: {wait:g}: 0 to {_LONGEST_WAIT_S:g} seconds are needed")
+
+
+def _user() -> str:
+    """Return the name of the user of this process, or its number: in a container there may be no name."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return user_name(os.getuid())
 
 
 def _person(by: str | None) -> str:
     """Return the name of the person who asks."""
-    who = getpass.getuser() if by is None else by.strip()
+    who = _user() if by is None else by.strip()
     if not who or len(who) > _LONGEST_NAME or not who.isprintable():
         raise typer.BadParameter(f"--by: a name of at most {_LONGEST_NAME} printable characters is needed")
     if by is not None and who in NOBODY:

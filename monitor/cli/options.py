@@ -10,7 +10,7 @@ import json
 import sys
 from collections.abc import Collection, Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 import typer
 from rich import markup
@@ -27,6 +27,7 @@ ConfigOption = Annotated[
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 ModelArgument = Annotated[str, typer.Argument(metavar="MODEL", help="A model of the configuration.")]
 CONFIG = Path("driftd.yaml")
+MOST: Final = 1_000_000_000  # that an option may ask for: databases count in 64 bits
 
 _WIDE = 200  # columns without a terminal: a table written to a file is not to be folded
 out = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else _WIDE)
@@ -57,7 +58,7 @@ def known(what: str, name: str, names: Collection[str]) -> str:
         return name
     nearest = difflib.get_close_matches(name, names, 1)
     hint = f"did you mean {nearest[0]}?" if nearest else f"known: {', '.join(sorted(names)) or 'none'}"
-    raise typer.BadParameter(f"there is no {what} {name}; {hint}")
+    raise typer.BadParameter(printable(f"there is no {what} {name}; {hint}"))
 
 
 def escape(text: str) -> str:

@@ -11,13 +11,12 @@ from typing import Annotated, Any, Final
 import typer
 from rich.table import Table
 
-from monitor.cli.options import CONFIG, ConfigOption, JsonOption, err, escape, known, out, show_json
+from monitor.cli.options import CONFIG, MOST, ConfigOption, JsonOption, err, escape, known, out, show_json
 from monitor.cli.stored import SinceOption, has_tables, since_ms, store_of
 from monitor.store import record
-from monitor.times import format_time
 
 ModelOption = Annotated[str | None, typer.Argument(metavar="[MODEL]", help="Only this model.", show_default=False)]
-LastOption = Annotated[int, typer.Option(min=1, help="At most so many of the latest ones.")]
+LastOption = Annotated[int, typer.Option(min=1, max=MOST, help="At most so many of the latest ones.")]
 _LAST: Final = 50
 _COLOUR: Final = {"critical": "red", "warning": "yellow"}
 
@@ -103,7 +102,7 @@ def silences(model: ModelOption = None, config: ConfigOption = CONFIG, as_json: 
         if not has_tables(p.engine):
             _nothing("silences", as_json=as_json)
             return
-        found = [{**s, "until": format_time(s["until"])} for s in record.silences(p.engine, model)]
+        found = record.silences(p.engine, model)
     if as_json:
         show_json({"silences": found})
         return

@@ -126,7 +126,7 @@ def show(
         known("model", what, p.config.models)
         found = reader.references(p.engine, what) if has_tables(p.engine) else []
     if not found:
-        err.print(f"{what} has no reference yet: it is read at the first start, or is still being learned")
+        err.print(f"{escape(what)} has no reference yet: it is read at the first start, or is still being learned")
     for subject, state, profile in found:
         _show(f"{what}: {subject} ({state})", profile, as_json=as_json)
 
@@ -192,9 +192,8 @@ def accept(
             err.print("nothing was committed yet: start it with `driftd run`")
             return 75
         profile, window = profile_of_last_window(p, model)
-    err.print(
-        f"{profile.rows} predictions of {window.version} from {format_time(window.start)} to {format_time(window.end)}"
-    )
+    times = f"from {format_time(window.start)} to {format_time(window.end)}"
+    err.print(f"{profile.rows} predictions of {escape(window.version)} {times}")
     arguments = {"start": window.start, "end": window.end}
     return order(config, model, CommandName.REFERENCE, arguments, reason, wait, key, as_json=as_json, profile=profile)
 

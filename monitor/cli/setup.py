@@ -191,12 +191,12 @@ def _move(c: Configuration, adopt: str | None, skip: str | None) -> None:
                 adopt_topic(p.engine, adopt, first, source.identities().get(adopt, ""), c.store.lease / 1000, is_gone)
             finally:
                 source.close()
-            err.print(f"{adopt} is read from its beginning")
+            err.print(f"{escape(adopt)} is read from its beginning")
         if skip is not None:
             topic, number, offset = _place(skip)
             known("topic of events", topic, c.stream.events)
             before = move_to(p.engine, topic, number, offset, c.store.lease / 1000, is_gone)
-            err.print(f"{topic}[{number}] goes on at {offset}; it was at {before}")
+            err.print(f"{escape(f'{topic}[{number}]')} goes on at {offset}; it was at {before}")
     finally:
         p.engine.dispose()
 

@@ -27,7 +27,7 @@ def show_status(console: Console, status: Mapping[str, Any]) -> None:
     """Print a status document; the summary of a replay is one as well."""
     events, join, alerts = status["events"], status["join"], status["alerts"]
     if status.get("committed_at"):
-        stopped = "" if status["owner"] else "; [yellow]no daemon runs[/yellow]"
+        stopped = f"; [yellow]{escape(status['no_daemon'])}[/yellow]" if status.get("no_daemon") else ""
         console.print(f"as of {status['committed_at']}{_ages(status)}{stopped}")
     after_idle = f", {events['late_after_idle']} late after idle" if events.get("late_after_idle") else ""
     console.print(
@@ -43,7 +43,7 @@ def show_status(console: Console, status: Mapping[str, Any]) -> None:
     kinds = ", ".join(f"{kind} {n}" for kind, n in alerts["by_kind"].items())
     fire = ", ".join(f"{kind} {n}" for kind, n in alerts["active_by_kind"].items())
     console.print(
-        f"alerts: {alerts['active']} fire{f' ({fire})' if fire else ''}, "
+        f"alerts: {alerts['active']} fire{'s' if alerts['active'] == 1 else ''}{f' ({fire})' if fire else ''}, "
         f"{alerts['firing']} began{f' ({kinds})' if kinds else ''}, {alerts['resolved']} ended; "
         f"decisions: {status['decisions']}"
     )

@@ -52,9 +52,11 @@ def since_ms(engine: Engine, text: str | None) -> int | None:
     if text is None:
         return None
     try:
-        return reader.stream_time(engine) - duration_ms(text)
+        back = duration_ms(text)
     except ValueError:
-        pass
+        back = None
+    if back is not None:
+        return reader.stream_time(engine) - back
     try:
         return parse_time(int(text) if text.isdigit() else text)
     except ValueError as error:

@@ -24,10 +24,13 @@ from monitor.files import read_small
 
 _VARIABLE: Final = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 _BRACKET: Final = re.compile(r"[\[\]{}]")
+_INT: Final = "tag:yaml.org,2002:int"
+_FLOAT: Final = "tag:yaml.org,2002:float"
 _MERGE: Final = "tag:yaml.org,2002:merge"
 _MOST_BYTES: Final = 4 << 20  # of the file
 _MOST_VALUES: Final = 200_000  # those that aliases repeat included
 _DEEPEST: Final = 50
+_LONGEST_NUMBER: Final = 100  # characters
 _MOST_ERRORS: Final = 100  # that are told at once
 _QUOTED: Final = re.compile(r"'([^']*)'")
 
@@ -43,6 +46,19 @@ class _Loader(yaml.SafeLoader):
             why = "has too many digits" if "digits" in str(error) else str(error)
             told = f"a number or date that cannot be read: {why}; put a text in quotes"
             raise yaml.constructor.ConstructorError(None, None, told, node.start_mark) from None
+        except (ArithmeticError, AttributeError, LookupError, TypeError):  # `!!bool maybe`, `!!int ""`
+            told = f"the value does not fit its tag {node.tag.rpartition(':')[2]}"
+            raise yaml.constructor.ConstructorError(None, None, told, node.start_mark) from None
+
+
+def _number(loader: _Loader, node: yaml.ScalarNode) -> float:
+    """Read a number; one of thousands of digits, or parts (`1:59:59`), takes long or fails in the middle."""
+    if len(loader.construct_scalar(node)) > _LONGEST_NUMBER:
+        raise ValueError("has too many digits")
+    number: float = loader.construct_yaml_int(node) if node.tag == _INT else loader.construct_yaml_float(node)
+    if node.tag == _INT and abs(number) >= 1 << 64:
+        raise ValueError("is not less than 2^64")
+    return number
 
 
 def _mapping(loader: _Loader, node: yaml.MappingNode) -> dict[Any, Any]:
@@ -58,6 +74,8 @@ def _mapping(loader: _Loader, node: yaml.MappingNode) -> dict[Any, Any]:
 
 
 _Loader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _mapping)
+_Loader.add_constructor(_INT, _number)
+_Loader.add_constructor(_FLOAT, _number)
 
 
 def read(path: Path, environment: Mapping[str, str] = os.environ) -> Configuration:
@@ -97,7 +115,10 @@ def parse(text: str, environment: Mapping[str, str], name: str = "the file") -> 
         raw = yaml.load(text, _Loader)
     except yaml.MarkedYAMLError as error:
         raise ConfigError(name, None, f"is not YAML: {_marked(error)}") from None
-    except (yaml.YAMLError, RecursionError) as error:
+    except RecursionError:
+        _refuse_excess(text, name)
+        raise ConfigError(name, None, f"is not YAML: nested more than {_DEEPEST} levels deep") from None
+    except yaml.YAMLError as error:
         raise ConfigError(name, None, f"is not YAML: {error}") from None
     if not isinstance(raw, dict):
         raise ConfigError(name, None, "a mapping with stream, store and models is needed")

@@ -9,10 +9,12 @@ from __future__ import annotations
 import logging
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import MutableMapping, Sequence
 from typing import Any, Final, Literal
 
 import structlog
+
+from monitor.printable import printable
 
 Format = Literal["auto", "json", "text"]
 _QUIET: Final = ("kafka", "alembic", "uvicorn", "sqlalchemy", "asyncio")  # their INFO is of no use to operators
@@ -49,6 +51,14 @@ class Seldom(logging.Filter):
         return True
 
 
+def shown(logger: object, method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    """Return an event whose texts are printable: names in them come from whoever writes to the topics."""
+    return {
+        key: "\n".join(map(printable, value.split("\n"))) if isinstance(value, str) else value
+        for key, value in event.items()
+    }
+
+
 def set_up(level: str, form: Format) -> None:
     """Configure logging to standard error.
 
@@ -67,7 +77,7 @@ def set_up(level: str, form: Format) -> None:
     renderers: Sequence[Any] = (
         (structlog.processors.format_exc_info, structlog.processors.JSONRenderer(ensure_ascii=True))
         if as_json
-        else (structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback),)
+        else (shown, structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback))
     )
     structlog.configure(
         processors=[
@@ -100,7 +110,9 @@ def set_up(level: str, form: Format) -> None:
 def warnings_only() -> None:
     """Configure logging for commands that print an answer: warnings only, on standard error."""
     if not structlog.is_configured():
+        *before, renderer = structlog.get_config()["processors"]
         structlog.configure(
+            processors=[*before, shown, renderer],
             wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING),
             logger_factory=lambda *_: structlog.PrintLogger(sys.stderr),
         )

@@ -356,7 +356,6 @@ def activate(
             model.references.replace(profile)
         else:
             effects.published += model.replace_reference(profile, now)
-            log.warning("reference.replaced", model=name, path=str(file.path), rows=profile.rows)
     return effects
 
 

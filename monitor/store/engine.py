@@ -14,6 +14,7 @@ from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from pathlib import Path
 from typing import Any, Final, TypeVar
+from urllib.parse import quote
 
 import psycopg
 import sqlalchemy as sa
@@ -25,6 +26,7 @@ from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError, SQLAlch
 
 from monitor.clock import SYSTEM_CLOCK, Clock
 from monitor.errors import ConfigError, StoreError
+from monitor.store.permissions import is_refused, why_refused
 
 _BUSY_S: Final = 10.0
 _BUSY_STEP_S: Final = 0.2
@@ -46,6 +48,7 @@ _SQLITE_OUTAGES: Final = frozenset(
         sqlite3.SQLITE_PROTOCOL,
     }
 )  # fmt: skip
+_DRIVERS: Final = {"sqlite": "pysqlite", "postgresql": "psycopg"}
 _POSTGRES: Final = {
     "client_encoding": "UTF8",
     "connect_timeout": 5,
@@ -139,7 +142,13 @@ def connect(
         raise ConfigError("store.url", None, "is not a database URL, such as sqlite:///driftd.db") from None
     if parsed.get_backend_name() != "sqlite":
         _check_host(parsed)
-    match parsed.get_backend_name():
+    backend, _, driver = parsed.drivername.partition("+")
+    if driver not in ("", _DRIVERS.get(backend, driver)):
+        hint = f"write {backend}+{_DRIVERS[backend]}:// or {backend}://: driftd has no other driver"
+        raise ConfigError("store.url", parsed.drivername, hint)
+    if backend in _DRIVERS:
+        parsed = parsed.set(drivername=f"{backend}+{_DRIVERS[backend]}")
+    match backend:
         case "sqlite":
             return _sqlite(parsed, clock, busy_step_s, read_only=read_only)
         case "postgresql":
@@ -187,22 +196,30 @@ def _sqlite(url: sa.URL, clock: Clock, busy_step_s: float, *, read_only: bool) -
         folder = Path(url.database).expanduser().parent
         if not folder.is_dir():
             raise ConfigError("store.url", url.database, f"the folder {folder} does not exist")
+    is_file = url.database and not is_in_memory(url) and not url.database.startswith("file:")
+    file = Path(url.database or "") if is_file else None
     engine = sa.create_engine(url, connect_args={"timeout": _BUSY_S, "check_same_thread": False})
 
     @event.listens_for(engine, "do_connect")
     def _make(dialect: Any, record: Any, arguments: Any, options: Any) -> None:
         # The files beside the database get its mode. One that is there keeps its own, and is not opened here: closing
         # it would end the locks that this process has on it.
-        if url.database and not is_in_memory(url) and not url.database.startswith("file:"):
+        if file is None:
+            return
+        if read_only:  # whoever only asks makes no file, and changes none
+            arguments[0] = f"file:{quote(str(file.absolute()))}?mode=ro"
+            options["uri"] = True
+        else:
             with suppress(OSError):  # SQLite says it better
-                os.close(os.open(url.database, os.O_CREAT | os.O_EXCL | os.O_RDWR, _PRIVATE))
+                os.close(os.open(file, os.O_CREAT | os.O_EXCL | os.O_RDWR, _PRIVATE))
 
     @event.listens_for(engine, "connect")
     def _set_up(connection: Any, record: Any) -> None:
         # The driver would begin transactions by itself, too late for a lock; the "begin" listener below does it.
         connection.isolation_level = None
         cursor = connection.cursor()
-        cursor.execute("PRAGMA journal_mode=WAL")
+        if not read_only:
+            cursor.execute("PRAGMA journal_mode=WAL")
         # FULL: an acknowledged commit survives a power failure.
         cursor.execute("PRAGMA synchronous=FULL")
         cursor.execute("PRAGMA foreign_keys=ON")
@@ -210,6 +227,11 @@ def _sqlite(url: sa.URL, clock: Clock, busy_step_s: float, *, read_only: bool) -
             # `_begin` waits longer, and can be interrupted.
             cursor.execute(f"PRAGMA busy_timeout={round(busy_step_s * 1000)}")
         cursor.close()
+
+    @event.listens_for(engine, "handle_error")
+    def _name_file(context: Any) -> None:
+        if file is not None and is_refused(context.original_exception):
+            raise StoreError(why_refused(file, context.original_exception), retryable=True)
 
     @event.listens_for(engine, "begin")
     def _begin(connection: Connection) -> None:

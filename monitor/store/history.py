@@ -19,8 +19,9 @@ from monitor.store import reader
 from monitor.store import tables as t
 from monitor.store.engine import snapshot, translated
 from monitor.store.history_rows import Names, StoredValue, StoredWindow, decoded, layout_names
-from monitor.store.rows import read_rows
+from monitor.store.rows import read_rows, row_of
 from monitor.stream.types import Partition
+from monitor.times import format_time
 
 UNKNOWN: Final = "unknown"  # the verdict on a feature that an earlier release did not store
 _PREDICTIONS: Final = ("", "predictions")
@@ -102,14 +103,45 @@ def history(
     with translated(), engine.connect().execution_options(stream_results=True) as c:
         windows = _called(_windows(c, wanted), window, others)
         for row, its in windows if last is None else _latest(windows, last):
-            for value in its.values:
-                if metric in (None, value.name) and feature in (None, value.feature):
-                    yield _history_value(model, row, its, value)
+            with damage_in(_row(row)):
+                told = [
+                    _history_value(model, row, its, value)
+                    for value in its.values
+                    if metric in (None, value.name) and feature in (None, value.feature)
+                ]
+            yield from told
+
+
+def extent(engine: Engine, model: str) -> tuple[int, int] | None:
+    """Return the earliest and the latest end of a model's stored windows, ms; None where there are none."""
+    h = t.history
+    wanted = sa.select(sa.func.min(h.c.end_ms), sa.func.max(h.c.end_ms)).where(h.c.model == model)
+    with snapshot(engine) as c:
+        first, last = c.execute(wanted).one()
+    if first is None:
+        return None
+    with damage_in(row_of(t.history, model)):
+        for time in (first, last):
+            format_time(time)
+    return first, last
 
 
 def _windows(c: Connection, wanted: sa.Select[Any]) -> _Windows:
     layouts = _layouts(c, sa.select(t.history_layout))
-    return read_rows(c, wanted, t.history, lambda row: (row, decoded(row, layouts[row.layout])))
+    return read_rows(c, wanted, t.history, lambda row: (_checked(row), decoded(row, layouts[row.layout])))
+
+
+def _row(row: Row[Any]) -> str:
+    return row_of(t.history, *(getattr(row, column.name) for column in t.history.primary_key))
+
+
+def _checked(row: Row[Any]) -> Row[Any]:
+    """Return a row whose times are times: SQLite stores whatever it is given."""
+    for time in (row.start_ms, row.end_ms):
+        format_time(time)
+    if not isinstance(row.coverage, float | None):
+        raise ValueError(f"coverage is not a number: {row.coverage!r:.20}")
+    return row
 
 
 def _layouts(c: Connection, wanted: sa.Select[Any]) -> dict[int, Names]:
@@ -177,12 +209,11 @@ def last_window(engine: Engine, model: str) -> LastWindow | None:
     mine = (h.c.model == model, h.c.version == version, ~h.c.outcomes)
     wanted = sa.select(h).where(*mine).order_by(h.c.end_ms.desc(), h.c.start_ms).limit(1)
     with snapshot(engine) as c:
-        row = c.execute(wanted).one_or_none()
-        if row is None:
-            return None
-        layouts = _layouts(c, sa.select(t.history_layout).where(t.history_layout.c.id == row.layout))
-    with damage_in(f"table history or history_layout, a window of {model!r}"):
-        counts = {(value.feature, value.name): value.events for value in decoded(row, layouts[row.layout]).values}
-        n = counts[_PREDICTIONS]
+        found_one = next(iter(_windows(c, wanted)), None)
+    if found_one is None:
+        return None
+    row, its = found_one
+    with damage_in(_row(row)):
+        n = {(value.feature, value.name): value.events for value in its.values}[_PREDICTIONS]
     positions = {Partition(topic, number): at for topic, number, at in found["positions"]}
     return LastWindow(version, row.start_ms, row.end_ms, n, positions)

@@ -164,7 +164,10 @@ def decoded(row: Row[Any], names: Names) -> StoredWindow:
     flags_at = _HEAD.size + length
     flags = tail[flags_at : flags_at + tested]
     numbers = iter(np.frombuffer(tail, "<f8", offset=flags_at + tested).tolist())
-    tests = [_test(stored, flag, numbers) for stored, flag in zip(plain[count - tested :], flags, strict=True)]
+    try:
+        tests = [_test(stored, flag, numbers) for stored, flag in zip(plain[count - tested :], flags, strict=True)]
+    except StopIteration:
+        raise ValueError("numbers of tests are missing") from None
     label = tail[_HEAD.size : flags_at].decode()
     return StoredWindow((*plain[: count - tested], *tests), _READINGS[reading], label, threshold)
 

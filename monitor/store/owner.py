@@ -27,6 +27,28 @@ def is_gone(owner: str) -> bool:
     return _start_time(int(pid)) != started
 
 
+def end_of(owner: str | None, age_s: float, lease_s: float) -> str | None:
+    """Return why no daemon runs, in words; None where one runs, as far as is known.
+
+    Args:
+        owner: Name of the owner of the store; None where it has none.
+        age_s: Seconds since the owner's last sign of life.
+        lease_s: Seconds after which an owner of another host counts as dead.
+    """
+    if owner is None:
+        return "no daemon runs"
+    host, _, rest = owner.partition("/")
+    pid = rest.partition("/")[0]
+    if is_gone(owner):
+        return f"no daemon runs: its daemon (pid {pid}) has ended without giving up the store"
+    if host != _host() and age_s > lease_s:
+        return (
+            f"no daemon seems to run: its daemon (pid {pid} on {host.partition('@')[0]}) has committed nothing for "
+            f"{age_s:.0f} s, and its lease is {lease_s:g} s"
+        )
+    return None
+
+
 def is_neighbour(owner: str) -> bool:
     """Return whether an owner is a living process of this host, other than this one."""
     return owner.partition("/")[0] == _host() and owner != owner_name() and not is_gone(owner)

@@ -91,7 +91,10 @@ def _positions(c: Connection, lease_s: float, is_gone: IsGone) -> list[list[int 
     if row.owner is not None and not is_gone(row.owner) and row.age < lease_s:
         raise ConfigError("store.url", None, f"is in use by {row.owner}: stop the daemon first")
     with damage_in(row_of(t.shard, SHARD)):
-        rows: list[list[int | str]] = [list(entry) for entry in json.loads(row.positions)]
+        found = json.loads(row.positions)
+        rows: list[list[int | str]] = [
+            [str(topic), int(number), int(offset), str(identity)] for topic, number, offset, identity in found
+        ]
     return rows
 
 

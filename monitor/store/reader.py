@@ -29,8 +29,9 @@ from monitor.pipeline.status import Totals, document
 from monitor.saved import damage_in
 from monitor.spec import AnswerReading
 from monitor.store import tables as t
-from monitor.store.engine import snapshot, translated
-from monitor.store.rows import mapping, read_rows, row_of
+from monitor.store.engine import LEASE_S, snapshot
+from monitor.store.owner import end_of
+from monitor.store.rows import mapping, read_rows, row_of, with_keys
 from monitor.store.subscriptions import STREAM
 from monitor.store.writer import OUTCOMES_MAGIC, SHARD
 from monitor.stream.types import Partition
@@ -107,7 +108,15 @@ def load(engine: Engine) -> tuple[Snapshot, StoredProgress] | None:
 
 
 def _shard(c: Connection) -> Row[Any] | None:
-    return next(read_rows(c, sa.select(t.shard).where(t.shard.c.id == SHARD), t.shard, lambda row: row), None)
+    return next(read_rows(c, sa.select(t.shard).where(t.shard.c.id == SHARD), t.shard, _checked), None)
+
+
+def _checked(row: Row[Any]) -> Row[Any]:
+    """Return the row of the shard whose numbers are numbers: SQLite stores whatever it is given."""
+    with_keys(dict(row._mapping), numbers=("seq", "epoch", "stream_time"))
+    if row.stream_time >= 0:
+        format_time(row.stream_time)
+    return row
 
 
 def _model(c: Connection, model: str, state: Mapping[str, Any]) -> ModelSnapshot:
@@ -142,6 +151,16 @@ def configured_references(engine: Engine) -> dict[str, str | None]:
         )
 
 
+def no_daemon(engine: Engine, lease_s: float) -> str | None:
+    """Return why no daemon runs, in words; None where one runs, as far as is known."""
+    with snapshot(engine) as c:
+        row = _shard(c)
+    if row is None:
+        return "no daemon runs"
+    with damage_in(row_of(t.shard, SHARD)):
+        return end_of(row.owner, wall_ms() / 1000 - row.updated_at, lease_s)
+
+
 def owner(engine: Engine) -> str | None:
     """Return the name of the process that owns the store; None where nobody does, or there are no tables yet."""
     with snapshot(engine) as c:
@@ -161,32 +180,54 @@ def is_empty(engine: Engine) -> bool:
 # -- questions -------------------------------------------------------------------------------------------
 
 
-def status(engine: Engine) -> dict[str, Any] | None:
-    """Return the status document as of the last commit; None before the first."""
+def status(engine: Engine, lease_s: float = LEASE_S) -> dict[str, Any] | None:
+    """Return the status document as of the last commit; None before the first.
+
+    Args:
+        engine: The store.
+        lease_s: Time in seconds after which an owner of another host counts as dead.
+    """
     with snapshot(engine) as c:
         row = _shard(c)
         if row is None or row.seq == 0:
             return None
         models = dict(read_rows(c, sa.select(t.model_state), t.model_state, lambda s: (s.model, mapping(s.body))))
         waiting = _destinations(c)
-    with damage_in(f"{row_of(t.shard, SHARD)}, or table model_state"):
-        return _status(row, models, waiting, wall_ms())
+    wall = wall_ms()
+    with damage_in(row_of(t.shard, SHARD)):
+        totals, about = Totals(**mapping(row.totals)), _about(row, wall, lease_s)
+        daemon = read_shard(mapping(row.state)).daemon.firing
+        document(totals, {}, daemon, wall)
+    return {**_document(totals, models, daemon, wall), **about, "outbox": _waiting(waiting), "destinations": waiting}
 
 
-def _status(row: Row[Any], models: Mapping[str, Any], waiting: Mapping[str, Any], wall: int) -> dict[str, Any]:
-    daemon = read_shard(mapping(row.state)).daemon.firing
-    found = opened(document(Totals(**mapping(row.totals)), models, daemon, wall))
+def _document(totals: Totals, models: Mapping[str, Any], daemon: Mapping[str, int], wall: int) -> dict[str, Any]:
+    """Return what the states of models come to; of a damaged one, name the row."""
+    try:
+        with damage_in(row_of(t.model_state)):
+            return opened(document(totals, models, daemon, wall))
+    except StoreError:
+        for name, state in models.items():
+            with damage_in(row_of(t.model_state, name)):
+                opened(document(Totals(), {name: state}))
+        raise
+
+
+def _about(row: Row[Any], wall: int, lease_s: float) -> dict[str, Any]:
+    """Return what the row of the shard says of itself."""
     return {
-        **found,
         "committed_at": format_time(round(row.updated_at * 1000)),
         "stream_time": row.stream_time,
         "commits": row.seq,
         "epoch": row.epoch,
         "owner": row.owner,
-        "outbox": sum(d["waiting"] for d in waiting.values()),
-        "destinations": waiting,
+        "no_daemon": end_of(row.owner, wall / 1000 - row.updated_at, lease_s),
         "positions": [[topic, number, offset] for topic, number, offset, _ in json.loads(row.positions)],
     }
+
+
+def _waiting(destinations: Mapping[str, Mapping[str, Any]]) -> int:
+    return sum(d["waiting"] for d in destinations.values())
 
 
 def _destinations(c: Connection) -> dict[str, dict[str, Any]]:
@@ -205,9 +246,9 @@ def _destinations(c: Connection) -> dict[str, dict[str, Any]]:
 
 def stream_time(engine: Engine) -> int:
     """Return stream time as of the last commit, ms; -1 before it is known."""
-    with translated(), engine.begin() as c:
-        found = c.execute(sa.select(t.shard.c.stream_time).where(t.shard.c.id == SHARD)).scalar_one_or_none()
-    return -1 if found is None else int(found)
+    with snapshot(engine) as c:
+        row = _shard(c)
+    return -1 if row is None else int(row.stream_time)
 
 
 def hash_seed(engine: Engine) -> int:

@@ -5,14 +5,21 @@ Shell, read only; works with or without a running daemon. Every function raises 
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import asdict
+from typing import Any, Final
 
 import sqlalchemy as sa
-from sqlalchemy.engine import Engine
+from sqlalchemy.engine import Engine, Row
 
+from monitor.alerting.numbering import Silence
+from monitor.saved import from_plain
 from monitor.store import tables as t
 from monitor.store.engine import snapshot
-from monitor.store.rows import mapping, read_rows
+from monitor.store.rows import document, mapping, read_rows, with_keys
+from monitor.times import format_time
+
+_ALERT: Final = ("starts_at", "status", "severity", "kind", "model", "version", "summary")
+_DECISION: Final = ("issued_at", "model", "reason", "champion")
 
 
 def alerts(
@@ -30,7 +37,7 @@ def alerts(
     if since is not None:
         wanted = wanted.where(a.c.issued_at > since)
     with snapshot(engine) as c:
-        return list(read_rows(c, wanted, a, lambda row: {**mapping(row.body), "silenced": row.silenced}))
+        return list(read_rows(c, wanted, a, _alert))
 
 
 def _latest() -> sa.Select[Any]:
@@ -49,9 +56,12 @@ def firing_alerts(engine: Engine, model: str | None = None) -> list[dict[str, An
     """Return the latest record of every alert that fires, those that began last first."""
     wanted = _latest() if model is None else _latest().where(t.alert.c.model == model)
     with snapshot(engine) as c:
-        rows = read_rows(c, wanted, t.alert, lambda row: {**mapping(row.body), "silenced": row.silenced})
-        found = list(rows)
+        found = list(read_rows(c, wanted, t.alert, _alert))
     return sorted(found, key=lambda alert: (alert["starts_at"], alert["model"], alert["version"]), reverse=True)
+
+
+def _alert(row: Row[Any]) -> dict[str, Any]:
+    return {**document(row.body, texts=_ALERT), "silenced": bool(row.silenced)}
 
 
 def firing(engine: Engine) -> list[tuple[str, bytes, str]]:
@@ -62,16 +72,22 @@ def firing(engine: Engine) -> list[tuple[str, bytes, str]]:
 
 
 def silences(engine: Engine, model: str | None = None) -> list[dict[str, Any]]:
-    """Return the silences that have not ended, by model."""
+    """Return the silences that have not ended, by model; `until` as text."""
     with snapshot(engine) as c:
-        rows = read_rows(c, sa.select(t.model_state), t.model_state, lambda row: (row.model, mapping(row.body)))
-        bodies = dict(rows)
+        found = dict(
+            read_rows(c, sa.select(t.model_state), t.model_state, lambda row: (row.model, _silences(row.body)))
+        )
     return [
         {"model": name, **silence}
-        for name, body in sorted(bodies.items())
+        for name, silences_of in sorted(found.items())
         if model in (None, name)
-        for silence in body["records"]["silences"]
+        for silence in silences_of
     ]
+
+
+def _silences(body: str) -> list[dict[str, Any]]:
+    found = from_plain(mapping(body)["records"]["silences"], list[Silence])
+    return [{**asdict(silence), "until": format_time(silence.until)} for silence in found]
 
 
 def decisions(
@@ -89,4 +105,11 @@ def decisions(
     if since is not None:
         wanted = wanted.where(d.c.issued_at > since)
     with snapshot(engine) as c:
-        return list(read_rows(c, wanted, d, lambda row: mapping(row.body)))
+        return list(read_rows(c, wanted, d, lambda row: _decision(row.body)))
+
+
+def _decision(body: str) -> dict[str, Any]:
+    found = document(body, texts=_DECISION, numbers=("generation",))
+    for route in found.get("routes", ()):
+        with_keys(route, texts=("version",), numbers=("weight",))
+    return found

@@ -6,7 +6,7 @@ Shell.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from typing import Any, TypeVar
 
 import sqlalchemy as sa
@@ -34,7 +34,8 @@ def read_rows(c: Connection, wanted: sa.Select[Any], table: sa.Table, make: Call
     """
     keys = [column.name for column in table.primary_key]
     try:
-        with c.execute(wanted) as found:  # closed at once: a cursor of the server is not left open at the first damage
+        # The cursor is closed at once: one of the server is not left open at the first damage.
+        with damage_in(row_of(table)), c.execute(wanted) as found:
             for row in found:
                 known = row._mapping
                 with damage_in(row_of(table, *(known[key] for key in keys if key in known))):
@@ -51,6 +52,31 @@ def mapping(text: str) -> dict[str, Any]:
     found = json.loads(text)
     if not isinstance(found, dict):
         raise ValueError(f"a mapping is stored there, not {text[:20]}")
+    return found
+
+
+def document(text: str, *, texts: Collection[str] = (), numbers: Collection[str] = ()) -> dict[str, Any]:
+    """Return the mapping that a text of JSON holds, with what readers of it rely on.
+
+    Args:
+        text: The text.
+        texts: Keys that must hold texts.
+        numbers: Keys that must hold integers.
+
+    Raises:
+        ValueError: It is no mapping, or a key is missing or holds something else.
+    """
+    return with_keys(mapping(text), texts=texts, numbers=numbers)
+
+
+def with_keys(found: Any, *, texts: Collection[str] = (), numbers: Collection[str] = ()) -> dict[str, Any]:
+    """Return a stored mapping that has what readers of it rely on; arguments and errors are those of `document`."""
+    if not isinstance(found, dict):
+        raise ValueError(f"a mapping is stored there, not {found!r:.20}")
+    for keys, kind, what in ((texts, str, "a text"), (numbers, int, "an integer")):
+        for key in keys:
+            if not isinstance(found.get(key), kind):
+                raise ValueError(f"{key} is not {what}: {found.get(key)!r:.20}")
     return found
 
 

@@ -29,6 +29,7 @@ from monitor.saved import damage_in
 from monitor.store import tables as t
 from monitor.store.engine import database_clock, insert, translated
 from monitor.store.history_rows import HistoryWriter
+from monitor.store.retention import Retention
 from monitor.store.rows import row_of
 from monitor.store.subscriptions import STREAM_SUBSCRIPTION, MessageKind, Subscription
 from monitor.stream.types import Partition
@@ -80,7 +81,7 @@ class StoreWriter:
     ) -> None:
         self._engine = engine
         self._owner = owner
-        self._retention = retention_ms
+        self._retention = Retention(retention_ms)
         self._subscriptions = subscriptions
         self._clock = clock
         self._epoch = 0
@@ -160,6 +161,7 @@ class StoreWriter:
             self._commit(delta, identities, gaps)
         except BaseException:
             self._history.forget()  # the transaction's layouts may not be stored
+            self._retention.reread()
             raise
 
     def _commit(self, delta: PipelineCommit, identities: Mapping[str, str], gaps: Sequence[Gap]) -> None:
@@ -193,7 +195,7 @@ class StoreWriter:
                     sa.update(t.command).where(t.command.c.id == command).values(applied_seq=delta.seq, result=result)
                 )
             if delta.seq % _RETENTION_EVERY == 0 and delta.watermark >= 0:
-                _forget_old(c, delta.watermark - self._retention)
+                self._retention.forget_old(c, delta.watermark)
 
     def is_committed(self, seq: int) -> bool:
         """Return whether the commit with this sequence number is stored.
@@ -282,6 +284,8 @@ class StoreWriter:
                 },
             )  # fmt: skip
         self._history.write(c, model, part.history)
+        if part.history:
+            self._retention.stored(model, max(row.end for row in part.history))
         state = insert(c, t.model_state).values(model=model, seq=seq, body=json.dumps(part.state))
         c.execute(
             state.on_conflict_do_update(
@@ -349,23 +353,3 @@ def _positions(positions: Mapping[Partition, int], identities: Mapping[str, str]
 
 def _outcome_body(rows: OutcomeRows) -> bytes:
     return _compress(pack(OUTCOMES_MAGIC, {"schema": 1, "everything": rows.everything}, rows.arrays))
-
-
-def _forget_old(c: Connection, before: int) -> None:
-    """Delete history and alerts older than `before` (ms, event time), but no latest decision and no firing alert."""
-    c.execute(sa.delete(t.history).where(t.history.c.end_ms < before))
-    a = t.alert.alias("a")
-    latest = sa.select(sa.func.max(a.c.seq)).where(a.c.fingerprint == t.alert.c.fingerprint).scalar_subquery()
-    c.execute(
-        sa.delete(t.alert).where(
-            t.alert.c.issued_at < before, sa.or_(t.alert.c.status != "firing", t.alert.c.seq < latest)
-        )
-    )
-    d = t.decision.alias("d")
-    c.execute(
-        sa.delete(t.decision).where(
-            t.decision.c.issued_at < before,
-            t.decision.c.generation
-            < sa.select(sa.func.max(d.c.generation)).where(d.c.model == t.decision.c.model).scalar_subquery(),
-        )
-    )

@@ -21,7 +21,10 @@ class StoreSection(Section):
         "postgresql+psycopg://user@host/database; this or `url_file` is needed",
     )
     url_file: Text | None = Field(None, description="file with the URL, for a URL with a password")
-    retention: Duration = Field(90 * 24 * HOUR, description="how long history and alerts are kept, in stream time")
+    retention: Duration = Field(
+        90 * 24 * HOUR,
+        description="how long history and alerts are kept, back from a model's newest window",
+    )
     lease: Duration = Field(
         10_000, description="a standby daemon takes over after this long without a commit of the owner"
     )

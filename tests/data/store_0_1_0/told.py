@@ -48,6 +48,7 @@ def _as_then(status: dict[str, Any]) -> dict[str, Any]:
     """Leave out what 0.1.0 did not have."""
     status.pop("destinations", None)
     status.pop("committed_at", None)
+    status.pop("no_daemon", None)
     for name in ("active", "active_by_kind"):
         status["alerts"].pop(name, None)
     for name in ("late_after_idle", "synthetic", "ignored"):

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from structlog.testing import capture_logs
 
 from detectors.reference import Profile
 from monitor.alerting.records import AlertRecord
@@ -65,7 +66,9 @@ def test_a_file_with_another_content_replaces_the_reference(table: Path) -> None
     pipeline = pipeline_of(table)
     before = adopted(pipeline)
     write(table, 20.0)
-    after = adopted(pipeline)
+    with capture_logs() as said:
+        after = adopted(pipeline)
+    assert {event["log_level"] for event in said} <= {"info"}  # the journal says it, once, when it is committed
     assert before is not None
     assert after is not None
     assert after.content_hash != before.content_hash

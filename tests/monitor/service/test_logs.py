@@ -6,7 +6,7 @@ import logging
 
 import pytest
 
-from monitor.service.logs import Seldom
+from monitor.service.logs import Seldom, shown
 
 
 def said(filtered: Seldom, message: str, at: float, *, name: str = "kafka.cluster") -> str | None:
@@ -36,3 +36,11 @@ def test_others_may_repeat_themselves(name: str) -> None:
     seldom = Seldom("kafka", 60)
 
     assert [said(seldom, "again", at, name=name) for at in (0, 1)] == ["again", "again"]
+
+
+def test_names_from_events_are_printable_in_logs_for_people() -> None:
+    event = {"event": "alert.began", "version": "v\x1b]0;owned\x07", "n": 3, "exception": "Trace\n  line\x1b[2J"}
+
+    assert shown(None, "info", event) == {
+        "event": "alert.began", "version": r"v\x1b]0;owned\x07", "n": 3, "exception": "Trace\n  line\\x1b[2J",
+    }  # fmt: skip

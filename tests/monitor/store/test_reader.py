@@ -156,6 +156,56 @@ def test_no_text_that_is_damaged_ends_in_another_error_than_that_it_is(
     assert [str(error) for error in told if table.name not in str(error)] == []
 
 
+@pytest.mark.parametrize(
+    ("table", "column", "damage", "read", "row"),
+    [
+        (t.alert, "body", "{}", record.alerts, r"row '\w+' \d+: starts_at"),
+        (t.alert, "body", "{}", record.firing_alerts, r"row '\w+' \d+: starts_at"),
+        (t.decision, "body", "{}", record.decisions, r"row 'm' \d+: issued_at"),
+        (t.model_state, "body", '{"versions": []}', record.silences, "row 'm': 'records'"),
+        (t.model_state, "body", '{"records": {"silences": [{}]}}', record.silences, "row 'm': .*until"),
+        (t.model_state, "body", '{"versions": {}}', reader.status, "row 'm': 'steering'"),
+        (t.shard, "totals", "{", reader.status, "row 0: "),
+        (t.shard, "stream_time", "abc", reader.status, "row 0: stream_time is not an integer"),
+        (t.shard, "stream_time", "abc", reader.stream_time, "row 0: stream_time is not an integer"),
+        (t.shard, "epoch", "x", reader.status, "row 0: epoch is not an integer"),
+        (t.shard, "seq", "x", reader.load, "row 0: seq is not an integer"),
+        (t.history, "start_ms", "x", lambda e: list(history.history(e, "m")), "row 'm' 'v1' "),
+        (t.history, "body", b"\0" * 7, lambda e: history.last_window(e, "m"), "row 'm' 'v1' "),
+    ],
+    ids=str,
+)  # fmt: skip
+def test_whatever_a_row_lacks_is_told_with_its_table_and_key(
+    engine: Engine, table: sa.Table, column: str, damage: bytes | str, read: Callable[[Engine], object], row: str
+) -> None:
+    """A text that is a mapping, and still not what was written, ended in a traceback."""
+    if isinstance(table.columns[column].type, sa.Numeric | sa.Integer) and engine.dialect.name != "sqlite":
+        pytest.skip("PostgreSQL checks every number")
+    written(engine, 7)
+    values = sa.update(table).values({column: damage})
+    if column == "start_ms":  # part of the key
+        values = values.where(table.c.end_ms == sa.select(sa.func.max(table.c.end_ms)).scalar_subquery())
+    with engine.begin() as c:
+        c.execute(values)
+
+    with pytest.raises(StoreError, match=f"^the store is damaged: table {table.name}, {row}") as caught:
+        read(engine)
+    assert not caught.value.retryable
+
+
+def test_a_window_that_ends_too_early_is_damaged(engine: Engine) -> None:
+    written(engine, 5)
+    body = max((row[-1] for row in rows(engine, t.history)), key=len)
+    told = set()
+    for size in range(len(body)):
+        damaged_in(engine, t.history, "body", body[:size])
+        try:
+            list(history.history(engine, "m"))
+        except StoreError as error:
+            told.add(str(error)[:39])
+    assert told == {"the store is damaged: table history, ro"}
+
+
 def test_a_text_that_is_not_utf_8_is_told_with_its_table_row_and_column(engine: Engine) -> None:
     if engine.dialect.name != "sqlite":
         pytest.skip("PostgreSQL checks every text")
@@ -180,7 +230,10 @@ READERS: tuple[Callable[[Engine], object], ...] = (
     reader.status,
     reader.configured_references,
     reader.hash_seed,
+    reader.stream_time,
     record.alerts,
+    record.firing_alerts,
+    record.silences,
     record.firing,
     lambda e: list(history.history(e, "m")),
     lambda e: history.last_window(e, "m"),
