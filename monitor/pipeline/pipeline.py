@@ -7,7 +7,7 @@ records. One session owns it, and nothing in it locks. `docs/architecture.md` fo
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -354,8 +354,18 @@ class Pipeline:
         """Release what only the commit, now in the database, still needed."""
         self.join.log.on_committed(commit.join)
 
-    def restore(self, snapshot: Snapshot, positions: Mapping[Partition, int]) -> None:
+    def restore(
+        self,
+        snapshot: Snapshot,
+        positions: Mapping[Partition, int],
+        moved: Callable[[], None] = lambda: None,
+    ) -> None:
         """Go on where the last commit was. Call before anything else.
+
+        Args:
+            snapshot: What the commit stored.
+            positions: Offset of the next record, by partition.
+            moved: Called after each step.
 
         Raises:
             StoreError: something is damaged.
@@ -370,10 +380,12 @@ class Pipeline:
             if model.spec.name in snapshot.models:
                 with damage_in(f"table model_state, pane, outcome_log or learned, model {model.spec.name!r}"):
                     self._restored[model.spec.name] = model.restore(snapshot.models[model.spec.name])
+                moved()
         with damage_in("table shard, column state"):
             self._restore_shard(snapshot.shard)
         with damage_in("tables join_segment, join_alive, join_closed"):
             self.join.log.restore(snapshot.segments, snapshot.alive, snapshot.closed, max(self.watermark.now, 0))
+        moved()
         with damage_in("table learned or shard, metrics of early outcomes"):
             self._restore_early_metrics(snapshot)
         with damage_in("table model_state"):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
+from monitor.clock import Clock
 from monitor.errors import DriftdError, Fenced, SchemaTooNew, StreamError, TopicsMissing
 from monitor.web.metrics import Telemetry
 
@@ -35,6 +36,22 @@ class Watchdog(Protocol):
     def alive(self, status: str) -> None:
         """Note that the loop goes on; called several times a second."""
         ...
+
+
+class Progress:
+    """When what takes long was last seen to get on. Moved by the thread that does it, and asked by another one."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._moved_at = clock.monotonic()
+
+    def moved(self) -> None:
+        """Note that it gets on."""
+        self._moved_at = self._clock.monotonic()
+
+    def age_s(self) -> float:
+        """Return the seconds since it was last seen to get on."""
+        return self._clock.monotonic() - self._moved_at
 
 
 class Readiness:

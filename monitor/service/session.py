@@ -81,6 +81,7 @@ class Session:
         ends: Mapping[Partition, int] | None = None,
         stored: tuple[Snapshot, StoredProgress] | None = None,
         lease: LeaseKeeper | None = None,
+        moved: Callable[[], None] = lambda: None,
     ) -> None:
         """Make a pipeline and restore it.
 
@@ -91,6 +92,7 @@ class Session:
             ends: End offsets of a replay; None for a live stream.
             stored: The state to go on from; None to begin anew.
             lease: What renews the lease of the claim; the first commit stops it.
+            moved: Called after each step of restoring.
 
         Raises:
             StoreError: The state is damaged.
@@ -106,7 +108,7 @@ class Session:
         self._gaps: list[Gap] = []
         if stored is not None:
             snapshot, progress = stored
-            self.pipeline.restore(snapshot, progress.positions)
+            self.pipeline.restore(snapshot, progress.positions, moved)
             self.identities = progress.identities
 
     @classmethod
@@ -119,11 +121,13 @@ class Session:
         *,
         ends: Mapping[Partition, int] | None = None,
         is_gone: Callable[[str], bool] = is_gone,
-        alive: Callable[[], None] = lambda: None,
+        moved: Callable[[], None] = lambda: None,
+        gets_on: Callable[[], bool] = lambda: True,
     ) -> Session | float:
         """Become the owner of the store and restore the state of its last commit.
 
-        The lease is kept until the first commit, however long that takes; `abandon` a session that is not to have one.
+        The lease is kept until the first commit, as long as `gets_on` says so; `abandon` a session that is not to have
+        one.
 
         Args:
             core: The configuration of the models.
@@ -132,7 +136,9 @@ class Session:
             lease_s: How long after its last commit another owner keeps the store, in seconds.
             ends: End offsets of a replay; None for a live stream.
             is_gone: Tells of an owner's name whether its process is known to have ended.
-            alive: Called now and then until the first commit, in a thread of its own.
+            moved: Called once the store is owned, for each row that was read, and after each step of restoring.
+            gets_on: Tells whether the lease is to be kept; called now and then until the first commit, in a thread of
+                its own.
 
         Returns:
             The session, or how many seconds the lease of another owner still holds.
@@ -144,10 +150,12 @@ class Session:
         claim = writer.claim(lease_s, is_gone)
         if not isinstance(claim, Claim):
             return claim
-        lease = LeaseKeeper(engine, claim.epoch, lease_s, alive)
+        lease = LeaseKeeper(engine, claim.epoch, lease_s, gets_on)
         lease.start()
         try:
-            session = cls(core, writer, claim=claim, ends=ends, stored=reader.load(engine), lease=lease)
+            moved()
+            stored = reader.load(engine, moved)
+            session = cls(core, writer, claim=claim, ends=ends, stored=stored, lease=lease, moved=moved)
             lease.check()
         except BaseException:
             lease.stop()
@@ -222,9 +230,11 @@ class Session:
         """Close everything that is open at the end of a replay; what followed is kept and returned."""
         return self._keep(self.pipeline.finish(wall))
 
-    def activate(self, files: Mapping[str, ReferenceFile], now: int) -> Effects:
+    def activate(
+        self, files: Mapping[str, ReferenceFile], now: int, progress: ProgressCallback | None = None
+    ) -> Effects:
         """Use references from files (`activate`); what followed is kept and returned."""
-        return self._keep(activate(self.pipeline, files, now))
+        return self._keep(activate(self.pipeline, files, now, lambda model: progress))
 
     def _keep(self, effects: Effects) -> Effects:
         self.effects.extend(effects)

@@ -24,17 +24,18 @@ from monitor.reference.file import ReferenceFile
 from monitor.service.freezing import FreezingProcess
 from monitor.service.input import POLL_S, InputSpec, StreamInput
 from monitor.service.journal import Journal
-from monitor.service.readiness import Readiness, Watchdog, why
+from monitor.service.readiness import Progress, Readiness, Watchdog, why
 from monitor.service.session import Session, profile_changed
-from monitor.service.snapshot import Counters, metrics_snapshot
+from monitor.service.snapshot import Counters, metrics_snapshot, process_counts
 from monitor.spec import CoreSpec
 from monitor.store import reader, schema
 from monitor.store.attempts import AttemptLog
 from monitor.store.commands import pending_commands
 from monitor.store.engine import patient
+from monitor.store.owner import in_words
 from monitor.store.writer import StoreWriter
 from monitor.stream.types import Batch, Partition, Source
-from monitor.web.metrics import Telemetry
+from monitor.web.metrics import MetricsSnapshot, Telemetry
 
 log = structlog.get_logger(__name__)
 
@@ -42,6 +43,8 @@ _BACKOFF_S: Final = (0.1, 0.2, 0.5, 1.0, 2.0, 3.0)
 _AWAY_S: Final = 0.5  # between polls while the stream is away
 _SLOW_S: Final = 2.0  # a database that takes longer to answer is told of
 _LAST_COMMIT_S: Final = 6.0  # how long the end waits for a database that is away
+_STALLED_S: Final = 300.0  # without a row read or a step done, restoring counts as hanging
+_RESTORING: Final = "restoring the state of the last commit"
 _STEP_S: Final = 0.2  # between heartbeats while waiting
 
 
@@ -96,8 +99,9 @@ class Worker:
         self._open_source, self._relay = open_source, relay
         self._telemetry, self._clock = telemetry, clock
         self._readiness = Readiness(telemetry, watchdog)
-        self._counters = Counters()
-        self._journal = Journal({})
+        self._counters = counters = Counters()
+        telemetry.counts = lambda: process_counts(relay, counters)
+        self._journal, self._progress = Journal({}), Progress(clock)
         self._stopping = self._upgraded = self._restoring = False
         self._stopped_at = self._committed_at = clock.monotonic()
 
@@ -143,6 +147,7 @@ class Worker:
     def _on_fenced(self, error: Fenced) -> None:
         self._counters.fenced += 1
         self._relay.set_epoch(None)
+        self._telemetry.publish(MetricsSnapshot({}))  # the state is the other daemon's now
         log.warning("worker.fenced", error=str(error))
         self._readiness.set_unready("owner", "another daemon owns the store")
 
@@ -156,6 +161,7 @@ class Worker:
                 acquired = self._try_to_acquire()
                 if isinstance(acquired, tuple):
                     return acquired
+                self._telemetry.owner, self._telemetry.store = _owner(self._engine), reader.name_of_store(self._engine)
                 self._readiness.set_unready("owner", "another daemon owns the store", only=True)
                 if attempt % 30 == 0:
                     log.info("worker.waiting_for_the_store", seconds=round(acquired, 1))
@@ -197,10 +203,16 @@ class Worker:
             self._upgraded = True
         known = reader.configured_references(self._engine)
         profile_changed(self._spec.references, known, lambda rows: self._readiness.heartbeat("reading a reference"))
+        self._progress.moved()
         self._restoring, started = True, self._clock.monotonic()
         try:
             session = Session.claim(
-                self._spec.core, self._engine, self._writer, self._spec.lease_s, alive=self._while_restoring
+                self._spec.core,
+                self._engine,
+                self._writer,
+                self._spec.lease_s,
+                moved=self._moved,
+                gets_on=self._gets_on,
             )
             if not isinstance(session, Session):
                 return session
@@ -213,10 +225,20 @@ class Worker:
         )
         return session, stream
 
-    def _while_restoring(self) -> None:
-        """Be alive while the loop cannot turn. Called by another thread."""
-        if self._restoring:
-            self._readiness.heartbeat("restoring the state of the last commit")
+    def _moved(self) -> None:
+        """Note that restoring gets on; this daemon owns the store."""
+        self._progress.moved()
+        if not self._readiness.is_unready("restoring"):
+            self._readiness.set_unready("restoring", _RESTORING, only=True)
+
+    def _gets_on(self) -> bool:
+        """Return whether to keep the lease, and be alive while the loop cannot turn. Called by another thread."""
+        if not self._restoring:
+            return self._telemetry.loop_age_s() < self._spec.lease_s
+        if self._progress.age_s() >= _STALLED_S:
+            return False
+        self._readiness.heartbeat(_RESTORING)
+        return True
 
     def _restored(
         self, session: Session, source: Source, partitions: frozenset[Partition], identities: Mapping[str, str]
@@ -235,20 +257,22 @@ class Worker:
     ) -> StreamInput:
         for warning in session.pipeline.warnings:
             log.warning("worker.state_differs", model=warning.model, what=warning.event, detail=warning.detail)
+        self._telemetry.store = reader.name_of_store(self._engine)
         session.identify(identities)
         session.pipeline.freeze_apart()
         attempts = AttemptLog(self._engine, session.epoch)
         stream = StreamInput(source, session, self._spec.input, self._readiness, self._counters, self._clock, attempts)
         stream.begin(partitions)
-        self._begin(session)
+        self._begin(session, stream)
         return stream
 
-    def _begin(self, session: Session) -> None:
+    def _begin(self, session: Session, stream: StreamInput) -> None:
         """Put in force what is configured, and let publishing begin."""
         self._journal = Journal({model.spec.name: model.controller.serving for model in session.pipeline.models})
+        self._telemetry.publish(metrics_snapshot(session, stream.lags(), self._relay))  # the state of the last commit
         wall, now = self._clock.wall_ms(), session.pipeline.watermark.now
         session.resolve_all("the daemon began anew; what lasts is told again", wall)
-        session.activate(self._spec.references, now if now >= 0 else wall)
+        session.activate(self._spec.references, now if now >= 0 else wall, lambda rows: self._moved())
         self._committed_at = self._telemetry.committed_at = self._clock.monotonic()
         if session.restored:  # else time begins with the first event, if there is one
             session.process(Batch.empty(), self._clock.wall_ms(), Holding(waiting=session.positions))
@@ -309,7 +333,7 @@ class Worker:
         if commit.published or commit.dead_letters:
             self._relay.wake(len(commit.published) + len(commit.dead_letters))
         stream.commit(commit.positions)
-        self._telemetry.publish(metrics_snapshot(session, stream.lags(), self._relay, self._counters))
+        self._telemetry.publish(metrics_snapshot(session, stream.lags(), self._relay))
 
     def _retry_commit(self, failed: int, error: StoreError) -> bool:
         """Wait before the next attempt at a commit. Returns False where the end of the process cannot wait longer."""
@@ -349,6 +373,7 @@ class Worker:
 
     def _wait_on_store(self, waited_s: float) -> bool:
         """Keep alive while the database does not answer. Returns whether to wait on."""
+        self._progress.moved()
         self._readiness.heartbeat("waiting for the database")
         if waited_s > _SLOW_S and not self._readiness.is_unready("store"):
             log.warning("worker.database_is_slow", seconds=round(waited_s, 1))
@@ -364,6 +389,12 @@ class Worker:
         while not self._stopping and (left := until - self._clock.monotonic()) > 0:
             self._readiness.heartbeat("waiting")
             self._clock.sleep(min(left, _STEP_S))
+
+
+def _owner(engine: Engine) -> str:
+    """Return who owns the store, in words; "" where nobody does."""
+    owner = reader.owner(engine)
+    return "" if owner is None else in_words(owner)
 
 
 def _progress(session: Session) -> str:

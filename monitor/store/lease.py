@@ -1,7 +1,7 @@
 """The lease of the store between the claim and the first commit, which may take longer than the lease itself.
 
-Shell. A thread with its own connection renews the lease while the owner reads its state and restores it. Afterwards
-commits renew it, so that an owner whose loop stands still loses the store.
+Shell. A thread with its own connection renews the lease while the owner reads its state and restores it, and gets on
+with that. Afterwards commits renew it. So an owner that stands still loses the store, before its first commit as well.
 """
 
 from __future__ import annotations
@@ -47,16 +47,17 @@ def renew(engine: Engine, epoch: int) -> None:
 class LeaseKeeper:
     """Renews the lease of one claim until `stop`, or until another daemon has the store."""
 
-    def __init__(self, engine: Engine, epoch: int, lease_s: float, alive: Callable[[], None] = lambda: None) -> None:
+    def __init__(self, engine: Engine, epoch: int, lease_s: float, gets_on: Callable[[], bool] = lambda: True) -> None:
         """Prepare the thread; `start` begins to renew.
 
         Args:
             engine: The store. A database in memory has no other owners, and its lease is left alone.
             epoch: The epoch of the claim.
             lease_s: The lease in seconds.
-            alive: Called in the thread, several times in a lease and at least every five seconds.
+            gets_on: Tells whether the owner gets on; while it does not, the lease is left to run out. Called in the
+                thread, several times in a lease and at least every five seconds.
         """
-        self._engine, self._epoch, self._alive = engine, epoch, alive
+        self._engine, self._epoch, self._gets_on = engine, epoch, gets_on
         self._every_s = min(max(lease_s / _RENEWALS, _LEAST_S), _SIGNAL_S)
         self._over = threading.Event()
         self._lost = False
@@ -88,6 +89,8 @@ class LeaseKeeper:
 
     def _run(self) -> None:
         while not self._over.wait(self._every_s):
+            if not self._gets_on():
+                continue
             try:
                 renew(self._engine, self._epoch)
             except Fenced:
@@ -95,4 +98,3 @@ class LeaseKeeper:
                 return
             except StoreError as error:  # an outage: whoever restores meets it as well
                 log.debug("lease.not_renewed", error=str(error))
-            self._alive()

@@ -54,6 +54,12 @@ def is_neighbour(owner: str) -> bool:
     return owner.partition("/")[0] == _host() and owner != owner_name() and not is_gone(owner)
 
 
+def in_words(owner: str) -> str:
+    """Return an owner's name as people read it: its host and process id."""
+    host, _, rest = owner.partition("/")
+    return f"host {host.partition('@')[0]}, process {rest.partition('/')[0]}"
+
+
 def _host() -> str:
     """Return the host name and PID namespace: containers may share a host name without sharing process ids."""
     try:

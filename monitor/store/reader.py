@@ -6,8 +6,9 @@ function raises StoreError when the database fails.
 
 from __future__ import annotations
 
+import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -53,8 +54,12 @@ class StoredProgress:
     identities: Mapping[str, str]
 
 
-def load(engine: Engine) -> tuple[Snapshot, StoredProgress] | None:
+def load(engine: Engine, moved: Callable[[], None] = lambda: None) -> tuple[Snapshot, StoredProgress] | None:
     """Load the committed state of the pipeline and its progress; None before the first commit.
+
+    Args:
+        engine: The store.
+        moved: Called for each row that was read.
 
     Raises:
         StoreError: The stored data are damaged.
@@ -70,7 +75,9 @@ def load(engine: Engine) -> tuple[Snapshot, StoredProgress] | None:
                 {topic: identity for topic, _, _, identity in positions},
             )
         segments, alive, closed = t.join_segment, t.join_alive, t.join_closed
-        states = dict(read_rows(c, sa.select(t.model_state), t.model_state, lambda s: (s.model, mapping(s.body))))
+        states = dict(
+            read_rows(c, sa.select(t.model_state), t.model_state, lambda s: (s.model, mapping(s.body)), moved)
+        )
         stored = Snapshot(
             seq=row.seq,
             shard=shard,
@@ -81,6 +88,7 @@ def load(engine: Engine) -> tuple[Snapshot, StoredProgress] | None:
                     sa.select(segments).where(segments.c.shard == SHARD),
                     segments,
                     lambda s: SegmentRow(s.id, s.rows, s.min_time, s.max_time, bytes(s.body)),
+                    moved,
                 )
             ),
             alive=list(
@@ -89,6 +97,7 @@ def load(engine: Engine) -> tuple[Snapshot, StoredProgress] | None:
                     sa.select(alive).where(alive.c.shard == SHARD),
                     alive,
                     lambda a: AliveRow(a.id, a.as_of, bytes(a.bits)),
+                    moved,
                 )
             ),
             closed=list(
@@ -97,12 +106,15 @@ def load(engine: Engine) -> tuple[Snapshot, StoredProgress] | None:
                     sa.select(closed).where(closed.c.shard == SHARD),
                     closed,
                     lambda k: ClosedRow(k.seq, k.generation, k.clock, bytes(k.body)),
+                    moved,
                 )
             ),
             codes=list(
-                read_rows(c, sa.select(t.code), t.code, lambda e: Entry(e.model, e.kind, int(e.code), str(e.text)))
+                read_rows(
+                    c, sa.select(t.code), t.code, lambda e: Entry(e.model, e.kind, int(e.code), str(e.text)), moved
+                )
             ),
-            models={model: _model(c, model, state) for model, state in states.items()},
+            models={model: _model(c, model, state, moved) for model, state in states.items()},
         )
         return stored, progress
 
@@ -119,22 +131,26 @@ def _checked(row: Row[Any]) -> Row[Any]:
     return row
 
 
-def _model(c: Connection, model: str, state: Mapping[str, Any]) -> ModelSnapshot:
+def _model(c: Connection, model: str, state: Mapping[str, Any], moved: Callable[[], None]) -> ModelSnapshot:
     panes: dict[tuple[int, int], list[bytes]] = {}
     wanted = sa.select(t.pane).where(t.pane.c.model == model).order_by(t.pane.c.variant, t.pane.c.pane, t.pane.c.seq)
-    for key, fragment in read_rows(c, wanted, t.pane, lambda p: ((p.variant, p.pane), _decompress(bytes(p.body)))):
+    for key, fragment in read_rows(
+        c, wanted, t.pane, lambda p: ((p.variant, p.pane), _decompress(bytes(p.body))), moved
+    ):
         panes.setdefault(key, []).append(fragment)
     outcomes: dict[int, list[dict[str, NDArray[Any]]]] = {}
     log = t.outcome_log
     wanted = sa.select(log).where(log.c.model == model).order_by(log.c.variant, log.c.seq)
-    for variant, arrays in read_rows(c, wanted, log, lambda o: (o.variant, _outcomes(o.body))):
+    for variant, arrays in read_rows(c, wanted, log, lambda o: (o.variant, _outcomes(o.body)), moved):
         outcomes.setdefault(variant, []).append(arrays)
     learned: dict[str, list[bytes]] = {}
     wanted = sa.select(t.learned).where(t.learned.c.model == model).order_by(t.learned.c.seq)
-    for subject, body in read_rows(c, wanted, t.learned, lambda row: (row.subject, bytes(row.body))):
+    for subject, body in read_rows(c, wanted, t.learned, lambda row: (row.subject, bytes(row.body)), moved):
         learned.setdefault(subject, []).append(body)
     wanted = sa.select(t.reference).where(t.reference.c.model == model, t.reference.c.state == "active")
-    references = dict(read_rows(c, wanted, t.reference, lambda r: (r.subject, Profile.from_bytes(bytes(r.body)))))
+    references = dict(
+        read_rows(c, wanted, t.reference, lambda r: (r.subject, Profile.from_bytes(bytes(r.body))), moved)
+    )
     return ModelSnapshot(state, panes, outcomes, references, learned)
 
 
@@ -168,6 +184,18 @@ def owner(engine: Engine) -> str | None:
             return None
         name: str | None = c.execute(sa.select(t.shard.c.owner).where(t.shard.c.id == SHARD)).scalar_one_or_none()
         return name
+
+
+def name_of_store(engine: Engine) -> str:
+    """Return a short name by which all daemons of a store know it, however its address is written; "" without tables.
+
+    It is made of the seed, which is random, and does not give that away.
+    """
+    with snapshot(engine) as c:
+        if not sa.inspect(c).has_table(t.shard.name):
+            return ""
+        seed = c.execute(sa.select(t.shard.c.hash_seed).where(t.shard.c.id == SHARD)).scalar_one_or_none()
+    return "" if seed is None else hashlib.sha256(f"store {seed}".encode()).hexdigest()[:8]
 
 
 def is_empty(engine: Engine) -> bool:

@@ -20,7 +20,13 @@ from monitor.store.engine import is_undecodable
 T = TypeVar("T")
 
 
-def read_rows(c: Connection, wanted: sa.Select[Any], table: sa.Table, make: Callable[[Row[Any]], T]) -> Iterator[T]:
+def read_rows(
+    c: Connection,
+    wanted: sa.Select[Any],
+    table: sa.Table,
+    make: Callable[[Row[Any]], T],
+    moved: Callable[[], None] = lambda: None,
+) -> Iterator[T]:
     """Yield what `make` returns for each row.
 
     Args:
@@ -28,6 +34,7 @@ def read_rows(c: Connection, wanted: sa.Select[Any], table: sa.Table, make: Call
         wanted: What is read. The key of the table tells rows apart, as far as it is part of what is read.
         table: The table that it is read from.
         make: Decodes a row; whatever it raises is taken for damage.
+        moved: Called for each row that was read.
 
     Raises:
         StoreError: A row is damaged.
@@ -40,6 +47,7 @@ def read_rows(c: Connection, wanted: sa.Select[Any], table: sa.Table, make: Call
                 known = row._mapping
                 with damage_in(row_of(table, *(known[key] for key in keys if key in known))):
                     made = make(row)
+                moved()
                 yield made
     except OperationalError as error:
         if not is_undecodable(error.orig):

@@ -1,7 +1,8 @@
 """Metrics of the daemon for Prometheus, all of them declared here.
 
 Shell. The worker publishes a snapshot after every commit, and a scrape shows the latest one: it never waits for the
-worker and never counts what is not committed. The number of series is bounded by the models and versions of the
+worker and counts no event that is not committed. What the process itself has done is counted at the scrape, also while
+another daemon owns the store. The number of series is bounded by the models and versions of the
 configuration. Names follow the conventions of Prometheus: base units, `_total` for counters.
 """
 
@@ -10,7 +11,7 @@ from __future__ import annotations
 import itertools
 import math
 import platform
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from importlib.metadata import version as installed
 from typing import Any, Final, NamedTuple
@@ -102,6 +103,7 @@ DECLARED: Final = (
     ),
     Declared("driftd_ready", _G, "1 while this daemon owns the store and the stream is available."),
     Declared("driftd_standby", _G, "1 while another daemon owns the store and this one is ready to take over."),
+    Declared("driftd_store_info", _G, "1; the label tells stores apart; a copy of one has the same.", ("store",)),
     Declared("driftd_build_info", _G, "1; the labels say which release runs.", ("version", "python")),
     Declared("driftd_loop_age_seconds", _G, "Time since the last turn of the poll loop, which feeds the watchdog."),
     Declared("driftd_feature_type_mismatches_total", _C, "Feature values of another type than the reference.", _MODEL),
@@ -112,6 +114,7 @@ DECLARED: Final = (
     Declared("driftd_version_predictions_total", _C, "Predictions counted.", _VERSION),
     Declared("driftd_version_outcomes_total", _C, "Predictions joined with their outcome.", _VERSION),
     Declared("driftd_version_metric", _G, "A metric of the latest window.", (*_VERSION, "metric")),
+    Declared("driftd_version_role", _G, "1 for the role of a version, judged or not.", (*_VERSION, "role")),
     Declared(
         "driftd_version_health", _G, "2 healthy, 1 degraded, 0 failed; none where it is not judged.",
         (*_VERSION, "role"),
@@ -156,7 +159,7 @@ class MetricsSnapshot:
     """The committed state, with measurements of the process.
 
     Attributes:
-        status: The status document; empty before the first commit.
+        status: The status document; empty while this daemon does not own the store.
         values: Metrics without labels, by name.
         partitions: How far reading is behind, by topic and partition.
         mistyped: Number of feature values of another type than the reference, by model.
@@ -170,11 +173,25 @@ class MetricsSnapshot:
     destinations: Mapping[str, DeliveryState] = field(default_factory=dict)
 
 
+@dataclass(frozen=True, slots=True)
+class ProcessCounts:
+    """What the process has done since its start, whoever owns the store.
+
+    Attributes:
+        values: Counters without labels, by name.
+        destinations: State of the delivery to each destination, by its name; only its counters are shown.
+    """
+
+    values: Mapping[str, float] = field(default_factory=dict)
+    destinations: Mapping[str, DeliveryState] = field(default_factory=dict)
+
+
 class Telemetry(Collector):
     """Exposes the latest snapshot as metrics. The worker calls `tick` and `publish`, the HTTP thread `scrape`."""
 
     def __init__(self, clock: Clock = SYSTEM_CLOCK) -> None:
         self._clock = clock
+        self.counts: Callable[[], ProcessCounts] = ProcessCounts
         self._snapshot = MetricsSnapshot({})
         self._registry = CollectorRegistry(auto_describe=False)
         self._registry.register(self)
@@ -183,11 +200,17 @@ class Telemetry(Collector):
         self.turned_at = self._clock.monotonic()
         self.ready = self.standby = False
         self.why_not = "starting"
+        self.owner = self.store = ""
         self._build = installed("driftd"), platform.python_version()
 
     @property
+    def why_not_for_people(self) -> str:
+        """Why the daemon is not ready, with the owner that a stand-by waits for."""
+        return f"{self.why_not} ({self.owner})" if self.standby and self.owner else self.why_not
+
+    @property
     def status(self) -> Mapping[str, Any]:
-        """The latest published status document, with the destinations; empty before the first."""
+        """The latest published status document, with the destinations; empty where there is none."""
         snapshot = self._snapshot
         if not snapshot.status:
             return snapshot.status
@@ -239,11 +262,15 @@ class Telemetry(Collector):
         snapshot = self._snapshot
         for name, labels, value in _samples(snapshot):
             samples[name].append((labels, value))
+        for name, labels, value in _counted(self.counts(), snapshot):
+            samples[name].append((labels, value))
         now = self._clock.monotonic()
         samples["driftd_commit_age_seconds"].append(((), now - self.committed_at))
         samples["driftd_loop_age_seconds"].append(((), now - self.turned_at))
         samples["driftd_ready"].append(((), float(self.ready)))
         samples["driftd_standby"].append(((), float(self.standby)))
+        if self.store:
+            samples["driftd_store_info"].append(((self.store,), 1.0))
         samples["driftd_build_info"].append((self._build, 1.0))
         for declared in DECLARED:
             if not samples[declared.name]:
@@ -281,7 +308,8 @@ def _samples(snapshot: MetricsSnapshot) -> Iterator[Sample]:
     for model, count in snapshot.mistyped.items():
         yield "driftd_feature_type_mismatches_total", (model,), count
     for name, state in snapshot.destinations.items():
-        yield from _destination(name, state)
+        yield "driftd_destination_depth", (name,), state.depth
+        yield "driftd_destination_failing", (name,), float(state.failing)
     if not status:
         return
     yield from _totals(status)
@@ -303,14 +331,15 @@ def _firing(status: Mapping[str, Any]) -> Iterator[Sample]:
     yield "driftd_alerts_firing", (AlertKind.DAEMON.value, Severity.CRITICAL.value), daemon
 
 
-def _destination(name: str, state: DeliveryState) -> Iterator[Sample]:
-    yield "driftd_destination_depth", (name,), state.depth
-    yield "driftd_destination_attempts_total", (name,), state.attempts
-    yield "driftd_destination_failures_total", (name,), state.failures
-    yield "driftd_destination_delivered_total", (name,), state.delivered
-    yield "driftd_destination_failing", (name,), float(state.failing)
-    for reason, count in state.given_up.items():
-        yield "driftd_destination_given_up_total", (name, reason.value), count
+def _counted(counts: ProcessCounts, snapshot: MetricsSnapshot) -> Iterator[Sample]:
+    for name, value in counts.values.items():
+        yield name, (), value
+    for name, state in {**snapshot.destinations, **counts.destinations}.items():
+        yield "driftd_destination_attempts_total", (name,), state.attempts
+        yield "driftd_destination_failures_total", (name,), state.failures
+        yield "driftd_destination_delivered_total", (name,), state.delivered
+        for reason, count in state.given_up.items():
+            yield "driftd_destination_given_up_total", (name, reason.value), count
 
 
 def _told(state: DeliveryState) -> dict[str, Any]:
@@ -362,6 +391,7 @@ def _model(name: str, model: Mapping[str, Any]) -> Iterator[Sample]:
         at = (name, version)
         yield "driftd_version_predictions_total", at, v["predictions"]
         yield "driftd_version_outcomes_total", at, v["outcomes"]
+        yield "driftd_version_role", (*at, v["role"]), 1.0
         if v["health"] in _HEALTH:
             yield "driftd_version_health", (*at, v["role"]), _HEALTH[v["health"]]
         yield "driftd_version_drifted_features", at, len(v["drifted"])

@@ -49,8 +49,9 @@ class HttpSection(Section):
     port: Count = Field(9464, ge=0, le=65_535, description="port to listen on; 0 takes any free port and logs it")
     hosts: list[Text] = Field(
         [],
-        description="names by which it may be asked, in the header Host; empty: any, or localhost only where `host` is "
-        "a loopback address, so that no page of a browser can read it under a name of its own",
+        description="names by which it may be asked, in the header Host, so that no page of a browser can read it "
+        "under a name of its own; empty: any, or no further ones where `host` is a loopback address. IP addresses, "
+        "localhost and the probes are always served; a scraper that asks by a name needs it here",
     )
 
 

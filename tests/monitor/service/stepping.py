@@ -121,6 +121,7 @@ class SteppedDaemon:
         start: Start = Start.EARLIEST,
         commit_every_s: float = 1.0,
         outbox_limit: int = 1_000,
+        lease_s: float = 3600.0,
         owner: str = "us",
         busy_step_s: float = 0.0,
         source: type[MemorySource] = MemorySource,
@@ -138,7 +139,7 @@ class SteppedDaemon:
             core=core or a_core(a_model()),
             input=InputSpec(start, idle_after_s, hold_s, buffer_bytes, refused_per_minute),
             commit_every_s=commit_every_s,
-            lease_s=3600.0,
+            lease_s=lease_s,
             outbox_limit=outbox_limit,
             references={},
         )

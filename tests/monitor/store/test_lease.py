@@ -13,7 +13,7 @@ from sqlalchemy.engine import Engine
 from monitor.errors import Fenced
 from monitor.service.session import Session
 from monitor.store import tables as t
-from monitor.store.engine import snapshot
+from monitor.store.engine import database_clock, snapshot
 from monitor.store.lease import LeaseKeeper, renew
 from monitor.store.writer import Claim, StoreWriter
 from tests.monitor.kit import a_core, a_model
@@ -37,6 +37,13 @@ def still_held(engine: Engine, lease_s: float) -> bool:
     return not isinstance(StoreWriter(engine, "other", 1_000).claim(lease_s, lambda name: False), Claim)
 
 
+def still_held_by(engine: Engine, claim: Claim, lease_s: float) -> bool:
+    """Whether the lease has not run out; nobody takes it."""
+    with engine.connect() as c:
+        row = c.execute(sa.select(t.shard.c.epoch, (database_clock(c) - t.shard.c.updated_at).label("age"))).one()
+    return bool(row.epoch == claim.epoch and row.age < lease_s)
+
+
 def test_a_renewed_lease_begins_anew(engine: Engine) -> None:
     mine = claimed(engine, "us")
     age(engine, 30)
@@ -57,7 +64,12 @@ def test_the_lease_of_an_epoch_that_is_over_is_not_renewed(engine: Engine) -> No
 def test_a_keeper_renews_until_it_is_stopped(engine: Engine) -> None:
     mine, renewed = claimed(engine, "us"), threading.Event()
     age(engine, 30)
-    keeper = LeaseKeeper(engine, mine.epoch, 0.04, renewed.set)
+
+    def gets_on() -> bool:
+        renewed.set()
+        return True
+
+    keeper = LeaseKeeper(engine, mine.epoch, 0.04, gets_on)
 
     keeper.start()
     assert renewed.wait(STUCK_S)
@@ -67,6 +79,28 @@ def test_a_keeper_renews_until_it_is_stopped(engine: Engine) -> None:
     assert still_held(engine, 20)
     age(engine, 30)
     assert not still_held(engine, 20)
+
+
+def test_a_keeper_renews_only_while_the_owner_gets_on(engine: Engine) -> None:
+    mine, asked, moves = claimed(engine, "us"), threading.Semaphore(0), threading.Event()
+    age(engine, 30)
+
+    def gets_on() -> bool:
+        asked.release()
+        return moves.is_set()
+
+    keeper = LeaseKeeper(engine, mine.epoch, 0.04, gets_on)
+    keeper.start()
+    for _ in range(3):
+        assert asked.acquire(timeout=STUCK_S)
+    left_alone = not still_held_by(engine, mine, 20)
+    moves.set()
+    for _ in range(6):
+        assert asked.acquire(timeout=STUCK_S)
+    keeper.stop()
+
+    assert left_alone
+    assert still_held(engine, 20)
 
 
 def test_a_keeper_tells_that_the_store_was_lost(engine: Engine) -> None:

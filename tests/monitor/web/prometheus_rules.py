@@ -29,11 +29,11 @@ class Case:
 
 
 def always(series: str, value: float) -> Series:
-    return {series: f"{value}+0x60"}
+    return {series: f"{value}+0x120"}
 
 
 def growing(series: str, by: float) -> Series:
-    return {series: f"0+{by}x60"}
+    return {series: f"0+{by}x120"}
 
 
 def _gauge(name: str, bad: float, good: float, labels: str = f"{{{D}}}") -> tuple[Series, Series]:
@@ -44,11 +44,44 @@ def _role(role: str, health: int = 2) -> Series:
     return always(f'driftd_version_health{{{_VERSION},role="{role}"}}', health)
 
 
+def _has_role(role: str) -> Series:
+    """Of a version that is not judged, so that its health is unknown."""
+    return always(f'driftd_version_role{{{_VERSION},role="{role}"}}', 1)
+
+
 def _watched(series: Series, role: str, elsewhere: str = "observed") -> tuple[Series, Series]:
     """It fires for a version with this role, and not for one that is out of service."""
-    return {**series, **_role(role)}, {**series, **_role(elsewhere)}
+    return {**series, **_has_role(role)}, {**series, **_has_role(elsewhere)}
 
 
+def _of_traffic(bad: Series, good: Series, role: str, labels: str, minutes: int) -> list[Case]:
+    """It fires at what the latest window says, and not for ever after the last event."""
+    known = _has_role(role)
+    return [
+        Case({**bad, **known, **_TRAFFIC}, {**good, **known, **_TRAFFIC}, labels, minutes=minutes),
+        Case({**bad, **known, **_TRAFFIC}, {**bad, **known, **_NO_TRAFFIC}, labels, minutes=minutes),
+    ]
+
+
+_TRAFFIC: Final = growing(f"driftd_version_predictions_total{{{_VERSION}}}", 10)
+_NO_TRAFFIC: Final = always(f"driftd_version_predictions_total{{{_VERSION}}}", 1_000)
+
+
+def _daemon(instance: str, store: str, *, ready: int, standby: int) -> Series:
+    on = f'job="driftd",instance="{instance}"'
+    return {
+        **always(f"driftd_ready{{{on}}}", ready),
+        **always(f"driftd_standby{{{on}}}", standby),
+        **always(f'driftd_store_info{{{on},store="{store}"}}', 1),
+    }
+
+
+def _metric(name: str) -> str:
+    return f'driftd_version_metric{{{_VERSION},metric="{name}"}}'
+
+
+_BY_RULES: Final = f'driftd_version_served_ratio{{{_VERSION},served_by="rules"}}'
+_PRIMARY: Final = f'driftd_model_active_level{{{D},model="heat",level="primary"}}'
 _HANDED_OVER: Final = {**always(f"driftd_ready{{{D}}}", 0), **always(f"driftd_standby{{{D}}}", 1)}
 _OTHER_WORKS: Final = always('driftd_ready{job="driftd",instance="b"}', 1)
 
@@ -58,7 +91,18 @@ CASES: Final[Mapping[str, Sequence[Case]]] = {
         Case(*_gauge("driftd_ready", 0, 1), D, "critical"),
         Case(always(f"driftd_ready{{{D}}}", 0), {**_HANDED_OVER, **_OTHER_WORKS}, D, "critical"),
     ],
-    "DriftdNobodyReady": [Case(_HANDED_OVER, {**_HANDED_OVER, **_OTHER_WORKS}, 'job="driftd"', "critical")],
+    "DriftdNobodyReady": [
+        Case(
+            _daemon("b", "one", ready=0, standby=1),
+            {**_daemon("a", "one", ready=1, standby=0), **_daemon("b", "one", ready=0, standby=1)},
+            'job="driftd",store="one"', "critical",
+        ),
+        Case(  # the owner of another store is not one of this store; a daemon that is not ready and alone is told once
+            {**_daemon("b", "one", ready=0, standby=1), **_daemon("c", "two", ready=1, standby=0)},
+            _daemon("a", "one", ready=0, standby=0),
+            'job="driftd",store="one"', "critical",
+        ),
+    ],
     "DriftdLoopStuck": [Case(*_gauge("driftd_loop_age_seconds", 61, 59), D, "critical")],
     "DriftdNotCommitting": [
         Case(
@@ -138,30 +182,45 @@ CASES: Final[Mapping[str, Sequence[Case]]] = {
     "ModelVersionFailed": [
         Case(_role("champion", 0), _role("champion", 1), f'{_VERSION},role="champion"', "critical"),
         Case(_role("champion", 0), _role("observed", 0), f'{_VERSION},role="champion"', "critical"),
+        Case(
+            {**_role("champion", 0), **always(_PRIMARY, 1)}, {**_role("champion", 0), **always(_PRIMARY, 0)},
+            f'{_VERSION},role="champion"', "critical",
+        ),
+    ],
+    "ModelCriticalAlert": [
+        Case(
+            *_gauge("driftd_alerts_firing", 1, 0, f'{{{D},kind="labels",severity="critical"}}'),
+            'instance="a",kind="labels"', "critical",
+        ),
+        Case(
+            always(f'driftd_alerts_firing{{{D},kind="drift",severity="critical"}}', 1),
+            always(f'driftd_alerts_firing{{{D},kind="drift",severity="warning"}}', 1),
+            'instance="a",kind="drift"', "critical",
+        ),
+    ],
+    "ModelNoData": [
+        Case(*_gauge("driftd_alerts_firing", 1, 0, f'{{{D},kind="no_data",severity="warning"}}'), 'instance="a"')
+    ],
+    "ModelBlind": [
+        Case(
+            always(f'driftd_blind{{{_VERSION},cause="window"}}', 1),
+            {f'driftd_blind{{{_VERSION},cause="window"}}': "1+0x9"},
+            'instance="a",model="heat",version="v2",cause="window"', minutes=20,
+        )
     ],
     "ModelDrift": [
         Case(*_watched(always(f"driftd_version_drifted_features{{{_VERSION}}}", 2), "shadow"), _VERSION),
         Case(*_watched(always(f"driftd_version_drifted_features{{{_VERSION}}}", 1), "champion", "previous"), _VERSION),
     ],
-    "ModelAgreementLow": [
-        Case(
-            {**always(agreement, 0.74), **_role("shadow")}, {**always(agreement, 0.76), **_role("shadow")},
-            f'{_VERSION},metric="agreement"', minutes=40,
-        )
-        for agreement in (f'driftd_version_metric{{{_VERSION},metric="agreement"}}',)
-    ],
-    "ModelFallbackShare": [
-        Case(
-            {**always(share, 0.06), **_role("champion")}, {**always(share, 0.04), **_role("champion")},
-            'instance="a",model="heat",version="v2"'
-        )
-        for share in (f'driftd_version_served_ratio{{{_VERSION},served_by="rules"}}',)
-    ],
-    "ModelAvailabilityLow": [
-        Case(
-            {**always(errors, 0.011), **_role("challenger")}, {**always(errors, 0.009), **_role("challenger")},
-            f'{_VERSION},metric="error_rate"',
-        )
-        for errors in (f'driftd_version_metric{{{_VERSION},metric="error_rate"}}',)
-    ],
+    "ModelAgreementLow": _of_traffic(
+        always(_metric("agreement"), 0.74), always(_metric("agreement"), 0.76), "shadow",
+        f'{_VERSION},metric="agreement"', 100,
+    ),
+    "ModelFallbackShare": _of_traffic(
+        always(_BY_RULES, 0.06), always(_BY_RULES, 0.04), "champion", 'instance="a",model="heat",version="v2"', 80,
+    ),
+    "ModelAvailabilityLow": _of_traffic(
+        always(_metric("error_rate"), 0.011), always(_metric("error_rate"), 0.009), "challenger",
+        f'{_VERSION},metric="error_rate"', 80,
+    ),
 }  # fmt: skip

@@ -121,3 +121,11 @@ def test_since_when_the_reference_is_in_force_is_stream_time() -> None:
 
     assert before == {}
     assert scraped(run, "driftd_reference_since_seconds") == {'{model="m"}': T0 / 1000 + 199}
+
+
+def test_a_version_that_was_not_judged_has_a_role_and_no_health() -> None:
+    run = Run(a_core(a_model()))
+    feed(run, 0, 5)
+
+    assert scraped(run, "driftd_version_role") == {'{model="m",role="champion",version="v1"}': 1}
+    assert scraped(run, "driftd_version_health") == {}

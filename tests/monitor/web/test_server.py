@@ -11,7 +11,9 @@ from collections.abc import Iterator
 import httpx
 import pytest
 import uvicorn
+from structlog.testing import capture_logs
 
+from monitor.errors import AddressTaken
 from monitor.web.impatient import ImpatientProtocol
 from monitor.web.metrics import Telemetry
 from monitor.web.server import MOST_CONNECTIONS, HttpServer, application, names_of
@@ -22,6 +24,14 @@ HOST = "127.0.0.1"
 @pytest.fixture(scope="module")
 def server() -> Iterator[HttpServer]:
     server = HttpServer(application(Telemetry(), dict, names_of(HOST, [])), HOST, 0)
+    server.start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture(scope="module")
+def named() -> Iterator[HttpServer]:
+    server = HttpServer(application(Telemetry(), dict, names_of("0.0.0.0", ["driftd.example.org"])), HOST, 0)
     server.start()
     yield server
     server.stop()
@@ -40,9 +50,28 @@ def test_head_is_answered_like_get_without_the_text(server: HttpServer, path: st
     assert head.headers["content-type"] == get.headers["content-type"]
 
 
-@pytest.mark.parametrize("host", ["localhost", "127.0.0.1:9464", "[::1]:9464", "LOCALHOST"])
+LOCAL = ["localhost", "localhost:9464", "127.0.0.1:9464", "[::1]:9464", "LOCALHOST.", "10.1.2.3:9464", "[fd00::1]", ""]
+
+
+@pytest.mark.parametrize("host", LOCAL)
 def test_on_a_loopback_address_it_answers_to_the_names_of_this_machine(server: HttpServer, host: str) -> None:
     assert ask(server, "/metrics", host=host).status_code == 200
+
+
+@pytest.mark.parametrize("host", [*LOCAL, "driftd.example.org", "Driftd.example.org.:9464"])
+def test_configured_names_are_served_beside_addresses_and_this_machine(named: HttpServer, host: str) -> None:
+    assert ask(named, "/metrics", host=host).status_code == 200
+
+
+@pytest.mark.parametrize("host", ["evil.example", "10.1.2.3.evil.example", "0x7f.1", "1", "[::1", ":9464:"])
+def test_other_names_are_not_served(named: HttpServer, host: str) -> None:
+    assert ask(named, "/metrics", host=host).status_code == 421
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1:9464", "driftd.monitoring.svc:9464", "evil.example", ""])
+def test_probes_are_served_by_any_name(named: HttpServer, host: str) -> None:
+    assert ask(named, "/-/healthy", host=host).status_code == 200
+    assert ask(named, "/-/ready", host=host).status_code == 503  # it has not begun
 
 
 @pytest.mark.parametrize("host", ["evil.example", "evil.example:9464", "localhost.evil.example"])
@@ -57,7 +86,8 @@ def test_which_names_are_served_follows_the_address_and_the_configuration() -> N
     assert names_of("0.0.0.0", []) is None
     assert names_of("driftd.internal", []) is None
     assert names_of("0.0.0.0", ["Driftd.example"]) == frozenset({"driftd.example"})
-    assert "localhost" in (names_of("::1", []) or ())
+    assert names_of("0.0.0.0", ["driftd.example.:9464"]) == frozenset({"driftd.example"})
+    assert names_of("::1", []) == frozenset()
 
 
 @pytest.mark.parametrize("path", ["/status/", "//evil.example/", "/metrics/"])
@@ -93,6 +123,42 @@ def test_a_body_that_is_malformed_is_refused_without_a_traceback(
     assert ask(server, "/-/healthy").status_code == 200
     logging.getLogger("uvicorn.error").removeHandler(caplog.handler)
     assert [record.getMessage() for record in caplog.records if record.exc_info] == []
+
+
+def test_a_port_that_is_freed_in_time_is_waited_for() -> None:
+    """Of a daemon that has released its store and publishes what waits."""
+    with socket.create_server((HOST, 0)) as other:
+        server = HttpServer(application(Telemetry(), dict), HOST, other.getsockname()[1])
+        waited = threading.Timer(3.5, other.close)
+        waited.start()
+        server.start()
+
+    assert ask(server, "/-/healthy").status_code == 200
+    server.stop()
+
+
+def test_a_port_of_nobody_known_is_waited_for_only_so_long() -> None:
+    with socket.create_server((HOST, 0)) as other:
+        server = HttpServer(application(Telemetry(), dict), HOST, other.getsockname()[1], grace_s=0.2)
+        with pytest.raises(AddressTaken):
+            server.start()
+
+
+def test_it_says_so_where_the_owner_is_gone_and_the_port_is_still_taken() -> None:
+    owned = threading.Event()
+    with socket.create_server((HOST, 0)) as other, capture_logs() as told:
+        server = HttpServer(application(Telemetry(), dict), HOST, other.getsockname()[1], grace_s=0.2)
+        server.start(lambda: not owned.is_set())
+        time.sleep(1.5)  # its own rhythm is a second
+        before = [line["event"] for line in told]
+        owned.set()
+        deadline = time.monotonic() + 20
+        while told[-1]["event"] != "http.port_is_not_freed" and time.monotonic() < deadline:
+            time.sleep(0.05)
+
+    assert before == ["http.port_is_taken"]
+    assert (told[-1]["log_level"], told[-1]["port"]) == ("error", server.port)
+    server.stop()
 
 
 class Hasty(ImpatientProtocol):
