@@ -323,6 +323,8 @@ class Comparison:
             phi = r.dispersion.at(n)
             yield unseen_test(r, int(window[-1]), n, phi)
             frequent = self._frequent[f]
+            if frequent.blind:
+                skipped[r.name] = Skipped.RARE
             yield from self._category_tests(r.name, frequent.expected, frequent.of_window(window), n, phi)
 
     def _category_tests(

@@ -9,11 +9,15 @@ follows from how many categories are just frequent enough (Good, 1953): a row is
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 
 from detectors.reference import CategoricalReference
 from detectors.types import BoolArray, FloatArray, IntArray
+
+_MOST: Final = 0.5  # share of the rows with a cell that categories above the rarest count have to keep
+_NOTHING: Final = 1e-3  # rows of frequent categories, as a share of the others', that are as good as none
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +56,33 @@ def expected_rows(counts: FloatArray | IntArray, floor: int, total: int) -> Expe
     return Expected(np.append(frequent, rest if rest > 1e-9 else 0.0), float(luck * (floor - 1)))
 
 
+def expected_of_ties(counts: IntArray, rarest: int, total: int, each: float) -> Expected:
+    """Estimate the rows of a new sample, where cells went to some of many categories that are as rare.
+
+    A category with one row more than the rarest might have had no cell either, had it had one row less. So nothing but
+    luck may tell these from those without a cell: what is expected of them is what is expected of any that was seen.
+
+    Args:
+        counts: Rows of each category with a cell, shape (k,).
+        rarest: The least of them, as many as some without a cell have.
+        total: Rows of all categories, these and the others.
+        each: Expected rows of a category that was seen, on average.
+    """
+    by_luck = counts <= rarest + 1
+    expected = np.where(by_luck, np.minimum(counts, each), counts)
+    lost = float((counts - expected).sum())
+    return Expected(np.append(expected, total - float(expected.sum())), lost * rarest)
+
+
+def _of_each_seen(r: CategoricalReference) -> float:
+    """Return the rows expected of each category that was seen, on average.
+
+    As many rows as there were singletons are expected of categories never seen (Good, 1953). Where all have the same
+    count and none is a singleton, nothing of it is luck.
+    """
+    return (r.rows - r.singletons) / len(r.known) if r.complete and r.known else 0.0
+
+
 class ExpectedCategories:
     """The categories of one reference that are compared one by one; all others are one more, with those never seen.
 
@@ -61,10 +92,23 @@ class ExpectedCategories:
 
     def __init__(self, r: CategoricalReference) -> None:
         """Prepare everything that does not depend on a window."""
-        # Where some categories had to share the cell `other`, some with as few rows as the rarest of the rest may too.
-        floor = int(r.counts.min()) + 1 if r.other and len(r.counts) else 1
-        self._frequent: BoolArray = np.append(r.counts >= floor, [False, False])
-        self.expected = expected_rows(r.counts[r.counts >= floor], floor, r.rows)
+        rarest = int(r.counts.min()) if len(r.counts) else 0
+        # Where some categories had to share the cell `other`, some with as few rows as the rarest of the rest may too:
+        # these are left to the others, unless they are most of what has a cell.
+        floor = rarest + 1 if r.other else 1
+        above = r.counts >= floor
+        if r.counts[above].sum() >= _MOST * r.counts.sum():
+            self.expected = expected_rows(r.counts[above], floor, r.rows)
+        else:
+            above = r.counts >= rarest
+            self.expected = expected_of_ties(r.counts, rarest, r.rows, _of_each_seen(r))
+        self._frequent: BoolArray = np.append(above, [False, False])
+
+    @property
+    def blind(self) -> bool:
+        """Whether hardly a row is expected of categories with a cell, so that the others may become anything."""
+        rows = self.expected.rows
+        return bool(rows[:-1].sum() <= _NOTHING * rows[-1] and rows[-1] > 0)
 
     def of_window(self, cells: IntArray) -> FloatArray:
         """Return the events of a window in the same categories, shape (k + 1,).

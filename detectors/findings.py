@@ -24,6 +24,7 @@ class Skipped(StrEnum):
     NO_EVENTS = "no_events"  # it was missing in all of the window
     NO_REFERENCE = "no_reference"  # it was missing in all of the reference
     BLIND = "blind"  # with so few effective events no statistic could be significant
+    RARE = "rare"  # hardly a row of the reference is of a category that is told from the others
 
 
 class Verdict(StrEnum):

@@ -6,10 +6,13 @@ Pure. They are committed and published like all other alerts, and need no config
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Final
 
 from monitor.alerting.numbering import AlertNumbering, NumberingState
 from monitor.alerting.records import AlertKind, AlertRecord, AlertStatus, Subject
 from monitor.spec import Severity
+
+LEFT_OUT: Final = "features:"  # begins the names of alerts about references, which last whatever daemon runs
 
 
 @dataclass(slots=True)
@@ -39,8 +42,9 @@ class DaemonAlerts:
         return None if since is None else self._record(name, AlertStatus.RESOLVED, summary, since, max(now, since))
 
     def resolve_all(self, summary: str, now: int) -> list[AlertRecord]:
-        """Resolve all alerts: a daemon that starts fires again what lasts."""
-        resolved = [self.resolve(name, summary, now) for name in list(self.state.firing)]
+        """Resolve all alerts but those about references in force: a daemon that starts fires again what lasts."""
+        over = [name for name in self.state.firing if not name.startswith(LEFT_OUT)]
+        resolved = [self.resolve(name, summary, now) for name in over]
         return [record for record in resolved if record is not None]
 
     def restore(self, state: DaemonAlertsState) -> None:

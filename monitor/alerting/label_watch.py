@@ -7,6 +7,7 @@ the first such pair and ends after `CALM` pairs in a row without. Pure.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 from typing import Final
 
 import msgspec
@@ -34,12 +35,14 @@ class SavedLabels(msgspec.Struct):
         shared: The alert about labels past the limit.
         calm: Pairs since the last one of each: neither, shared.
         names: Labels that are neither class, as far as they are named.
+        limit: Labels that had a code of their own; 0 where an earlier release did not store it.
     """
 
     neither: EpisodeState = msgspec.field(default_factory=EpisodeState)
     shared: EpisodeState = msgspec.field(default_factory=EpisodeState)
     calm: tuple[int, int] = (0, 0)
     names: list[str] = []
+    limit: int = 0
 
 
 class LabelWatch:
@@ -81,12 +84,14 @@ class LabelWatch:
     def _add_neither(self, predicted: FloatArray, actual: FloatArray, when: IntArray) -> Shown:
         shown: Shown = []
         changes = dict(self._neither.changes((predicted > POSITIVE) | (actual > POSITIVE)))
-        fresh = self._fresh_names(predicted, actual)
-        for row in sorted({*changes, *fresh}):
-            self._names = sorted([*self._names, *fresh.get(row, ())])
-            shown.append(
-                (row, self._neither.record(neither_class(self._names), int(when[row]), begins=changes.get(row, True)))
-            )
+        ends = [row + 1 for row in sorted(changes) if not changes[row]]
+        for first, after in pairwise([0, *ends, len(when)]):  # an episode names no label of an earlier one
+            fresh = self._fresh_names(predicted[first:after], actual[first:after])
+            for row in sorted({*(r for r in changes if first <= r < after), *(first + r for r in fresh)}):
+                self._names = sorted([*self._names, *fresh.get(row - first, ())])
+                words, begins = neither_class(self._names), changes.get(row, True)
+                shown.append((row, self._neither.record(words, int(when[row]), begins=begins)))
+                self._names = self._names if begins else []
         return shown
 
     def _fresh_names(self, predicted: FloatArray, actual: FloatArray) -> dict[int, list[str]]:
@@ -112,13 +117,28 @@ class LabelWatch:
     def state(self) -> SavedLabels:
         """What is stored of it."""
         calm = self._neither.calm, self._shared.calm
-        return SavedLabels(self._neither.episode.state, self._shared.episode.state, calm, self._names)
+        return SavedLabels(self._neither.episode.state, self._shared.episode.state, calm, self._names, self._limit)
 
-    def restore(self, saved: SavedLabels) -> None:
-        """Go on with what `state` was."""
-        self._neither.episode.state, self._shared.episode.state = saved.neither, saved.shared
-        self._neither.calm, self._shared.calm = saved.calm
-        self._names = saved.names
+    def restore(self, saved: SavedLabels) -> list[SimpleEpisode]:
+        """Go on with what `state` was.
+
+        Returns:
+            Alerts that are void, since there is another limit now.
+        """
+        void: list[SimpleEpisode] = []
+        self._neither.episode.state, self._neither.calm = saved.neither, saved.calm[0]
+        self._names = saved.names if self._neither.episode.firing else []
+        if saved.limit in (0, self._limit):
+            self._shared.episode.state, self._shared.calm = saved.shared, saved.calm[1]
+        else:
+            void.append(SimpleEpisode(self._shared.episode.subject, saved.shared))
+        return void
+
+
+def episodes_of_labels(model: str, saved: SavedLabels) -> list[SimpleEpisode]:
+    """Return the alerts that are stored of a model's labels, which share their state; they need not fire."""
+    stored = (NEITHER_CLASS, saved.neither), (PAST_LIMIT, saved.shared)
+    return [SimpleEpisode(Subject(model, "", AlertKind.BLIND, cause), state) for cause, state in stored]
 
 
 def neither_class(names: Sequence[str]) -> str:

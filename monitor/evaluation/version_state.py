@@ -157,7 +157,7 @@ class VersionState:
         self.skipped: Mapping[str, str] = {}
         self.checks: dict[str, int] = {}
         self.features = FeatureCourses()
-        self.sent_until = -1  # end of the latest pane with answers, ms
+        self.sent_until = -1  # end of the latest pane with answers, or of counted ones the latest answer, ms
         self.closed: ClosedBecause | None = None  # why its alerts have ended and none begins
 
     def _subject_of(self, rule: str) -> Subject:

@@ -72,10 +72,14 @@ class BlindWatch:
         """Start with another batch, whose predictions are in their panes; `times` is stream time at each row, ms."""
         self._batch, self._taken = (predictions, times), 0
 
-    def reach(self, stop: int | None) -> None:
-        """Take in the predictions of the batch before the row `stop`, where windows are counted; None: all."""
+    def reach(self, stop: int | None) -> dict[int, int]:
+        """Take in the predictions of the batch before the row `stop`, where windows are counted; None: all.
+
+        Returns:
+            Variant → effective time of its latest prediction among those that were not taken in before, ms.
+        """
         if self._batch is None or not self._spec.window.counted:
-            return
+            return {}
         predictions, times = self._batch
         upto = len(predictions) if stop is None else int(np.searchsorted(predictions.position, stop))
         self._references.reached = self._references.numbered - len(predictions) + upto
@@ -87,6 +91,8 @@ class BlindWatch:
         latest = {self._versions[v].version: int(np.flatnonzero(variant == v)[-1]) for v in np.unique(variant).tolist()}
         last = self._silent.state.last
         self._silent.hear(latest, np.maximum.accumulate(reached if last is None else np.maximum(reached, last)))
+        effective = predictions.events.effective_time[mine]
+        return {v: int(effective[variant == v].max()) for v in np.unique(variant).tolist()}
 
     def on_count(self) -> list[AlertRecord]:
         """Look at the model after so many of its predictions."""

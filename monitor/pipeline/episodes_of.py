@@ -12,7 +12,7 @@ from typing import Any, Final
 from detectors.findings import Family
 from monitor.alerting.blind import BlindAlerts
 from monitor.alerting.episodes import DriftEpisode, SimpleEpisode
-from monitor.alerting.label_watch import NEITHER_CLASS, PAST_LIMIT
+from monitor.alerting.label_watch import NEITHER_CLASS, PAST_LIMIT, episodes_of_labels
 from monitor.alerting.records import AlertKind, AlertRecord, ClosedBecause, Subject
 from monitor.evaluation.rules import RuleState
 from monitor.pipeline.saved_states import SavedModel
@@ -31,8 +31,7 @@ def episodes_of(model: str, saved: SavedModel) -> Iterator[DriftEpisode | Simple
     """
     yield SimpleEpisode(Subject(model, "", AlertKind.NO_DATA), saved.no_data)
     yield SimpleEpisode(Subject(model, "", AlertKind.FALLBACK), saved.steering.fallback)
-    for cause, state in ((NEITHER_CLASS, saved.labels.neither), (PAST_LIMIT, saved.labels.shared)):
-        yield SimpleEpisode(Subject(model, "", AlertKind.BLIND, cause), state)
+    yield from episodes_of_labels(model, saved.labels)
     for version, alert in saved.steering.rolled_back.items():
         yield SimpleEpisode(Subject(model, version, AlertKind.ROLLBACK), alert)
     for its in sorted(saved.versions.values(), key=lambda v: v.version):

@@ -148,7 +148,7 @@ class ModelMonitor:
         self.blind.begin(predictions, times)
         for action in self._scheduled(batch, times):
             out += self._land(batch, action.position + action.after, times)
-            self.blind.reach(action.position + action.after)
+            self._hear(action.position + action.after)
             published: Published = []
             if action.moment >= 0:
                 published += self._on_panes_end(action.moment, wall)
@@ -156,7 +156,7 @@ class ModelMonitor:
                 published += self._perform(action, int(times[action.position]), wall)
             out += [PositionedRecord(action.position, action.after, what) for what in published]
         out += self._land(batch, None, times)
-        self.blind.reach(None)
+        self._hear(None)
         now = min(int(times[-1]), self._held)
         self.no_data.advance(_reached(predictions, times), now)
         if now >= 0:
@@ -164,6 +164,12 @@ class ModelMonitor:
             if not self.spec.window.counted:
                 self.references.advance(self.watermark)  # all panes before it are sealed
         return out
+
+    def _hear(self, stop: int | None) -> None:
+        """Take note of who sent predictions in the rows before `stop`, where windows are counted; None: in all."""
+        for variant, latest in self.blind.reach(stop).items():
+            state = self.versions[variant]
+            state.sent_until = max(state.sent_until, latest)
 
     def _scheduled(self, batch: ModelBatch, times: IntArray) -> list[ScheduledAction]:
         window, predictions, pairs = self.spec.window, batch.predictions, batch.pairs
@@ -364,6 +370,7 @@ class ModelMonitor:
             over += [] if state.concept is None else [state.concept.abandon(now)]
             published += self.alerts.publish_all(over)
         self.references.replace(profile, learn, now)
+        self.references.note_left_out(now)
         return published + self.alerts.publish_all(self.blind.on_reference(now))
 
     def propose(self, proposal: Proposal, now: int) -> tuple[str, Published]:

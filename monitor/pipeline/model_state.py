@@ -18,7 +18,7 @@ from monitor.aggregation.metrics import METRICS
 from monitor.aggregation.outcome_columns import BASELINE_PANE
 from monitor.aggregation.panes import whole
 from monitor.alerting.episodes import SimpleEpisode
-from monitor.alerting.label_watch import SavedLabels
+from monitor.alerting.label_watch import SavedLabels, episodes_of_labels
 from monitor.alerting.no_data import NoDataDetector
 from monitor.alerting.numbering import AlertNumbering
 from monitor.alerting.records import AlertRecord, ClosedBecause
@@ -127,8 +127,7 @@ class ModelParts:
         self.references.seen = set(saved.seen)
         self.no_data.restore(saved.last_event, saved.coming, saved.clock, saved.no_data)
         self.alerts.state = saved.records
-        if self.landing.labels is not None:
-            self.landing.labels.restore(saved.labels)
+        found.orphaned += self._restore_labels(saved)
         self.controller.restore(saved.steering)
         for code, version in saved.versions.items():
             found.orphaned += self.versions[int(code)].restore(version)
@@ -145,6 +144,15 @@ class ModelParts:
         self._compare_kinds(found)
         self.blind.restore(saved.blind, same_windows=fits)
         return Restored(tuple(found.warnings), not fits, tuple(found.orphaned), tuple(found.void))
+
+    def _restore_labels(self, saved: SavedModel) -> list[SimpleEpisode]:
+        """Go on with alerts about labels; return those that fire and are void, as nothing would end them."""
+        watch = self.landing.labels
+        if watch is None or self.spec.outcomes is None or saved.answers != _kind_of_answers(self.spec):
+            void = episodes_of_labels(self.spec.name, saved.labels)
+        else:
+            void = watch.restore(saved.labels)
+        return [episode for episode in void if episode.firing]
 
     def _restore_waiting(self, stored: Mapping[str, Sequence[bytes]], saved: SavedModel) -> None:
         clock, width = -1 if saved.clock is None else saved.clock, self.spec.window.pane

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from detectors.reference import Profile
 from detectors.types import BoolArray, IntArray
 from fallback.types import Decision
 from monitor.aggregation.outcome_columns import DROPPED_PANE
@@ -38,6 +39,7 @@ from monitor.pipeline.effects import DeadLetter, Effects
 from monitor.pipeline.join_stage import JoinStage
 from monitor.pipeline.late_watch import LateWatch, PlacedPredictions
 from monitor.pipeline.lateness import Lateness
+from monitor.pipeline.left_out import settle_left_out, tell_left_out
 from monitor.pipeline.merge import MOST, DecodedRecords, Holding, PartitionMerge
 from monitor.pipeline.model import ModelMonitor
 from monitor.pipeline.model_state import Restored
@@ -45,7 +47,6 @@ from monitor.pipeline.removed_models import RemovedModels
 from monitor.pipeline.saved_states import SavedShard, read_shard
 from monitor.pipeline.status import Totals, document
 from monitor.reference.freezer import Freezing
-from monitor.reference.freezing import Frozen
 from monitor.saved import damage_in, to_plain
 from monitor.spec import CoreSpec, ModelSpec
 from monitor.stream.types import Batch, Partition
@@ -129,7 +130,7 @@ class Pipeline:
         """Return the references that are to be made, asked for since the last call."""
         return [freezing for model in self.models for freezing in model.references.freezer.wanted()]
 
-    def answer_freezing(self, freezing: Freezing, frozen: Frozen | None) -> None:
+    def answer_freezing(self, freezing: Freezing, frozen: Profile | None) -> None:
         """Take in a reference that was made, for the next batch; None: it is to be made in the loop."""
         for model in self.models:
             if model.spec.name == freezing.model:
@@ -165,7 +166,7 @@ class Pipeline:
         refused = self._with_conflicts(records.refused, events, joined, late.either)
         self.totals.count_refused(refused)
         published += self._run_models(events, joined, late.either, watermark, wall)
-        published += self._tell_left_out()
+        published += tell_left_out(self.models, self.daemon)
         self.decoder.segments.settle(self.watermark.now)
         self.positions.update(batch.next_positions())
         heard = {batch.partitions[i] for i in np.unique(batch.source[events.row]).tolist()}
@@ -181,19 +182,6 @@ class Pipeline:
         told = self._late_watch.add(records.batch.partitions, placed)
         return told + self._late_watch.settle(self.watermark.now)
 
-    def _tell_left_out(self) -> list[AlertRecord]:
-        """Tell of references that were learned of fewer features than events had."""
-        told = []
-        for model in self.models:
-            for time, count in model.references.newly_left_out():
-                name = model.spec.name
-                summary = (
-                    f"{name}: the reference leaves out {count} features: too many names came, as where a name holds an "
-                    "id; send the id as a value, or set the feature to ignore"
-                )
-                told.append(self.daemon.fire(f"features:{name}", summary, time))
-        return [record for record in told if record is not None]
-
     # -- partitions --------------------------------------------------------------------------------------
 
     def assign(self, positions: Mapping[Partition, int]) -> None:
@@ -206,6 +194,7 @@ class Pipeline:
         published: list[AlertRecord | Decision] = []
         for model in self.models:
             published += model.apply_config_changes(self._restored.pop(model.spec.name, None), now)
+        published += settle_left_out(self.models, self.daemon, now)
         return [*published, *self._removed.end(now, self._wall)]
 
     def _with_conflicts(self, refused: list[Refused], events: Events, joined: Joined, late: BoolArray) -> list[Refused]:
@@ -283,6 +272,7 @@ class Pipeline:
         if model is None:
             return Effects(commands=[(command.id, f"refused: {command.model} is not configured")])
         result, published = apply_command(model, command, now)
+        published += tell_left_out(self.models, self.daemon)
         return Effects(published, commands=[(command.id, result)])
 
     @property

@@ -27,7 +27,7 @@ from monitor.names import shown_name
 from monitor.reference.feature_reader import FeatureColumns, FeatureReader
 from monitor.reference.freezer import Freezer
 from monitor.reference.late_counts import LateCounts, answer_columns, feature_counts, late_answers, late_features
-from monitor.reference.learning import MOST_NAMES, AnswerLearner, FeatureLearner
+from monitor.reference.learning import MOST_NAMES, AnswerLearner, FeatureLearner, left_out_of
 from monitor.reference.pane_learning import (
     PaneAnswerLearner,
     PaneFeatureLearner,
@@ -108,14 +108,19 @@ class ReferenceSet:
     def _feature_learner(self, *, in_order: bool) -> FeatureLearner | PaneFeatureLearner:
         return feature_learner(self._spec, self.wanted, self._most, self._names, in_order=in_order)
 
-    def newly_left_out(self) -> list[tuple[int, int]]:
-        """Return (time in ms, features left out) of references that were learned of too many since the last call."""
+    @property
+    def left_out(self) -> int:
+        """Features that events had and the reference in force leaves out, since there were too many names."""
+        return 0 if self.profile is None or self._spec.drift is None else left_out_of(self.profile)
+
+    def drain_left_out(self) -> list[tuple[int, int]]:
+        """Return (time in ms, features left out) of each change of the reference since the last call."""
         left_out, self._left_out = self._left_out, []
         return left_out
 
-    def _note_left_out(self, learner: FeatureLearner | PaneFeatureLearner, time: int) -> None:
-        if learner.left_out:
-            self._left_out.append((time, learner.left_out))
+    def note_left_out(self, time: int) -> None:
+        """Take note that another reference is in force since `time` in ms, or none."""
+        self._left_out.append((time, self.left_out))
 
     def activate(self, profile: Profile | None) -> None:
         """Compare features with this profile from now on; without one, learn it where that is configured."""
@@ -271,7 +276,7 @@ class ReferenceSet:
         if learner.missing or not len(time):
             return len(time), None
         self.replace(learner.profile(), at=int(time[taken - 1]))
-        self._note_left_out(learner, int(time[taken - 1]))
+        self.note_left_out(int(time[taken - 1]))
         return taken, self._read(features.take(np.arange(taken, len(time))), places[taken:])
 
     def _read(self, features: FeatureTable, places: IntArray) -> FeatureColumns | None:
@@ -341,7 +346,7 @@ class ReferenceSet:
             learner = self.learner
             profile, raws, later = learner.finish(end, self.freezer.take(FEATURES))
             self.replace(profile, at=end)
-            self._note_left_out(learner, end)
+            self.note_left_out(end)
             if self.features is not None:
                 found += late_features(self._spec, self.features, self._read, raws, later)
         for version in sorted(self.answer_learners):

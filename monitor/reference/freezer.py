@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from monitor.reference.freezing import Frozen
+from detectors.reference import Profile
 from monitor.reference.learning import AnswerLearner, FeatureLearner
 from monitor.reference.pane_learning import LabelsOf, PaneAnswerLearner, PaneFeatureLearner
 
@@ -45,7 +45,7 @@ class Freezer:
         self.apart = False
         self._model = model
         self._asked: dict[str, int] = {}
-        self._done: dict[str, Frozen | None] = {}
+        self._done: dict[str, Profile | None] = {}
         self._fresh: list[Freezing] = []
         self._number = 0
 
@@ -75,12 +75,12 @@ class Freezer:
         fresh, self._fresh = self._fresh, []
         return [freezing for freezing in fresh if self._asked.get(freezing.subject) == freezing.number]
 
-    def answer(self, freezing: Freezing, frozen: Frozen | None) -> None:
+    def answer(self, freezing: Freezing, frozen: Profile | None) -> None:
         """Take in what was made; None where it could not be, and is to be made where it is needed."""
         if self._asked.get(freezing.subject) == freezing.number:
             self._done[freezing.subject] = frozen
 
-    def take(self, subject: str) -> Frozen | None:
+    def take(self, subject: str) -> Profile | None:
         """Return what was made, and forget that it was asked for; None where it is to be made now, or never."""
         self._asked.pop(subject, None)
         return self._done.pop(subject, None)

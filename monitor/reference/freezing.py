@@ -5,9 +5,7 @@ Pure: `freeze` is a function of the bytes of the request.
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Final
 
 import msgspec
@@ -18,25 +16,6 @@ from monitor.reference.learning import answer_profile, feature_profile
 from monitor.reference.pane_rows import RAW, SCORE, TIME, VALUE, Rows, packed_rows, unpacked_rows
 from monitor.spec import FeatureKind
 
-_LEFT_OUT: Final = struct.Struct("<Q")
-
-
-@dataclass(frozen=True, slots=True)
-class Frozen:
-    """A profile that was made, and how many features it leaves out."""
-
-    profile: Profile
-    left_out: int = 0
-
-    def to_bytes(self) -> bytes:
-        """Encode it."""
-        return _LEFT_OUT.pack(self.left_out) + self.profile.to_bytes()
-
-    @staticmethod
-    def from_bytes(blob: bytes) -> Frozen:
-        """Decode what `to_bytes` encoded. Raises `struct.error` or `DamagedError`."""
-        return Frozen(Profile.from_bytes(blob[_LEFT_OUT.size :]), *_LEFT_OUT.unpack_from(blob))
-
 
 class FeatureRecipe(msgspec.Struct, frozen=True, tag="features"):
     """How the profile of features is made; the fields are arguments of `feature_profile`."""
@@ -45,9 +24,9 @@ class FeatureRecipe(msgspec.Struct, frozen=True, tag="features"):
     points: int
     names: int
 
-    def freeze(self, rows: Rows) -> Frozen:
+    def freeze(self, rows: Rows) -> Profile:
         """Make the profile of rows in order."""
-        return Frozen(*feature_profile(rows[RAW].tolist(), rows[TIME], self.kinds, self.points, self.names))
+        return feature_profile(rows[RAW].tolist(), rows[TIME], self.kinds, self.points, self.names)
 
 
 class AnswerRecipe(msgspec.Struct, frozen=True, tag="answers"):
@@ -57,9 +36,9 @@ class AnswerRecipe(msgspec.Struct, frozen=True, tag="answers"):
     points: int
     readings: Readings
 
-    def freeze(self, rows: Rows) -> Frozen:
+    def freeze(self, rows: Rows) -> Profile:
         """Make the profile of rows in order."""
-        return Frozen(answer_profile(rows[VALUE], rows[SCORE], self.labels, self.points, self.readings))
+        return answer_profile(rows[VALUE], rows[SCORE], self.labels, self.points, self.readings)
 
 
 class _Request(msgspec.Struct, frozen=True):
@@ -75,7 +54,7 @@ def request(recipe: FeatureRecipe | AnswerRecipe, rows: Rows) -> bytes:
     return msgspec.msgpack.encode(_Request(recipe, packed_rows(rows)))
 
 
-def freeze(blob: bytes) -> Frozen:
+def freeze(blob: bytes) -> Profile:
     """Do what a `request` asks for."""
     asked = _decode(blob)
     return asked.recipe.freeze(unpacked_rows(asked.rows))

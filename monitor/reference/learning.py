@@ -29,6 +29,7 @@ from monitor.spec import FeatureKind
 MAGIC = b"DRIFTLRN"
 MOST_NAMES: Final = 1_000  # features of a learned profile; twice the default of `limits.features`
 _RARE: Final = 0.01  # share of predictions up to which the name of a feature is a rarity
+_LEFT_OUT: Final = " features are left out"  # in the notice of a profile: stored, never change it
 _ID_LIKE = 0.9  # share of distinct texts from which a column of texts is taken for an identifier
 _ID_ROWS = 100
 _compress = zstandard.ZstdCompressor(level=1).compress
@@ -36,14 +37,10 @@ _decompress = zstandard.ZstdDecompressor().decompress
 
 
 class FeatureLearner:
-    """Gathers the features of the first `wanted` answers of a model.
-
-    Attributes:
-        left_out: Features that are not in the profile, since there were too many names.
-    """
+    """Gathers the features of the first `wanted` answers of a model."""
 
     def __init__(self, wanted: int, points: int, kinds: Mapping[str, FeatureKind], most: int = MOST_NAMES) -> None:
-        self.wanted, self.left_out = wanted, 0
+        self.wanted = wanted
         self._most = most
         self._points = points
         self._kinds = kinds
@@ -70,10 +67,7 @@ class FeatureLearner:
 
     def profile(self) -> Profile:
         """The frozen profile of what was gathered."""
-        profile, self.left_out = feature_profile(
-            self._raw, np.array(self._times), self._kinds, self._points, self._most
-        )
-        return profile
+        return feature_profile(self._raw, np.array(self._times), self._kinds, self._points, self._most)
 
     def drain_fresh(self) -> bytes | None:
         """What was gathered since this was last called, for the database."""
@@ -102,7 +96,7 @@ class FeatureLearner:
 
 def feature_profile(
     raws: Sequence[bytes], times: IntArray, kinds: Mapping[str, FeatureKind], points: int, most: int = MOST_NAMES
-) -> tuple[Profile, int]:
+) -> Profile:
     """Make the frozen profile of undecoded features.
 
     Args:
@@ -114,13 +108,13 @@ def feature_profile(
             most predictions have, of equals the first by name.
 
     Returns:
-        The profile, and how many features it leaves out because there are too many.
+        The profile; a notice says how many features it leaves out because there are too many (`left_out_of`).
     """
     ignored = ignored_names(kinds)
     rows, left_out = _with_frequent_names([members(raw, ignored) or {} for raw in raws], most)
     numeric, columns, notices = columns_of(rows, kinds)
     if left_out:
-        notices.append(f"{left_out} features are left out: more than {most} names came, as where a name holds an id")
+        notices.append(f"{left_out}{_LEFT_OUT}: more than {most} names came, as where a name holds an id")
     return Profile(
         features=build_features(numeric, columns, len(rows), points),
         rows=len(rows),
@@ -128,7 +122,13 @@ def feature_profile(
         first_ms=int(times.min()),
         last_ms=int(times.max()),
         notices=tuple(notices),
-    ), left_out
+    )
+
+
+def left_out_of(profile: Profile) -> int:
+    """Return how many features a learned profile leaves out because there were too many names."""
+    counts = [notice.partition(_LEFT_OUT) for notice in profile.notices]
+    return sum(int(count) for count, found, _ in counts if found and count.isdecimal())
 
 
 def _with_frequent_names(rows: list[dict[str, Scalar]], most: int) -> tuple[list[dict[str, Scalar]], int]:

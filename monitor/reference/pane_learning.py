@@ -15,7 +15,7 @@ from detectors.reference import Profile
 from detectors.saved import unpack
 from detectors.types import FloatArray, IntArray
 from monitor.events.readings import Readings
-from monitor.reference.freezing import AnswerRecipe, FeatureRecipe, Frozen, request
+from monitor.reference.freezing import AnswerRecipe, FeatureRecipe, request
 from monitor.reference.learning import MAGIC, MOST_NAMES, AnswerLearner, FeatureLearner
 from monitor.reference.pane_rows import (
     HASH,
@@ -45,16 +45,12 @@ def by_panes(bodies: Sequence[bytes]) -> bool:
 
 
 class PaneFeatureLearner:
-    """Gathers the features of a model's predictions until whole panes hold `wanted` of them.
-
-    Attributes:
-        left_out: Features that are not in the profile, since there were too many names.
-    """
+    """Gathers the features of a model's predictions until whole panes hold `wanted` of them."""
 
     def __init__(
         self, wanted: int, most: int, points: int, kinds: Mapping[str, FeatureKind], names: int = MOST_NAMES
     ) -> None:
-        self.rows, self.left_out = PaneRows(wanted, most), 0
+        self.rows = PaneRows(wanted, most)
         self._recipe = FeatureRecipe(kinds, points, names)
 
     def add(self, raws: Sequence[bytes], time: IntArray, hashes: Hashes, variant: IntArray) -> None:
@@ -69,17 +65,16 @@ class PaneFeatureLearner:
         rows, recipe = self.rows.until(end), self._recipe
         return lambda: request(recipe, rows())
 
-    def finish(self, end: int, frozen: Frozen | None = None) -> tuple[Profile, Sequence[bytes], Rows]:
+    def finish(self, end: int, frozen: Profile | None = None) -> tuple[Profile, Sequence[bytes], Rows]:
         """Return the profile of panes up to `end` ms, then the features and the rows of later panes.
 
         Args:
             end: End of the last pane to learn from, ms.
             frozen: The profile, where it was made already.
         """
-        frozen = self._recipe.freeze(self.rows.until(end)()) if frozen is None else frozen
-        self.left_out = frozen.left_out
+        profile = self._recipe.freeze(self.rows.until(end)()) if frozen is None else frozen
         later = self.rows.later(end)
-        return frozen.profile, later[RAW].tolist(), later
+        return profile, later[RAW].tolist(), later
 
     def drain_fresh(self) -> bytes | None:
         """Return what was gathered since this was last called, for the database."""
@@ -120,7 +115,7 @@ class PaneAnswerLearner:
         return lambda: request(recipe, rows())
 
     def finish(
-        self, end: int, labels: LabelsOf, frozen: Frozen | None = None
+        self, end: int, labels: LabelsOf, frozen: Profile | None = None
     ) -> tuple[Profile, FloatArray, FloatArray, Rows]:
         """Return the profile of panes up to `end` ms, then values, scores and rows of later panes.
 
@@ -129,9 +124,9 @@ class PaneAnswerLearner:
             labels: As of `freezing`.
             frozen: The profile, where it was made already.
         """
-        frozen = self._recipe(labels).freeze(self.rows.until(end)()) if frozen is None else frozen
+        profile = self._recipe(labels).freeze(self.rows.until(end)()) if frozen is None else frozen
         later = self.rows.later(end)
-        return frozen.profile, later[VALUE], later[SCORE], later
+        return profile, later[VALUE], later[SCORE], later
 
     def _recipe(self, labels: LabelsOf) -> AnswerRecipe:
         codes = {int(code) for code in self.rows.distinct(VALUE).tolist()}

@@ -18,9 +18,9 @@ from typing import IO, Final, Self
 
 import structlog
 
+from detectors.reference import Profile
 from monitor.pipeline.pipeline import Pipeline
 from monitor.reference.freezer import Freezing
-from monitor.reference.freezing import Frozen
 from monitor.reference.freezing_process import FRAME
 
 log = structlog.get_logger(__name__)
@@ -39,7 +39,7 @@ class FreezingProcess:
         self._command = command
         self._lock = threading.Lock()  # guards all below but what only the thread uses
         self._queue: deque[Freezing] = deque()
-        self._done: deque[tuple[Freezing, Frozen | None]] = deque()
+        self._done: deque[tuple[Freezing, Profile | None]] = deque()
         self._thread: threading.Thread | None = None
         self._child: subprocess.Popen[bytes] | None = None
         self._complaints: IO[bytes] | None = None  # of the thread alone: where the child writes errors
@@ -85,7 +85,7 @@ class FreezingProcess:
             self._done.append((freezing, self._made(freezing)))
         self._end_child()
 
-    def _made(self, freezing: Freezing) -> Frozen | None:
+    def _made(self, freezing: Freezing) -> Profile | None:
         """Return a reference, or None where that has failed too often."""
         for attempt in range(1, _TRIES + 1):
             try:
@@ -101,7 +101,7 @@ class FreezingProcess:
         log.error("reference.made_in_the_loop", model=freezing.model, subject=freezing.subject)
         return None
 
-    def _ask(self, request: bytes) -> Frozen:
+    def _ask(self, request: bytes) -> Profile:
         child = self._begin_child() if self._child is None else self._child
         assert child.stdin is not None  # noqa: S101 - they are pipes
         assert child.stdout is not None  # noqa: S101
@@ -115,7 +115,7 @@ class FreezingProcess:
             made = b""
         if not made:
             raise ChildProcessError(self._why_ended(child))
-        return Frozen.from_bytes(made)
+        return Profile.from_bytes(made)
 
     def _begin_child(self) -> subprocess.Popen[bytes]:
         self._complaints = tempfile.TemporaryFile(prefix="driftd-freezing-")  # noqa: SIM115 - closed with the child

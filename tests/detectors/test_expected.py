@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from detectors.comparison import Comparison
 from detectors.expected import ExpectedCategories, expected_rows
-from detectors.findings import CheckResult
+from detectors.findings import CheckResult, Skipped
 from detectors.reference import CategoricalReference
 from detectors.registry import CATEGORICAL, MIN_EFFECT
 from tests.detectors.samples import a_category, a_number
@@ -113,3 +113,61 @@ def test_rare_values_of_a_number_with_ties_are_expected_as_rarely() -> None:
     counts = compared.bin_counts(window[:, None], [])
 
     assert compared.check(lambda name: counts[name].dense(), ALPHA).findings == ()
+
+
+def in_any_order(codes: int, each: int) -> list[str]:
+    """Return so many categories, each with exactly so many rows."""
+    rows = [f"c{i % codes}" for i in range(codes * each)]
+    return list(map(str, np.random.default_rng(0).permutation(rows)))
+
+
+@pytest.mark.parametrize(("codes", "each"), [(1_000, 5), (3_000, 2), (150, 100)])
+def test_one_of_many_equally_frequent_categories_that_takes_all_is_found(codes: int, each: int) -> None:
+    """A hundred of them have a cell, and all others are as rare as these."""
+    reference = a_category(in_any_order(codes, each))
+
+    found = check(reference, [reference.categories[0]] * 1_000)
+
+    assert {finding.statistic for finding in found.findings} == set(CATEGORICAL)
+
+
+def test_one_without_a_cell_that_takes_all_is_found_among_equals() -> None:
+    reference = a_category(in_any_order(1_000, 5))
+
+    assert check(reference, ["c999"] * 1_000).findings != ()
+
+
+def test_a_category_that_ties_with_the_rarest_is_found_when_it_grows() -> None:
+    """A few frequent ones, and most rows with a cell are of those that tie."""
+    rows = [*in_any_order(200, 20), *(f"often{i % 10}" for i in range(300))]
+    reference = a_category(np.random.default_rng(1).permutation(rows).tolist())
+
+    found = check(reference, [*rows[:700], *["c0"] * 300])
+
+    assert {finding.statistic for finding in found.findings} == set(CATEGORICAL)
+
+
+@pytest.mark.parametrize(("codes", "each"), [(1_000, 5), (3_000, 2), (300, 3), (150, 100)])
+def test_equally_frequent_categories_do_not_drift_by_themselves(codes: int, each: int) -> None:
+    reference = a_category(in_any_order(codes, each))
+    for seed in range(8):
+        rng = np.random.default_rng(seed)
+
+        assert check(reference, drawn(rng, np.ones(codes), 1_000)).findings == ()
+
+
+@pytest.mark.parametrize("alike", [3_000, 10_000])
+@pytest.mark.parametrize("events", [300, 10_000])
+def test_categories_that_seem_less_rare_than_others_do_not_drift_by_themselves(alike: int, events: int) -> None:
+    """Most with a cell were seen once like those without; some were seen twice, which is luck too."""
+    for seed in range(8):
+        rng = np.random.default_rng(seed)
+        reference = a_category(drawn(rng, np.ones(alike), 300))
+
+        assert check(reference, drawn(rng, np.ones(alike), events)).findings == ()
+
+
+def test_where_every_row_is_of_another_category_that_is_told() -> None:
+    reference = a_category([f"once{i}" for i in range(300)])
+
+    assert check(reference, ["new"] * 300).skipped == {reference.name: Skipped.RARE}

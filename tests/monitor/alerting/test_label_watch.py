@@ -88,3 +88,26 @@ def test_the_cut_into_batches_and_restarts_change_nothing(kinds: list[float], cu
         watch.restore(saved)
 
     assert pieces == whole
+
+
+def test_a_new_episode_names_no_label_of_an_earlier_one() -> None:
+    """However its pairs come: the same record, at the same pair."""
+    labels = [3.0, *[1.0] * (CALM + 5), 2.0, 3.0]
+    whole = [(row, record.summary) for row, record in told(a_watch(), labels)]
+    watch, one_by_one = a_watch(), []
+    for row, label in enumerate(labels):
+        one_by_one += [(row, record.summary) for _, record in told(watch, [label], row)]
+
+    assert whole == one_by_one
+    assert [text.partition(" neither")[0] for _, text in whole] == [
+        "label d is", "no longer: label d is", "label c is", "labels c, d are",
+    ]  # fmt: skip
+
+
+def test_stored_names_of_an_episode_that_has_ended_are_not_taken_over() -> None:
+    """An earlier release kept them."""
+    watch = a_watch()
+    watch.restore(SavedLabels(names=["old"]))
+
+    ((_, record),) = told(watch, [3])
+    assert record.summary.startswith("label d is")

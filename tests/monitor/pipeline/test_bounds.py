@@ -9,6 +9,7 @@ from monitor.alerting.records import AlertKind, AlertRecord
 from monitor.config import build
 from monitor.config.load import parse
 from monitor.pipeline import early_metrics
+from monitor.pipeline.commands import CommandName
 from monitor.spec import WindowSpec
 from monitor.store.engine import connect
 from tests.monitor.kit import (
@@ -19,6 +20,7 @@ from tests.monitor.kit import (
     a_core,
     a_drift,
     a_model,
+    a_profile,
     counted,
     learned,
     outcome,
@@ -189,3 +191,51 @@ def test_metrics_of_too_many_early_outcomes_are_dropped_and_counted() -> None:
     run.events(*(early(i, names=1) for i in range(early_metrics.MOST + 20)))
 
     assert run.pipeline.status()["join"]["early_metrics_dropped"] == 20
+
+
+def test_the_alert_about_names_lasts_as_long_as_the_reference_and_a_start_goes_on_with_it(tmp_path: Path) -> None:
+    """Whatever a daemon ends that begins anew; `driftd reference` with a clean table ends it."""
+    core = learning(counted(100, 50), 300).core
+    run = StoredRun(core, engine=connect(f"sqlite:///{tmp_path}/driftd.db"))
+    run.events(*(named(i, names=5) for i in range(400)))
+    run.restart()
+    run.session.resolve_all("the daemon began anew", T0)
+    run.events(*(named(i, names=5) for i in range(400, 500)))
+    assert [statuses(run), *run.pipeline.daemon.state.firing] == [["firing"], "features:m"]
+
+    run.command(CommandName.REFERENCE, profile=a_profile([{"load": float(i % 7)} for i in range(300)]))
+    assert statuses(run) == ["firing", "resolved"]
+
+
+def test_an_alert_about_names_that_was_ended_though_it_lasts_begins_again(tmp_path: Path) -> None:
+    """As a release did that ended it with each start."""
+    run = StoredRun(learning(counted(100, 50), 300).core, engine=connect(f"sqlite:///{tmp_path}/driftd.db"))
+    run.events(*(named(i, names=5) for i in range(400)))
+    run.pipeline.daemon.state.firing.clear()
+    run.commit()
+    run.restart()
+    run.events(named(400))
+
+    assert statuses(run) == ["firing", "firing"]
+
+
+def test_to_learn_anew_ends_the_alert_about_names() -> None:
+    run = learning(counted(100, 50), 300)
+    run.events(*(named(i, names=5) for i in range(400)))
+    run.command(CommandName.RELEARN, events=100)
+
+    assert statuses(run) == ["firing", "resolved"]
+
+
+def test_the_alert_about_names_ends_with_the_model(tmp_path: Path) -> None:
+    run = StoredRun(learning(counted(100, 50), 300).core, engine=connect(f"sqlite:///{tmp_path}/driftd.db"))
+    run.events(*(named(i, names=5) for i in range(400)))
+    run.restart(a_core(a_model("n")))
+    run.events(prediction("later", T0 + 500 * SECOND, model="n"))
+
+    assert statuses(run) == ["firing", "resolved"]
+
+
+def statuses(run: Run) -> list[str]:
+    run.commit()
+    return [alert["status"] for alert in run.told().alerts("daemon")]

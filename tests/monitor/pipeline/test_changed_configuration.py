@@ -22,6 +22,7 @@ from tests.monitor.kit import (
     HOUR,
     MINUTE,
     SECOND,
+    SMALL,
     T0,
     Event,
     Run,
@@ -368,3 +369,52 @@ def test_a_run_that_learned_less_than_is_wanted_now_goes_on_learning_and_one_tha
         rows.append(None if profile is None else profile.rows)
 
     assert rows == [None, 170]  # whole panes of ten: it is learned when the seventeenth ends
+
+
+SPAM = a_model(
+    task=Task.BINARY, window=timed(10 * SECOND, 30 * SECOND), outcomes=some_outcomes(10 * MINUTE, pane=10 * SECOND)
+)
+TOPICS = replace(SPAM, task=Task.MULTICLASS)
+
+
+def answered(start: int, stop: int, label: Any) -> Iterator[Event]:
+    for i in range(start, stop):
+        yield prediction(f"a{i}", T0 + i * SECOND, label(i))
+        yield outcome(f"a{i}", T0 + i * SECOND + 10, label(i))
+
+
+@pytest.mark.parametrize(
+    ("after", "label"),
+    [
+        (replace(SPAM, task=Task.REGRESSION), 1.0),
+        (replace(SPAM, task=Task.MULTICLASS), "spam"),
+        (replace(SPAM, outcomes=None), "spam"),
+        (replace(SPAM, positive="spam"), "spam"),
+    ],
+    ids=["regression", "multiclass", "no outcomes", "positive"],
+)
+def test_an_alert_about_labels_ends_when_the_configuration_makes_it_void(
+    after: ModelSpec, label: Any, tmp_path: Path
+) -> None:
+    """As it does by what the alert advises; nothing else would end it."""
+    run = StoredRun(a_core(SPAM), engine=connect(f"sqlite:///{tmp_path}/driftd.db"))
+    run.events(*answered(0, 100, lambda i: "spam"))
+    run.restart(a_core(after))
+    run.events(*answered(100, 150, lambda i: label))
+    told = run.finish()
+
+    assert [(a["status"], a["closed_because"]) for a in told.alerts("blind")] == [
+        ("firing", None), ("resolved", "not_configured"),
+    ]  # fmt: skip
+    assert told.status["models"]["m"]["alerts"] == []
+
+
+@pytest.mark.parametrize(("limit", "ends"), [(5, []), (1_000, ["not_configured"])])
+def test_an_alert_about_the_limit_of_labels_ends_with_that_limit(limit: int, ends: list[str], tmp_path: Path) -> None:
+    limits = replace(SMALL, labels=5)
+    run = StoredRun(a_core(TOPICS, limits=limits), engine=connect(f"sqlite:///{tmp_path}/driftd.db"))
+    run.events(*answered(0, 100, lambda i: f"topic {i % 20}"))
+    run.restart(a_core(TOPICS, limits=replace(limits, labels=limit)))
+    run.events(*answered(100, 150, lambda i: "topic 0"))
+
+    assert [a["closed_because"] for a in run.finish().alerts("blind") if a["status"] == "resolved"] == ends

@@ -322,3 +322,15 @@ def test_a_decision_says_who_made_it() -> None:
     ]  # fmt: skip
     assert told.decisions()[1]["cause"] == of(told, "v2", "firing")[0]["event_id"]
     assert told.status["models"]["m"]["by"] == "ada"
+
+
+def test_in_windows_counted_in_events_a_version_that_slows_down_is_not_silent() -> None:
+    """To a fortieth: it takes longer than ten of its windows until its next pane is full."""
+    model = a_model(window=counted(100, 50), rules=(SLOW,), serving=ServingSpec("v1"))
+    events = []
+    for i in range(8_000):
+        events.append(prediction(f"c{i}", T0 + i * 100, 0.5, latency_ms=1.0))
+        if i < 1_000 or i % 40 == 0:
+            events.append(prediction(f"o{i}", T0 + i * 100, 0.5, version="v9", latency_ms=90.0))
+
+    assert [a["status"] for a in told_of(model, events).alerts("metric")] == ["firing"]

@@ -16,9 +16,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from detectors.reference import Profile
 from monitor.pipeline.commands import CommandName
 from monitor.reference.freezer import Freezing
-from monitor.reference.freezing import Frozen, freeze
+from monitor.reference.freezing import freeze
 from monitor.reference.pane_rows import HASH, KEPT, TIME, PaneRows
 from monitor.service.session import Session
 from monitor.store.engine import connect
@@ -86,7 +87,7 @@ class Elsewhere:
         for left, freezing in self.working:
             if not left or all_at_once:
                 fails = self.dice.random() < 0.1
-                frozen = None if fails else Frozen.from_bytes(freeze(freezing.request()).to_bytes())
+                frozen = None if fails else Profile.from_bytes(freeze(freezing.request()).to_bytes())
                 pipeline.answer_freezing(freezing, frozen)
         self.working = [(left - 1, freezing) for left, freezing in self.working if left and not all_at_once]
 
