@@ -118,18 +118,24 @@ _JUDGED: Final[Mapping[Cause, str]] = {
 
 
 class Waiting(msgspec.Struct):
-    """Since when something waits to be judged, whether it ever was, and when it was last looked at."""
+    """Since when something waits to be judged, whether it ever was, and when it was last looked at.
+
+    `seen` is how much of it was in windows that do not overlap, the last of which ends with the pane `seen_to`.
+    """
 
     since: int
     ever: bool
     last: int
+    seen: int = 0
+    seen_to: int = -1
 
 
 class Patience:
     """Tells when something has not been judged for too long.
 
     What was never judged is told after `first`. What was judged before is told after `again` only, which has to be
-    longer than the rhythm of the data: a window that is empty by night is not blind.
+    longer than the rhythm of the data: a window that is empty by night is not blind. A long time in which nothing came,
+    as between a trial and the start, counts for a quarter of that: where it comes again and again, it is told.
 
     Attributes:
         waiting: Version → what of it waits. Times are in ms, or numbers of predictions in counted windows.
@@ -153,10 +159,29 @@ class Patience:
             at: Where the look is.
         """
         held = self.waiting.setdefault(version, {}).setdefault(key, Waiting(began, False, at))
-        if held.ever and at - held.last >= self._again:
-            held.since = at  # nothing came meanwhile
+        limit = self._again if held.ever else self._first
+        if at - held.last > limit // 2:
+            held.since += at - held.last - limit // 4
         held.last = at
-        return at - held.since >= (self._again if held.ever else self._first)
+        return at - held.since >= limit
+
+    def is_lasting(self, version: str, key: str, at: int) -> bool:
+        """Tell whether something that was never judged waits even longer than what was judged before may."""
+        held = self.waiting[version][key]
+        return not held.ever and at - held.since >= self._again
+
+    def count(self, version: str, key: str, first: int, last: int, count: int) -> int:
+        """Count what waits in a window of panes `first` to `last`; return how much that is without overlaps."""
+        held = self.waiting[version][key]
+        if first > held.seen_to:
+            held.seen, held.seen_to = held.seen + count, last
+        return held.seen
+
+    def forget(self, version: str, keys: Iterable[str]) -> None:
+        """Forget what waits of a version: it begins to wait anew."""
+        waiting = self.waiting.get(version, {})
+        for key in keys:
+            waiting.pop(key, None)
 
 
 def closest(came: Collection[str], wanted: Collection[str]) -> list[str]:

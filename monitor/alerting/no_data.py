@@ -26,7 +26,7 @@ class GapEvent:
     Attributes:
         position: Row of the batch with which it shows.
         time: When the gap begins or ends, ms.
-        last: Time of the latest event before the gap, ms.
+        last: Time of the latest event before the gap, or since when the first one is expected, ms.
         ends_with: Time of the event that ends the gap, ms; None for the beginning of a gap.
     """
 
@@ -54,6 +54,7 @@ class NoDataDetector:
     Attributes:
         last_event: Time of the latest event that stream time has reached, or of an earlier one of the same run, ms;
             None before the first.
+        expected_from: Since when events are expected of a model that never had any, ms; None while not known.
         coming: (first, last) times of runs of events that stream time has not reached the end of, ms.
         episode: The alert.
     """
@@ -61,6 +62,7 @@ class NoDataDetector:
     def __init__(self, model: str, limit: int) -> None:
         self._model, self._limit = model, limit
         self.last_event: int | None = None
+        self.expected_from: int | None = None
         self.coming: list[tuple[int, int]] = []
         self.episode = SimpleEpisode(Subject(model, "", AlertKind.NO_DATA))
 
@@ -90,7 +92,8 @@ class NoDataDetector:
         return [_Run(*run) for run in found]
 
     def _planned(self, runs: list[_Run], clock: IntArray) -> Iterator[GapEvent]:
-        latest, firing = self.last_event, self.episode.firing
+        latest = self.expected_from if self.last_event is None else self.last_event
+        firing = self.episode.firing
         for run in runs:
             if latest is not None and run.first - latest > self._limit and not firing:
                 yield from self._shown_by(latest, clock)
@@ -127,6 +130,11 @@ class NoDataDetector:
         begins = last + self._limit
         return self.episode.fire(Severity.WARNING, f"no predictions of {self._model} arrive", begins, begins)
 
+    def expect(self, since: int) -> None:
+        """Expect events of a model that never had any, from a time on, ms; nothing happens where that is known."""
+        if self.last_event is None and not self.coming and self.expected_from is None:
+            self.expected_from = since
+
     def advance(self, events: IntArray, now: int) -> None:
         """Take in the events of a batch, once what was planned for it has been applied; `now` is stream time, ms."""
         if not self._limit:
@@ -141,7 +149,12 @@ class NoDataDetector:
         self.coming = [(run.first, run.last) for run in runs if run.last > now]
 
     def restore(
-        self, last_event: int | None, coming: Sequence[tuple[int, int]], now: int | None, episode: EpisodeState
+        self,
+        last_event: int | None,
+        coming: Sequence[tuple[int, int]],
+        now: int | None,
+        episode: EpisodeState,
+        expected_from: int | None = None,
     ) -> None:
         """Go on with what was stored at stream time `now`, ms.
 
@@ -149,5 +162,6 @@ class NoDataDetector:
         be reached.
         """
         self.last_event, self.coming, self.episode.state = last_event, list(coming), episode
+        self.expected_from = expected_from
         if last_event is not None and (now is None or last_event > now):
             self.last_event, self.coming = None, [(last_event, last_event), *coming]

@@ -59,11 +59,16 @@ class CheckedFeatures:
 
 @dataclass(frozen=True, slots=True)
 class SeenOutcomes:
-    """Predictions of a window that outcomes could score, how many have one, and whether more may come."""
+    """Predictions of a window that outcomes could score, how many have one, and whether more may come.
+
+    The window is of outcome panes `first` to `last`.
+    """
 
     expected: int
     joined: int
     final: bool
+    first: int
+    last: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,7 +180,7 @@ class Evaluator:
             coverage = estimates.get("coverage")
             events = 0 if coverage is None else coverage.n
             joined = 0 if coverage is None else int(coverage.hits or 0)
-            quality.append(SeenOutcomes(events, joined, window.final_at <= clock))
+            quality.append(SeenOutcomes(events, joined, window.final_at <= clock, window.first, window.last))
             seen = AlertWindow(window.start, window.end, events, version.window_label)
             baseline = self._baselines.of_outcomes(version, window, user_metrics)
             found = self._judge(version, _Window(seen, estimates, baseline, True), now, wall)
@@ -308,8 +313,8 @@ class Evaluator:
             info = METRICS.get(name)
             if info is not None and info.needs_outcomes != window.of_outcomes:
                 continue
-            if info is None and name not in window.estimates:
-                continue  # a metric of the user's own may come with answers or with outcomes
+            if info is None and not _came(rule, window):
+                continue
             measured = Measured(window.estimates.get(name), window.above.get(name))
             base = window.baseline(rule.rule) if rule.rule.reference is not LimitBasis.NOTHING else None
             record = self._update(rule, judge(rule.rule, measured, base, alpha), measured, window.seen, now)
@@ -361,6 +366,19 @@ class Evaluator:
 
 def _untested(comparisons: Sequence[Comparison], why: Verdict, events: int) -> tuple[Value, ...]:
     return tuple(value for c in comparisons for value in c.untested(why, events))
+
+
+def _came(rule: RuleInstance, window: _Window) -> bool:
+    """Tell whether a window has a rule's metric of the user's own, which may come with answers or with outcomes.
+
+    Where it came with the others last, they tell when it is missing.
+    """
+    if rule.rule.metric in window.estimates:
+        rule.came_with_outcomes = window.of_outcomes
+        return True
+    if rule.came_with_outcomes in (None, window.of_outcomes):
+        rule.verdict = RuleVerdict.NO_DATA
+    return False
 
 
 def _checked(

@@ -62,12 +62,17 @@ def window_label(spec: WindowSpec) -> str:
 
 @dataclass(slots=True)
 class RuleInstance:
-    """A rule on one version: its state, its alert, and its latest verdict."""
+    """A rule on one version: its state, its alert, and its latest verdict.
+
+    `came_with_outcomes` is of a metric of the user's own: whether it last came with outcomes or with answers; None
+    where it never came.
+    """
 
     rule: RuleSpec
     alert: SimpleEpisode
     state: RuleState = field(default_factory=RuleState)
     verdict: RuleVerdict = RuleVerdict.NO_DATA
+    came_with_outcomes: bool | None = None
 
 
 class SavedRule(msgspec.Struct):
@@ -76,6 +81,7 @@ class SavedRule(msgspec.Struct):
     state: RuleState
     alert: EpisodeState
     verdict: RuleVerdict
+    came_with_outcomes: bool | None = None
 
 
 class SavedParts(msgspec.Struct, kw_only=True):
@@ -295,7 +301,7 @@ class VersionState:
             baseline=self.baseline.saved(),
             drift=self.drift.state,
             quality=self.quality.state,
-            rules={r.rule.name: SavedRule(r.state, r.alert.state, r.verdict) for r in self.rules},
+            rules={r.rule.name: SavedRule(r.state, r.alert.state, r.verdict, r.came_with_outcomes) for r in self.rules},
             concept=None if self.concept is None else self.concept.saved(),
             judged=self.windows.judged,
             quality_baseline=None if self.quality_baseline is None else self.quality_baseline.state,
@@ -322,6 +328,7 @@ class VersionState:
             known = removed.pop(rule.rule.name, None)
             if known is not None:
                 rule.state, rule.alert.state, rule.verdict = known.state, known.alert, known.verdict
+                rule.came_with_outcomes = known.came_with_outcomes
         episodes = [SimpleEpisode(self._subject_of(name), rule.alert) for name, rule in removed.items()]
         if saved.concept is not None and self.concept is not None:
             self.concept.restore(saved.concept)

@@ -6,25 +6,27 @@ Pure. A look tells what it could judge. What is not judged now may be later, so 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Final
 
 from monitor.aggregation.metrics import METRICS
 from monitor.alerting.blind import BlindAlerts, Blindness, Cause, Patience, Waiting, listed
 from monitor.alerting.records import AlertRecord
-from monitor.evaluation.evaluator import CheckedFeatures, Look
-from monitor.evaluation.rules import RuleVerdict
+from monitor.evaluation.evaluator import CheckedFeatures, Look, SeenOutcomes
+from monitor.evaluation.rules import SKIPPED, RuleVerdict
 from monitor.evaluation.version_state import RuleInstance, VersionState
 from monitor.reference.active import ReferenceSet
-from monitor.spec import ModelSpec, WindowSpec
+from monitor.spec import FeatureKind, ModelSpec, WindowSpec
 from monitor.times import duration_words
 
 _WEEK: Final = 7 * 86_400_000  # ms: what is judged now and then may follow the days of the week
 WINDOWS: Final = 10  # windows without a judgement that are too many, where windows are counted
 _LEAST: Final = 10.0  # values that a feature would have had: none comes by chance once in 20 000 times
 _PANES: Final = 20_000  # of a window at its longest, as far as the configuration allows
-_SKIPPED: Final = (RuleVerdict.NO_DATA, RuleVerdict.TOO_FEW)
+_UNLABELLED: Final = 1_000  # predictions: of 1 % with an outcome, none comes by chance once in 20 000 times
 _OUTCOMES: Final = "outcomes"
+_RULE: Final = "rule "
+_TEST: Final = "test "
 
 
 class BlindVersions:
@@ -33,10 +35,10 @@ class BlindVersions:
     def __init__(self, spec: ModelSpec, references: ReferenceSet, alerts: BlindAlerts) -> None:
         self._spec, self._references, self.alerts = spec, references, alerts
         window = spec.window
-        first, again = window.longest, max(WINDOWS * window.longest, _WEEK)
+        first, again = window.longest, longer(window.longest)
         if window.counted:
             first, again = WINDOWS * window.events, WINDOWS * WINDOWS * window.events
-        self._patience, self._none = Patience(first, again), Patience(0, again)
+        self._patience = Patience(first, again)
 
     def on_check(self, state: VersionState, look: Look) -> list[AlertRecord]:
         """Take in that the window of a version was checked."""
@@ -56,13 +58,19 @@ class BlindVersions:
         for seen in look.quality:
             at = self._place(state) if window.counted else now
             if seen.joined:
-                self._none.judged(state.version, _OUTCOMES, at)
+                self._patience.judged(state.version, _OUTCOMES, at)
                 records += self.alerts.tell(state.version, Cause.OUTCOMES, None, now)
                 continue
             full = seen.final and seen.expected >= max(window.min_events, 1)
-            if full and self._none.overdue(state.version, _OUTCOMES, at, at):
+            if full and self._lacks_outcomes(state.version, seen, at):
                 records += self.alerts.tell(state.version, Cause.OUTCOMES, self._unjoined(seen.expected), now)
         return records + (self._rules(state, of_outcomes=True) if look.quality[-1].joined else [])
+
+    def _lacks_outcomes(self, version: str, seen: SeenOutcomes, at: int) -> bool:
+        """Tell whether outcomes are missing for too long, and of too many predictions for few to have one."""
+        overdue = self._patience.overdue(version, _OUTCOMES, at, at)
+        count = self._patience.count(version, _OUTCOMES, seen.first, seen.last, seen.expected)
+        return overdue and (count >= _UNLABELLED or self._patience.is_lasting(version, _OUTCOMES, at))
 
     def _place(self, state: VersionState) -> int:
         """Return where the window of a version is, in the unit of patience."""
@@ -114,9 +122,9 @@ class BlindVersions:
     def _tests(self, state: VersionState, checked: CheckedFeatures) -> list[AlertRecord]:
         at, began, now = self._place(state), self._began(state), state.window.end
         waiting = self._patience.waiting.get(state.version, {})
-        for key in [key for key in waiting if key.startswith("test ") and key[5:] not in checked.blind]:
+        for key in [key for key in waiting if key.startswith(_TEST) and key[len(_TEST) :] not in checked.blind]:
             self._patience.judged(state.version, key, at)
-        names = [n for n in checked.blind if self._patience.overdue(state.version, f"test {n}", began, at)]
+        names = [n for n in checked.blind if self._patience.overdue(state.version, _TEST + n, began, at)]
         held = [s for s in self.alerts.firing if (s.version, s.cause) == (state.version, Cause.TESTS)]
         if not names:
             return [] if held and checked.blind else self.alerts.tell(state.version, Cause.TESTS, None, now)
@@ -131,17 +139,32 @@ class BlindVersions:
         if not self._spec.own_rules or state.window.events < window.min_events:
             return []
         at, began, overdue = self._place(state), self._began(state), []
+        held = {n for s in self.alerts.firing if (s.version, s.cause) == (state.version, Cause.RULES)
+                for n in s.names}  # fmt: skip
         for rule in state.rules:
             if _of_outcomes(rule) is not of_outcomes:
                 continue
-            key = f"rule {rule.rule.name}"
-            if rule.verdict not in _SKIPPED:
+            name, key = rule.rule.name, _RULE + rule.rule.name
+            if rule.verdict not in SKIPPED:
                 self._patience.judged(state.version, key, at)
-            elif self._patience.overdue(state.version, key, began, at):
+            elif rule.verdict is RuleVerdict.NO_BASELINE and name not in held and self._warms_up(state, of_outcomes):
+                self._patience.forget(state.version, [key])
+            elif self._patience.overdue(state.version, key, began + self._delay(rule), at):
                 overdue.append(rule)
-        held = {n for s in self.alerts.firing if (s.version, s.cause) == (state.version, Cause.RULES)
-                for n in s.names}  # fmt: skip
         return self._tell_rules(state, overdue, held, of_outcomes=of_outcomes, now=now)
+
+    def _delay(self, rule: RuleInstance) -> int:
+        """Return how much later than answers the metric of a rule may come, in the unit of patience."""
+        outcomes = self._spec.outcomes
+        if self._spec.window.counted or outcomes is None or rule.rule.metric in METRICS:
+            return 0
+        return outcomes.prediction_ttl  # one of the user's own may come with outcomes
+
+    def _warms_up(self, state: VersionState, of_outcomes: bool) -> bool:
+        """Tell whether a version has not sent enough yet for a baseline of its own."""
+        if not of_outcomes or state.outcomes is None or self._spec.outcomes is None:
+            return not state.baseline.complete
+        return state.outcomes.baseline_pairs < self._spec.outcomes.baseline_n
 
     def _tell_rules(
         self, state: VersionState, overdue: list[RuleInstance], held: set[str], *, of_outcomes: bool, now: int
@@ -150,16 +173,21 @@ class BlindVersions:
         names = sorted({r.rule.name for r in overdue} | others)
         if not names:
             return self.alerts.tell(state.version, Cause.RULES, None, now)
-        words = [
-            f"{r.rule.name} ({r.rule.metric}: "
-            + ("never there)" if r.verdict is RuleVerdict.NO_DATA else f"fewer than min_n {r.rule.min_n})")
-            for r in state.rules
-            if r.rule.name in names
-        ]
+        rules = [rule for rule in state.rules if rule.rule.name in names]
+        words = [f"{r.rule.name} ({r.rule.metric}: {self._unjudged(state, r)})" for r in rules]
+        unfounded = any(r.verdict is RuleVerdict.NO_BASELINE for r in rules)
+        absolute = "set limits without a baseline, " if unfounded else ""
         return self.alerts.tell(state.version, Cause.RULES, Blindness(
-            f"rules that cannot be judged: {listed(words)}: send what their metrics are made of, lower min_n, or take "
-            "them out", tuple(names),
+            f"rules that cannot be judged: {listed(words)}: send what their metrics are made of, lower min_n, "
+            f"{absolute}or take them out", tuple(names),
         ), now)  # fmt: skip
+
+    def _unjudged(self, state: VersionState, rule: RuleInstance) -> str:
+        """Say why a rule is not judged."""
+        if rule.verdict is RuleVerdict.NO_DATA:
+            known = self._patience.waiting.get(state.version, {}).get(_RULE + rule.rule.name)
+            return "not there any more" if known is not None and known.ever else "never there"
+        return "no baseline yet" if rule.verdict is RuleVerdict.NO_BASELINE else f"fewer than min_n {rule.rule.min_n}"
 
     def _unjoined(self, expected: int) -> Blindness:
         outcomes = self._spec.outcomes
@@ -175,28 +203,40 @@ class BlindVersions:
     def keep(self, versions: Iterable[str]) -> None:
         """Forget what waits of other versions."""
         kept = set(versions)
-        for patience in (self._patience, self._none):
-            for version in patience.waiting.keys() - kept:
-                del patience.waiting[version]
+        for version in self._patience.waiting.keys() - kept:
+            del self._patience.waiting[version]
 
     def forget_tests(self) -> None:
         """Forget what waits to be compared: with another reference it begins anew."""
-        for waiting in self._patience.waiting.values():
-            for key in [key for key in waiting if key.startswith("test ")]:
-                del waiting[key]
+        self._forget(lambda key: key.startswith(_TEST))
+
+    def forget_unconfigured(self) -> None:
+        """Forget what waits of features that are ignored and of rules that are gone."""
+        rules = {_RULE + rule.name for rule in self._spec.rules}
+        ignored = {_TEST + name for name in ignored_features(self._spec)}
+        self._forget(lambda key: key in ignored or (key.startswith(_RULE) and key not in rules))
+
+    def _forget(self, is_void: Callable[[str], bool]) -> None:
+        for version, waiting in self._patience.waiting.items():
+            self._patience.forget(version, [key for key in waiting if is_void(key)])
 
     def saved(self) -> dict[str, dict[str, Waiting]]:
         """Return what waits, by version."""
-        return {
-            version: {**self._patience.waiting.get(version, {}), **self._none.waiting.get(version, {})}
-            for version in sorted({*self._patience.waiting, *self._none.waiting})
-        }
+        return {version: dict(waiting) for version, waiting in sorted(self._patience.waiting.items())}
 
     def restore(self, saved: Mapping[str, Mapping[str, Waiting]]) -> None:
         """Go on with what `saved` returned."""
-        for version, waiting in saved.items():
-            self._none.waiting[version] = {k: w for k, w in waiting.items() if k == _OUTCOMES}
-            self._patience.waiting[version] = {k: w for k, w in waiting.items() if k != _OUTCOMES}
+        self._patience.waiting = {version: dict(waiting) for version, waiting in saved.items()}
+
+
+def longer(limit: int) -> int:
+    """Return the limit, ms, of what came before, where `limit` is that of what never came."""
+    return max(WINDOWS * limit, _WEEK)
+
+
+def ignored_features(spec: ModelSpec) -> set[str]:
+    """Return the features that are not watched, though events may have them."""
+    return {name for name, kind in spec.feature_kinds.items() if kind is FeatureKind.IGNORE}
 
 
 def _longer(window: WindowSpec, events: int) -> str:

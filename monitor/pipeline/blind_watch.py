@@ -7,13 +7,14 @@ predictions are expected are ever blind.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Final
 
 import msgspec
 import numpy as np
 
 from detectors.types import IntArray
+from fallback.types import Decision
 from monitor.aggregation.predictions import Predictions
 from monitor.alerting.blind import BlindAlerts, Blindness, Cause, SavedBlindness, Waiting, listed
 from monitor.alerting.records import AlertRecord, ClosedBecause
@@ -21,7 +22,7 @@ from monitor.alerting.silent_versions import SavedSilences, Silence, SilenceLimi
 from monitor.evaluation.evaluator import Look
 from monitor.evaluation.version_state import VersionState
 from monitor.events.codes import OTHER, VERSIONLESS_TIERS
-from monitor.pipeline.blind_versions import WINDOWS, BlindVersions
+from monitor.pipeline.blind_versions import WINDOWS, BlindVersions, ignored_features, longer
 from monitor.pipeline.versions import Versions
 from monitor.reference.active import ReferenceSet
 from monitor.serving.controller import ServingController
@@ -133,6 +134,27 @@ class BlindWatch:
             "`version`, or take it out of the configuration"
         )
 
+    def expect(self, before: Collection[str], wall: int | None) -> None:
+        """Take note that a restart with another configuration has decided on versions that were not expected before.
+
+        What is still to be read of the time before the start cannot know of them.
+
+        Args:
+            before: Versions that were expected before that decision.
+            wall: The time of day, ms; None in a replay.
+        """
+        if wall is not None:
+            self._silent.await_from(self._expected.keys() - before, wall)
+
+    @property
+    def expected(self) -> frozenset[str]:
+        """Versions of which predictions are expected."""
+        return frozenset(self._expected)
+
+    def on_decision(self, decision: Decision | None) -> list[AlertRecord]:
+        """End what is about versions of which a decision expects nothing any more, at its time."""
+        return [] if decision is None else self.settle(decision.issued_at)
+
     def settle(self, now: int) -> list[AlertRecord]:
         """End what is about versions of which no predictions are expected any more."""
         expected = self._expected
@@ -171,7 +193,18 @@ class BlindWatch:
         void |= {Cause.OUTCOMES} if spec.outcomes is None else set()
         void |= set() if spec.own_rules else {Cause.RULES}
         over = self._end(tuple(void), "not configured any more", ClosedBecause.NOT_CONFIGURED, now)
-        return over + self.settle(now)
+        return over + self._end_names(now) + self.settle(now)
+
+    def _end_names(self, now: int) -> list[AlertRecord]:
+        """End what is about features that are ignored, or rules that are gone, alone; the next look names the rest."""
+        self._looked_at.forget_unconfigured()
+        ignored, rules = ignored_features(self._spec), {rule.name for rule in self._spec.rules}
+
+        def is_gone(held: SavedBlindness) -> bool:
+            return rules.isdisjoint(held.names) if held.cause == Cause.RULES else ignored.issuperset(held.names)
+
+        gone = [held for held in self.alerts.firing if held.names and is_gone(held)]
+        return self.alerts.end(gone, "not configured any more", ClosedBecause.NOT_CONFIGURED, now)
 
     def _end(self, causes: tuple[Cause, ...], why: str, because: ClosedBecause, now: int) -> list[AlertRecord]:
         return self.alerts.end([held for held in self.alerts.firing if held.cause in causes], why, because, now)
@@ -195,7 +228,8 @@ class BlindWatch:
 
 def _silence_limit(spec: ModelSpec) -> SilenceLimit:
     if spec.no_data_after:
-        return SilenceLimit(time=spec.no_data_after)
+        return SilenceLimit(time=spec.no_data_after, again=longer(spec.no_data_after))
     if spec.window.counted:
-        return SilenceLimit(predictions=WINDOWS * spec.window.events)
-    return SilenceLimit(time=spec.window.longest)
+        limit = WINDOWS * spec.window.events
+        return SilenceLimit(predictions=limit, again=WINDOWS * limit)
+    return SilenceLimit(time=spec.window.longest, again=longer(spec.window.longest))

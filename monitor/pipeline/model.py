@@ -25,7 +25,7 @@ from monitor.alerting.numbering import AlertNumbering
 from monitor.alerting.records import AlertRecord, AlertWindow, ClosedBecause
 from monitor.evaluation.closing import end_silent, first_silence, retire_known
 from monitor.evaluation.concept_drift import REPLACED
-from monitor.evaluation.evaluator import Evaluator
+from monitor.evaluation.evaluator import Evaluator, Look
 from monitor.evaluation.history import answer_row, outcome_row
 from monitor.evaluation.version_state import VersionState
 from monitor.events.codes import Codes, Entry, Labels, Variants
@@ -301,7 +301,7 @@ class ModelMonitor:
             panes = window.first, window.last
         look = self.evaluator.check(state, panes, list(self.user_metrics), wall)
         self._dirty.history += [] if look.history is None else [look.history]
-        published = self.alerts.publish_all([*look.published, *self.blind.on_check(state, look)])
+        published = self._published(look, self.blind.on_check(state, look))
         return published + self._end_silent(state.window.end) if self.spec.window.counted else published
 
     # -- outcomes ----------------------------------------------------------------------------------------
@@ -323,7 +323,11 @@ class ModelMonitor:
 
     def _judge_outcomes(self, state: VersionState, watermark: int, now: int, wall: int | None) -> Published:
         look = self.evaluator.judge_outcomes(state, watermark, now, list(self.user_metrics), wall)
-        return self.alerts.publish_all([*look.published, *self.blind.on_outcomes(state, look, now)])
+        return self._published(look, self.blind.on_outcomes(state, look, now))
+
+    def _published(self, look: Look, blind: list[AlertRecord]) -> Published:
+        """Publish a look: what it decided may end what is blind, as it ends other alerts."""
+        return self.alerts.publish_all([*look.published, *self.blind.on_decision(look.serving.decision), *blind])
 
     # -- the end of a replay -----------------------------------------------------------------------------
 
@@ -376,13 +380,22 @@ class ModelMonitor:
     def propose(self, proposal: Proposal, now: int) -> tuple[str, Published]:
         """Decide on one proposal from outside: (what was done in words, what is published of it)."""
         effects = self.evaluator.decide([proposal], now)
-        return effects.words, self.alerts.publish_all(effects.published)
+        return effects.words, self.alerts.publish_all([*effects.published, *self.blind.on_decision(effects.decision)])
 
-    def apply_config_changes(self, restored: Restored | None, now: int) -> Published:
-        """Publish what is new: the first decision, a changed configuration, rules that are gone."""
-        published: Published = []
-        for proposal in (Proposal.start(), Proposal.configure(self.spec.serving)):
-            published += self.propose(proposal, now)[1]
+    def apply_config_changes(self, restored: Restored | None, now: int, wall: int | None) -> Published:
+        """Publish what is new: the first decision, a changed configuration, rules that are gone.
+
+        Args:
+            restored: What is left to do of a model that was restored; None for one that is new.
+            now: Stream time, ms.
+            wall: The time of day, ms, from which on what is new is expected to send predictions; None for stream time.
+        """
+        published = self.propose(Proposal.start(), now)[1]
+        before = self.blind.expected
+        published += self.propose(Proposal.configure(self.spec.serving), now)[1]
+        self.no_data.expect(now if wall is None else max(now, wall))
+        if restored is not None:
+            self.blind.expect(before, wall)
         if restored is not None:
             gone = end_unconfigured(self.spec, self.versions.states.values(), self.no_data.episode, restored, now)
             rolled_back = [version for version, alert in self.controller.state.rolled_back.items() if alert.starts_at]

@@ -96,6 +96,7 @@ class ModelParts:
             clock=watermark,
             last_event=self.no_data.last_event,
             coming=self.no_data.coming,
+            expected_from=self.no_data.expected_from,
             shape=_shape(self.spec),
             answers=_kind_of_answers(self.spec),
             rate=self.evaluator.budget.rate,
@@ -125,7 +126,7 @@ class ModelParts:
             self.references.advance(saved.clock)
         self.evaluator.budget.rate = saved.rate
         self.references.seen = set(saved.seen)
-        self.no_data.restore(saved.last_event, saved.coming, saved.clock, saved.no_data)
+        self.no_data.restore(saved.last_event, saved.coming, saved.clock, saved.no_data, saved.expected_from)
         self.alerts.state = saved.records
         found.orphaned += self._restore_labels(saved)
         self.controller.restore(saved.steering)

@@ -191,9 +191,10 @@ class Pipeline:
     def _start(self, now: int) -> list[AlertRecord | Decision]:
         """Models begin with the first event, or go on: what is configured otherwise is applied."""
         self._started = True
+        wall = None if self._replaying else self._wall
         published: list[AlertRecord | Decision] = []
         for model in self.models:
-            published += model.apply_config_changes(self._restored.pop(model.spec.name, None), now)
+            published += model.apply_config_changes(self._restored.pop(model.spec.name, None), now, wall)
         published += settle_left_out(self.models, self.daemon, now)
         return [*published, *self._removed.end(now, self._wall)]
 

@@ -39,6 +39,7 @@ class SavedModel(msgspec.Struct, kw_only=True):
         clock: Stream time at the end of the last batch, ms.
         last_event: Time of the latest event that stream time has reached, ms.
         coming: (first, last) times of runs of events that it has not reached the end of, ms.
+        expected_from: Since when events are expected of a model that never had any, ms.
         shape: What panes are numbered and cut by.
         answers: What predictions and outcomes are.
         rate: Events per ms, where a budget in time meets windows counted in events.
@@ -79,6 +80,7 @@ class SavedModel(msgspec.Struct, kw_only=True):
     admitted_labels: SavedAdmission = msgspec.field(default_factory=SavedAdmission)
     admitted_versions: SavedAdmission = msgspec.field(default_factory=SavedAdmission)
     coming: list[tuple[int, int]] = []
+    expected_from: int | None = None
     removed_at: int | None = None
     labels: SavedLabels = msgspec.field(default_factory=SavedLabels)
     blind: SavedBlindWatch = msgspec.field(default_factory=SavedBlindWatch)

@@ -94,6 +94,26 @@ def test_a_time_in_which_nothing_came_counts_for_nothing() -> None:
     assert not patience.overdue("v1", "window", 0, 5_000)
 
 
+def test_a_pause_after_a_trial_is_no_waiting() -> None:
+    patience = Patience(100, 1_000)
+    patience.overdue("v1", "window", 0, 10)
+
+    assert not any(patience.overdue("v1", "window", 0, at) for at in (5_000, 5_010, 5_020))
+
+
+def test_what_comes_seldom_and_is_never_judged_is_told() -> None:
+    patience = Patience(100, 1_000)
+
+    assert [patience.overdue("v1", "window", at - 10, at) for at in range(500, 3_000, 500)][-1]
+
+
+def test_windows_that_overlap_are_counted_once() -> None:
+    patience = Patience(100, 1_000)
+    patience.overdue("v1", "outcomes", 0, 0)
+
+    assert [patience.count("v1", "outcomes", first, first + 2, 30) for first in range(6)] == [30, 30, 30, 60, 60, 60]
+
+
 # -- words -----------------------------------------------------------------------------------------------
 
 

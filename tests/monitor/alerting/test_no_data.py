@@ -65,6 +65,22 @@ def test_before_the_first_event_nothing_is_missing() -> None:
     assert NoDataDetector("m", LIMIT).plan(ints(), ints(), ints(900, 999)) == []
 
 
+def test_a_model_that_never_had_an_event_misses_them_from_when_they_are_expected() -> None:
+    detector = NoDataDetector("m", LIMIT)
+    detector.expect(100)
+
+    assert told(processed(detector, ints(), ints(), ints(160, 161))) == [(FIRING, 160)]
+    assert told(processed(detector, ints(500), ints(0), ints(500, 500))) == [(RESOLVED, 500)]
+
+
+def test_where_events_have_come_none_is_expected_from_another_time() -> None:
+    detector = NoDataDetector("m", LIMIT)
+    processed(detector, ints(100), ints(0), ints(100, 100))
+    detector.expect(0)
+
+    assert detector.expected_from is None
+
+
 def test_a_gap_that_stream_time_shows_begins_after_the_event_that_moved_it() -> None:
     """Row 1 is of another model."""
     plan = NoDataDetector("m", LIMIT).plan(ints(0), ints(0), ints(0, 61, 61))

@@ -231,17 +231,17 @@ def test_a_silent_model_is_no_silent_version() -> None:
     assert len(told.alerts("no_data")) == 2
 
 
-def test_at_another_tier_no_version_is_expected() -> None:
+def test_a_failed_champion_is_expected_to_answer_beside_the_tier_that_serves() -> None:
     serving = ServingSpec("v1", chain=(Tier.DEFAULT,), default=0, has_default=True)
     rules = (a_rule("failing", "error_rate", above=0.5, hard=True, then=Consequence.FALLBACK),)
     failing = [prediction(f"r{i}", T0 + i * SECOND, None, error="x") for i in range(100)]
     fallen: list[Event] = [
-        {**prediction(f"r{i}", T0 + i * SECOND, 0), "version": None, "served_by": "default"} for i in range(100, 400)
+        prediction(f"r{i}", T0 + i * SECOND, 0, version="default", served_by="default") for i in range(100, 400)
     ]
     told = replayed(a_model(window=TIMED, serving=serving, rules=rules), failing + fallen)
 
     assert told.status["models"]["m"]["active_level"] == "default"
-    assert not blind(told, "no_predictions")
+    assert blind(told, "no_predictions") == [("v1", "no_predictions", "firing")]
 
 
 # -- rules and outcomes ----------------------------------------------------------------------------------
@@ -268,9 +268,9 @@ def with_outcomes(named: str, *, of: range, every: int = 1) -> list[Event]:
 def test_outcomes_that_never_join_are_told_until_they_do(window: Any) -> None:
     pane = 0 if window.counted else 10 * SECOND
     model = a_model(window=window, outcomes=some_outcomes(30 * SECOND, outcome_ttl=30 * SECOND, pane=pane))
-    lost = with_outcomes("R", of=range(600))
-    mended = with_outcomes("R", of=range(300)) + [
-        e for e in with_outcomes("r", of=range(600)) if e["time"] >= T0 + 300 * SECOND
+    lost = with_outcomes("R", of=range(1_200))
+    mended = with_outcomes("R", of=range(1_200)) + [
+        e for e in with_outcomes("r", of=range(1_400)) if e["time"] >= T0 + 1_200 * SECOND
     ]
 
     assert blind(replayed(model, lost)) == [("v1", "outcomes", "firing")]
@@ -298,13 +298,13 @@ def test_rules_without_errors_are_noted_and_no_rules_are_not() -> None:
 def the_lot() -> list[Event]:
     dice = random.Random(5)
     events: list[Event] = []
-    for i in range(1_100):
-        version = "v2" if i % 2 == 0 and not 200 < i < 800 else "v1"
+    for i in range(1_900):
+        version = "v2" if i % 2 == 0 and not 200 < i < 1_200 else "v1"
         name = "temp" if i > 400 else "Temp"
         events.append(
             prediction(f"r{i}", T0 + i * SECOND, 0.5, version=version, features={name: dice.gauss(0, 1), f"x{i}": 1})
         )
-        events.append(outcome(f"{'r' if i > 500 else 'R'}{i}", T0 + i * SECOND + 1, 0.5))
+        events.append(outcome(f"{'r' if i > 1_500 else 'R'}{i}", T0 + i * SECOND + 1, 0.5))
     return events
 
 
