@@ -35,13 +35,13 @@ class Told:
 def driftd(*arguments: str) -> Told:
     """Run a command to its end."""
     out, err = io.StringIO(), io.StringIO()
-    with _logging_as_it_was(), redirect_stdout(out), redirect_stderr(err):
+    with logging_as_it_was(), redirect_stdout(out), redirect_stderr(err):
         code = run(arguments)
     return Told(code, out.getvalue(), err.getvalue())
 
 
 @contextmanager
-def _logging_as_it_was() -> Iterator[None]:
+def logging_as_it_was() -> Iterator[None]:
     """A command configures logging for its whole process, which here is that of all other tests."""
     root, was_configured, configuration = logging.getLogger(), structlog.is_configured(), structlog.get_config()
     handlers, level = root.handlers[:], root.level

@@ -17,7 +17,7 @@ def tell_left_out(models: Sequence[ModelMonitor], daemon: DaemonAlerts) -> list[
     told = [
         _tell(model.spec.name, count, daemon, time)
         for model in models
-        for time, count in model.references.drain_left_out()
+        for time, count in model.references.newly_left_out()
     ]
     return [record for record in told if record is not None]
 

@@ -113,7 +113,7 @@ class ReferenceSet:
         """Features that events had and the reference in force leaves out, since there were too many names."""
         return 0 if self.profile is None or self._spec.drift is None else left_out_of(self.profile)
 
-    def drain_left_out(self) -> list[tuple[int, int]]:
+    def newly_left_out(self) -> list[tuple[int, int]]:
         """Return (time in ms, features left out) of each change of the reference since the last call."""
         left_out, self._left_out = self._left_out, []
         return left_out

@@ -21,6 +21,7 @@ from monitor.store import schema
 from monitor.store import tables as t
 from monitor.store.engine import connect, snapshot
 from monitor.store.owner import owner_name
+from tests.in_process import logging_as_it_was
 from tests.monitor.store.fill import written
 
 USAGE, FAULT, AWAY, CONFIGURATION = 64, 70, 75, 78
@@ -52,7 +53,8 @@ class Shell:
 
     def __call__(self, *arguments: str) -> Told:
         self._capsys.readouterr()
-        code = run(arguments)
+        with logging_as_it_was():
+            code = run(arguments)
         told = self._capsys.readouterr()
         return Told(code, told.out, told.err)
 

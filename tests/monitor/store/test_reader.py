@@ -173,7 +173,7 @@ def test_no_text_that_is_damaged_ends_in_another_error_than_that_it_is(
         (t.history, "start_ms", "x", lambda e: list(history.history(e, "m")), "row 'm' 'v1' "),
         (t.history, "body", b"\0" * 7, lambda e: history.last_window(e, "m"), "row 'm' 'v1' "),
     ],
-    ids=str,
+    ids=lambda value: None if callable(value) else str(value),
 )  # fmt: skip
 def test_whatever_a_row_lacks_is_told_with_its_table_and_key(
     engine: Engine, table: sa.Table, column: str, damage: bytes | str, read: Callable[[Engine], object], row: str

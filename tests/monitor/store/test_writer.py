@@ -358,7 +358,7 @@ def test_history_beyond_the_retention_is_forgotten_by_stream_time(engine: Engine
     assert all(row[3] >= T0 + 9 * DAY for row in kept)
     assert len(rows(engine, t.decision)) == 1
     alerts = rows(engine, t.alert)
-    assert [(row[5], row[1]) for row in alerts if row[4] == "metric"] == [("firing", 4)]
+    assert [(row[5], row[1]) for row in alerts if row[4] == "metric"] == [("firing", 3)]
     assert {row[5] for row in alerts} == {"firing"}
     assert [fingerprint for fingerprint, _, _ in record.firing(engine)] == sorted({row[2] for row in alerts})
 
