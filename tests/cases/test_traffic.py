@@ -107,14 +107,25 @@ def test_who_stands_by_is_not_expected(tmp_path: Path) -> None:
 # -- the time of day ---------------------------------------------------------------------------------------
 
 
-def test_a_window_of_a_day_is_calm_by_night_and_by_day(tmp_path: Path) -> None:
+def by_the_sun(folder: Path, days: int, **window: Any) -> Replay:
     """A prediction every five minutes of a feature that follows the sun."""
     chance = random.Random(22)
     events = [
         answer(i, 1.0, {"x": 3 * math.sin(i / 288 * math.tau) + chance.gauss(0, 1)}, time=T0 + i * 5 * MINUTE)
-        for i in range(14 * 288)
+        for i in range(days * 288)
     ]
-    window = {"span": "1d", "pane": "1h", "min_events": 200}
     model = {"task": "regression", "champion": "v1", "reference": {"learn": 1_152}, "window": window, **UNLABELLED}
+    return replay(folder, {"m": model}, events)
 
-    assert replay(tmp_path, {"m": model}, events).alerts() == []
+
+def test_a_window_of_a_day_is_calm_by_night_and_by_day(tmp_path: Path) -> None:
+    replayed = by_the_sun(tmp_path, 14, span="1d", pane="1h", min_events=200)
+
+    assert replayed.alerts() == []
+
+
+def test_a_window_shorter_than_the_rhythm_of_the_data_is_told_beside_answers_that_can_be_judged(tmp_path: Path) -> None:
+    replayed = by_the_sun(tmp_path, 14, span="2h", pane="1h", min_events=20)
+
+    assert replayed.kinds() == {"blind"}
+    assert "no difference of x could be significant" in replayed.summaries("blind")
