@@ -223,10 +223,10 @@ def status(engine: Engine, lease_s: float = LEASE_S) -> dict[str, Any] | None:
         waiting = _destinations(c)
     wall = wall_ms()
     with damage_in(row_of(t.shard, SHARD)):
-        totals, about = Totals(**mapping(row.totals)), _about(row, wall, lease_s)
+        totals, about = Totals(**mapping(row.totals)), _about(row, waiting, wall, lease_s)
         daemon = read_shard(mapping(row.state)).daemon.firing
         document(totals, {}, daemon, wall)
-    return {**_document(totals, models, daemon, wall), **about, "outbox": _waiting(waiting), "destinations": waiting}
+    return {**_document(totals, models, daemon, wall), **about}
 
 
 def _document(totals: Totals, models: Mapping[str, Any], daemon: Mapping[str, int], wall: int) -> dict[str, Any]:
@@ -241,8 +241,8 @@ def _document(totals: Totals, models: Mapping[str, Any], daemon: Mapping[str, in
         raise
 
 
-def _about(row: Row[Any], wall: int, lease_s: float) -> dict[str, Any]:
-    """Return what the row of the shard says of itself."""
+def _about(row: Row[Any], waiting: Mapping[str, Mapping[str, Any]], wall: int, lease_s: float) -> dict[str, Any]:
+    """Return what the row of the shard says of itself, and what waits for which destination."""
     return {
         "committed_at": format_time(round(row.updated_at * 1000)),
         "stream_time": row.stream_time,
@@ -250,12 +250,10 @@ def _about(row: Row[Any], wall: int, lease_s: float) -> dict[str, Any]:
         "epoch": row.epoch,
         "owner": row.owner,
         "no_daemon": end_of(row.owner, wall / 1000 - row.updated_at, lease_s),
+        "outbox": sum(d["waiting"] for d in waiting.values()),
+        "destinations": waiting,
         "positions": [[topic, number, offset] for topic, number, offset, _ in json.loads(row.positions)],
     }
-
-
-def _waiting(destinations: Mapping[str, Mapping[str, Any]]) -> int:
-    return sum(d["waiting"] for d in destinations.values())
 
 
 def _destinations(c: Connection) -> dict[str, dict[str, Any]]:
