@@ -140,7 +140,12 @@ class Proof:
         def stream_time() -> float:
             return daemon.metric("driftd_stream_time_seconds")
 
-        daemon.until(lambda: stream_time() >= passed, "stream time has passed the tail", STUCK_S, stream_time)
+        daemon.until(
+            lambda: stream_time() >= passed and not daemon.is_freezing,
+            "stream time has passed the tail, and all checks are made",
+            STUCK_S,
+            stream_time,
+        )
         daemon.until_published()
         if daemon.stop() != 0:
             raise Trouble(f"it has not ended well\n{daemon.told()}")
