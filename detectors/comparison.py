@@ -219,12 +219,13 @@ class Comparison:
     def _value(self, test: FeatureTest, alpha: float, skipped: Mapping[str, Skipped]) -> Value:
         """Judge a test. Its p-value is computed at most once, and only where the effect is large enough."""
         p_value: float | KolmogorovLaw | None = None
-        blind = test.family is Family.DRIFT and skipped.get(test.feature) is Skipped.BLIND
-        verdict = Verdict.BLIND if blind else Verdict.OK
+        why = skipped.get(test.feature) if test.family is Family.DRIFT else None
+        unseeing = Verdict(why) if why in (Skipped.BLIND, Skipped.RARE) else None
+        verdict = unseeing or Verdict.OK
         if test.effect >= self._min_effect[test.statistic]:
             p_value = test.p_value() if test.law is None else test.law
             significant = p_value <= alpha if isinstance(p_value, float) else test.is_significant(alpha)
-            verdict = Verdict.DRIFT if significant else Verdict.BLIND if blind else Verdict.CHANCE
+            verdict = Verdict.DRIFT if significant else unseeing or Verdict.CHANCE
         return Value(test.feature, test.statistic, test.value, test.events, test.effect, verdict, p_value)
 
     def _untested(

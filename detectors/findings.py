@@ -38,7 +38,7 @@ class Verdict(StrEnum):
     NO_REFERENCE = "no_reference"  # not tested: nothing to compare with
     NEVER_CAME = "never_came"  # not tested: no event ever had the feature
     TOO_FEW = "too_few"  # not tested: the window has fewer events than a check needs
-    RARE = "rare"  # not tested: hardly a row of the reference is of a category that is told from the others
+    RARE = "rare"  # hardly a row of the reference is of a category that is told from the others
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from detectors.comparison import Comparison
 from detectors.expected import ExpectedCategories, expected_rows
-from detectors.findings import CheckResult, Skipped
+from detectors.findings import CheckResult, Skipped, Verdict
 from detectors.reference import CategoricalReference
 from detectors.registry import CATEGORICAL, MIN_EFFECT
 from tests.detectors.samples import a_category, a_number
@@ -171,3 +171,9 @@ def test_where_every_row_is_of_another_category_that_is_told() -> None:
     reference = a_category([f"once{i}" for i in range(300)])
 
     assert check(reference, ["new"] * 300).skipped == {reference.name: Skipped.RARE}
+
+
+def test_a_test_that_cannot_tell_rare_categories_apart_does_not_say_that_all_is_well() -> None:
+    found = check(a_category([f"once{i}" for i in range(300)]), ["new"] * 300)
+
+    assert {v.verdict for v in found.values if v.statistic in CATEGORICAL} == {Verdict.RARE}
