@@ -205,6 +205,7 @@ class Limits:
     user_metrics: int = 16
     pending: int = 1_500_000
     seen: int = 3_500_000
+    ended: int = 1_000_000
     learning: int = LEARNING
 
 

@@ -31,7 +31,7 @@ from monitor.cli.show import show_status
 from monitor.cli.stored import has_tables, store_of
 from monitor.config.units import duration_ms
 from monitor.pipeline.commands import CommandName
-from monitor.pipeline.inspection import look_up
+from monitor.pipeline.inspection import keys_of, look_up
 from monitor.pipeline.status import Totals, document
 from monitor.service.session import Session
 from monitor.serving.proposals import NOBODY
@@ -97,16 +97,21 @@ def inspect(
     model: Annotated[str | None, typer.Option(help="Only this model.")] = None,
     as_json: JsonOption = False,
 ) -> int:
-    """Show the state of one request: unknown, waiting for its outcome, joined, late, or closed without an outcome.
+    """Show what became of one request: its state, version, prediction, actual and times.
 
-    The answer comes from the database, as of the last commit.
+    It is unknown, waiting for its outcome, joined, late, orphaned, or closed without an outcome. The answer comes from
+    the database, as of the last commit.
     """
     with store_of(config) as p:
         if model is not None:
             known("model", model, p.config.models)
-        session = Session.read_only(p.core, p.engine) if has_tables(p.engine) else Session(p.core)
-        models = [m for m in session.pipeline.models if model in (None, m.spec.name)]
-        found = [look_up(session.pipeline, m, session.seed, request_id) for m in models]
+        made = has_tables(p.engine)
+        session = Session.read_only(p.core, p.engine) if made else Session(p.core)
+        found = []
+        for m in session.pipeline.models:
+            if model in (None, m.spec.name):
+                which = session.pipeline, m, session.seed, request_id
+                found.append(look_up(*which, reader.ended(p.engine, keys_of(*which)) if made else None))
     if as_json:
         show_json({"request_id": request_id, "models": found})
     else:
@@ -119,11 +124,27 @@ def _print_request(found: Mapping[str, Any]) -> None:
     out.print(f"[bold]{escape(found['model'])}[/bold]: {found['state']}: {found['meaning']}")
     for answer in found["answers"]:
         how = "served" if answer["served"] else "not served"
+        how += f" by {answer['served_by']}" if answer["served"] and answer.get("served_by") else ""
         more = f", predicted {answer['prediction']} at {answer['time']}" if "prediction" in answer else ""
-        expires = f", expires {answer['expires_at']}" if answer.get("expires_at") else ""
-        out.print(f"  {escape(str(answer['version']))}: {how}, {answer['state']}{escape(more)}{expires}")
+        more += f", score {answer['score']}" if answer.get("score") is not None else ""
+        more += f", expires {answer['expires_at']}" if answer.get("expires_at") else ""
+        more += _counted(answer.get("window"))
+        out.print(f"  {escape(str(answer['version']))}: {how}, {answer['state']}{escape(more)}")
     if found["outcome"]:
         out.print(f"  outcome {escape(str(found['outcome']['actual']))} at {found['outcome']['time']}")
+    if found["details"]:
+        out.print(f"  {found['details']}")
+
+
+def _counted(window: Mapping[str, Any] | None) -> str:
+    """Say where a joined answer counts."""
+    if window is None:
+        return ""
+    if not window["counted"]:
+        return ", counted in no window"
+    if "start" in window:
+        return f", counted from {window['start']} to {window['end']}"
+    return f", counted in pane {window['pane']}"
 
 
 # -- commands --------------------------------------------------------------------------------------------

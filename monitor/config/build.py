@@ -188,6 +188,7 @@ def _limits(section: LimitsSection) -> Limits:
         labels=section.labels,
         pending=section.pending,
         seen=section.seen,
+        ended=section.ended,
         learning=section.learning,
     )
 

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from monitor.join.arrays import CellIndices, Keys, Mask, RowIndices, SlotIndices, VariantCodes
 from monitor.join.closed import tag_of
 from monitor.join.completion import Completion, is_early, is_late
+from monitor.join.ended import Ending
 from monitor.join.entries import Entries, shadow_bit
 from monitor.join.ids import shadow_keys
 from monitor.join.index import EMPTY
@@ -105,7 +106,10 @@ class AnswerStep:
         met = ~late & ~early
         results.add_pairs(row[met], slot[met], outcomes.take(met), rows.lo[row[met]])
         alone = state & (MATCHED | RAN_OUT) == 0
-        self._completion.count_expired(int(np.count_nonzero(late)))
+        self._completion.end_late(slot[late], outcomes.take(late))
+        lost = early & (state & (MATCHED | RAN_OUT) == 0)
+        its = rows.lo[row[lost]], rows.payload["variant"][row[lost]], outcomes.take(lost)
+        self._entries.ended.add_outcomes(*its, Ending.ORPHANED)
         self._completion.counts.late += int(np.count_nonzero(late & alone))
         self._completion.counts.orphans += int(np.count_nonzero(early & alone))
         done, matched = ~early, met | (state & MATCHED != 0)
@@ -189,7 +193,7 @@ class AnswerStep:
         row, own, keys, main, slot = row[waits], own[waits], keys[waits], main[waits], slot[waits]
         outcomes, time = self._completion.waiting_outcomes(main), rows.payload["time"][row]
         late = is_late(rows, row, time, outcomes.effective_time)
-        self._completion.count_expired(int(np.count_nonzero(late)))
+        self._completion.end_late(slot[late], outcomes.take(late))
         entries.close_answers_without_outcome(slot[late], own[late], keys[late])
         met = ~late & ~is_early(rows, row, time, outcomes.effective_time)
         results.add_pairs(row[met], slot[met], outcomes.take(met), rows.lo[row[met]])

@@ -10,6 +10,7 @@ import numpy as np
 
 from monitor.join.arrays import CellIndices, Mask, Milliseconds, RowIndices, SlotIndices
 from monitor.join.closed import late_tag, tag_of
+from monitor.join.ended import Ending
 from monitor.join.entries import Entries
 from monitor.join.results import JoinCounts, MetOutcomes
 from monitor.join.rows import PAYLOAD, JoinRows
@@ -59,6 +60,11 @@ class Completion:
     def count_expired(self, count: int) -> None:
         """Count answers that no outcome came for in time."""
         self.counts.expired += count
+
+    def end_late(self, slot: SlotIndices, outcomes: MetOutcomes) -> None:
+        """Count answers whose outcomes came too late, and note them."""
+        self.counts.expired += len(slot)
+        self._entries.ended.add_answers(slot, outcomes.value, outcomes.time, Ending.LATE)
 
     def complete(
         self,

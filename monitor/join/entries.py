@@ -26,6 +26,7 @@ from monitor.join.arrays import (
     VariantCodes,
 )
 from monitor.join.closed import ClosedKeys
+from monitor.join.ended import EndedLog
 from monitor.join.ids import shadow_keys
 from monitor.join.index import MOST_AT_ONCE, KeyIndex
 from monitor.join.rows import PAYLOAD, JoinRows
@@ -49,11 +50,12 @@ class ShadowAnswers(NamedTuple):
 class Entries:
     """Open and end entries. Everything takes parallel arrays of rows, slots, cells or keys."""
 
-    def __init__(self, pending: int, seen: int) -> None:
-        """Make room for `pending` open keys and `seen` closed ones."""
+    def __init__(self, pending: int, seen: int, *, note_ended: bool = False) -> None:
+        """Make room for `pending` open keys and `seen` closed ones; `note_ended` says whether `ended` is wanted."""
         self.index = KeyIndex(pending + seen)
         self.slots = Slots()
         self.closed = ClosedKeys(self.index, seen)
+        self.ended = EndedLog(wanted=note_ended)
         self.waiting = 0  # answers
         self._shadow_variants: dict[int, list[int]] = {}  # bit of the shadow mask: variants that share it
         self._changed: list[SlotIndices] = []  # since the last commit

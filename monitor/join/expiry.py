@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 
 from monitor.join.arrays import CellIndices, ClosedTags, Mask, Milliseconds, RowIndices, SlotIndices, Values
 from monitor.join.closed import late_tag, tag_of
+from monitor.join.ended import Ending
 from monitor.join.entries import Entries
-from monitor.join.results import JoinCounts
+from monitor.join.results import JoinCounts, MetOutcomes
 from monitor.join.rows import JoinRows
 from monitor.join.slots import ANSWER, FREE, MATCHED, OUTCOME, RAN_OUT
 
@@ -78,7 +79,9 @@ class Expiry:
         """End answers as expired."""
         if len(slot):
             self._counts.expired += len(slot)
-            keys = self._entries.slots.column["lo"][slot]
+            column = self._entries.slots.column
+            keys = column["lo"][slot]
+            self._entries.ended.add_expired(slot, column["time"][slot])
             self._entries.close_answers_without_outcome(slot, cell, keys)
 
     def _end_outcomes(self, slot: SlotIndices, cell: CellIndices) -> None:
@@ -94,6 +97,9 @@ class Expiry:
         unknown = ~met & ~marked
         entries.closed.empty(cell[unknown], keys[unknown])
         self._counts.orphans += int(np.count_nonzero(~met))
+        lost = slot[~met]
+        outcomes = MetOutcomes(column["value"][lost], column["time"][lost], column["time"][lost])
+        entries.ended.add_outcomes(column["lo"][lost], column["variant"][lost], outcomes, Ending.ORPHANED)
         entries.slots.retire(slot)
 
     def _end_marks(self, slot: SlotIndices, cell: CellIndices) -> None:

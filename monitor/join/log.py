@@ -12,7 +12,7 @@ retained record of closed keys.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -28,6 +28,7 @@ from monitor.join.blobs import (
     encode_segment,
 )
 from monitor.join.closed import EMPTIED, Closings, StoredClosings
+from monitor.join.ended import EndedRequests
 from monitor.join.slots import FREE, SAVED
 from monitor.join.table import JoinTable
 from monitor.saved import damage_in
@@ -81,6 +82,7 @@ class JoinCommit:
         drop_closed: `seq` of rows of closed keys to delete.
         forget: Generations to forget in memory, once this is committed.
         release: Slots to release then.
+        ended: What is known of answers and outcomes that have ended since the last commit.
     """
 
     segment: SegmentRow | None
@@ -90,6 +92,7 @@ class JoinCommit:
     drop_closed: tuple[int, ...]
     forget: tuple[int, ...]
     release: SlotIndices
+    ended: EndedRequests = field(default_factory=EndedRequests.none)
 
 
 class JoinLog:
@@ -139,7 +142,8 @@ class JoinLog:
         forget = entries.closed.generations_to_drop(watermark)
         alive = self._fold(seq) if forget else ()
         closed_rows, drop_closed = self._close(seq, generation, start, closings, forget)
-        return JoinCommit(segment, closed_rows, alive, tuple(dead), drop_closed, tuple(forget), retired)
+        ended = entries.ended.drain(column)
+        return JoinCommit(segment, closed_rows, alive, tuple(dead), drop_closed, tuple(forget), retired, ended)
 
     def on_committed(self, commit: JoinCommit) -> None:
         """Let go in memory of what a commit, which is in the database now, has ended."""

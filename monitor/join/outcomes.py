@@ -7,6 +7,7 @@ import numpy as np
 from monitor.join.arrays import CellIndices, Mask, RowIndices, SlotIndices
 from monitor.join.closed import NO_OUTCOME, late_tag, tag_of, value_bits
 from monitor.join.completion import Completion, is_early, is_late
+from monitor.join.ended import Ending
 from monitor.join.entries import Entries
 from monitor.join.expiry import Expiry
 from monitor.join.index import EMPTY, closed_tag_of
@@ -66,7 +67,8 @@ class OutcomeStep:
         if met.any():
             results.add_pairs(row[met], slot[met], outcomes.take(met), rows.lo[row[met]])
             matched |= met
-        self._completion.count_expired(int(np.count_nonzero(served & late)))
+        self._completion.end_late(slot[served & late], outcomes.take(served & late))
+        self._note_alone(rows, row, outcomes, served & early & ~matched, Ending.ORPHANED)
         missed = np.where(late, JoinVerdict.LATE, JoinVerdict.ORPHAN)
         results.verdict[row] = np.where(matched, JoinVerdict.JOINED, missed)
         done = served & ~early
@@ -92,6 +94,13 @@ class OutcomeStep:
         )
         # From now on the request has had its outcome: the next one is a repeat or a conflict.
         self._entries.closed.close(cell[late], rows.lo[row[late]], late_tag(tag[late]))
+        outcomes = MetOutcomes(rows.payload["value"][row], rows.payload["time"][row], rows.effective_time[row])
+        self._note_alone(rows, row, outcomes, late, Ending.OVERDUE)
+
+    def _note_alone(self, rows: JoinRows, row: RowIndices, outcomes: MetOutcomes, which: Mask, ending: Ending) -> None:
+        """Note outcomes that met no answer: those of `row` that `which` tells."""
+        at = row[which]
+        self._entries.ended.add_outcomes(rows.lo[at], rows.payload["variant"][at], outcomes.take(which), ending)
 
     def _pair_shadows(
         self, rows: JoinRows, row: RowIndices, slot: SlotIndices, outcomes: MetOutcomes, results: BatchResults

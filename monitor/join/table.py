@@ -25,6 +25,7 @@ from monitor.join.arrays import (
     VariantCode,
 )
 from monitor.join.completion import Completion
+from monitor.join.ended import Ending
 from monitor.join.entries import Entries
 from monitor.join.expiry import Expiry
 from monitor.join.index import MOST_AT_ONCE
@@ -55,9 +56,15 @@ class JoinTable:
     which answers the join accepts, and an answer may be paired in its own batch.
     """
 
-    def __init__(self, pending: int, seen: int) -> None:
-        """Bound the waiting answers by `pending` and the closed keys that are remembered by `seen`."""
-        self.entries = Entries(pending, seen)  # for the log, which stores them
+    def __init__(self, pending: int, seen: int, *, note_ended: bool = False) -> None:
+        """Bound the waiting answers by `pending` and the closed keys that are remembered by `seen`.
+
+        Args:
+            pending: Answers.
+            seen: Keys.
+            note_ended: Have commits store what is known of requests that end.
+        """
+        self.entries = Entries(pending, seen, note_ended=note_ended)  # for the log, which stores them
         self.counts = JoinCounts()
         self._sample = RequestSample(self.entries, self.counts, pending)
         self._expiry = Expiry(self.entries, self.counts)
@@ -91,7 +98,9 @@ class JoinTable:
         self._process(rows, np.flatnonzero(processed), sampled & rows.waits, results)
         joined = results.joined()
         self.counts.add_verdicts(joined.verdict)
-        self.counts.joined += len(joined.pairs.row)
+        pairs = joined.pairs
+        self.counts.joined += len(pairs.row)
+        self.entries.ended.add_answers(pairs.slot, pairs.actual, pairs.outcome_time, Ending.JOINED)
         return joined
 
     def _process(self, rows: JoinRows, left: RowIndices, waits: Mask, results: BatchResults) -> None:

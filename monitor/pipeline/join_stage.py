@@ -28,7 +28,8 @@ class JoinStage:
 
     def __init__(self, spec: CoreSpec, variants: Variants) -> None:
         self._variants = variants
-        self.table = JoinTable(spec.limits.pending, spec.limits.seen)
+        self.ended_kept = spec.limits.ended  # requests of which details are stored, about
+        self.table = JoinTable(spec.limits.pending, spec.limits.seen, note_ended=spec.limits.ended > 0)
         self.log = JoinLog(self.table)
         self._expects = np.array([m.outcomes is not None for m in spec.models], np.bool_)
         self._pane = np.array([m.window.pane for m in spec.models], np.int64)

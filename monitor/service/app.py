@@ -170,7 +170,9 @@ def run(config: Configuration, *, startup_timeout_s: float | None = None) -> int
     telemetry, watchdog = Telemetry(), Systemd()
     ends = destinations(p)
     relay = Relay(p.engine, ends, config.stream.heartbeat / 1000)
-    writer = StoreWriter(p.engine, owner_name(), config.store.retention, subscriptions=subscriptions(ends))
+    writer = StoreWriter(
+        p.engine, owner_name(), config.store.retention, subscriptions=subscriptions(ends), ended=p.core.limits.ended
+    )
     worker = Worker(worker_spec(p), p.engine, writer, p.stream.source, relay, telemetry, watchdog)
     names = names_of(config.http.host, config.http.hosts)
     http = HttpServer(application(telemetry, lambda: telemetry.status, names), config.http.host, config.http.port)

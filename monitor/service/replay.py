@@ -91,7 +91,9 @@ def replay(
     open_sink = _sink_of(p, out, publish=publish)
     # Webhooks get nothing from a replay: nobody is to be called out for what happened last month.
     subscriptions = () if open_sink is None else (STREAM_SUBSCRIPTION,)
-    writer = StoreWriter(p.engine, owner_name(), p.config.store.retention, subscriptions=subscriptions)
+    writer = StoreWriter(
+        p.engine, owner_name(), p.config.store.retention, subscriptions=subscriptions, ended=p.core.limits.ended
+    )
     with ExitStack() as stack:
         source = p.stream.source()
         stack.callback(source.close)

@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
+import numpy as np
 import sqlalchemy as sa
 import zstandard
 from numpy.typing import NDArray
@@ -22,6 +23,7 @@ from detectors.saved import DamagedError, unpack
 from monitor.clock import wall_ms
 from monitor.errors import StoreError
 from monitor.events.codes import Entry
+from monitor.join.ended import EndedRequests
 from monitor.join.log import AliveRow, ClosedRow, SegmentRow
 from monitor.pipeline.commit import ModelSnapshot, Snapshot
 from monitor.pipeline.saved_states import read_shard
@@ -30,6 +32,7 @@ from monitor.pipeline.status import Totals, document
 from monitor.saved import damage_in
 from monitor.spec import AnswerReading
 from monitor.store import tables as t
+from monitor.store.ended import decode, places_of
 from monitor.store.engine import LEASE_S, snapshot
 from monitor.store.owner import end_of
 from monitor.store.rows import mapping, read_rows, row_of, with_keys
@@ -283,6 +286,29 @@ def hash_seed(engine: Engine) -> int:
         seed = c.execute(sa.select(t.shard.c.hash_seed).where(t.shard.c.id == SHARD)).scalar_one_or_none()
     with damage_in(row_of(t.shard, SHARD)):
         return int(seed or 0)
+
+
+def ended(engine: Engine, keys: NDArray[np.uint64]) -> EndedRequests:
+    """Return what is stored of requests that have ended, in the order of commits.
+
+    Args:
+        engine: The store; one of an earlier release has nothing.
+        keys: Keys of answers, as in `EndedRequests.key`.
+
+    Raises:
+        StoreError: A row is damaged.
+    """
+    e = t.ended
+    with snapshot(engine) as c:
+        if not sa.inspect(c).has_table(e.name):
+            return EndedRequests.none()
+        wanted = sa.select(e.c.seq, e.c.part, e.c.requests).where(e.c.shard == SHARD).order_by(e.c.seq, e.c.part)
+        places = read_rows(c, wanted, e, lambda row: (row.seq, row.part, places_of(row.requests, keys)))
+        parts = []
+        for seq, part, places_in_row in [found for found in places if len(found[2])]:
+            row = sa.select(e).where(e.c.shard == SHARD, e.c.seq == seq, e.c.part == part)
+            parts += [its.take(places_in_row) for its in read_rows(c, row, e, lambda r: decode(r.requests, r.body))]
+    return EndedRequests.concatenated(parts)
 
 
 def references(engine: Engine, model: str) -> list[tuple[str, str, Profile]]:

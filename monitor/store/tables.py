@@ -220,3 +220,15 @@ attempt: Final = sa.Table(
     sa.Column("reading", sa.Boolean, nullable=False),  # it is read now, or the process ended while it was
     sa.Column("deaths", sa.Integer, nullable=False),  # how often the process ended while it read the suspect
 )
+
+ended: Final = sa.Table(
+    "ended",
+    metadata,
+    sa.Column("shard", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("seq", sa.BigInteger, primary_key=True, autoincrement=False),
+    sa.Column("part", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("rows", sa.Integer, nullable=False),
+    sa.Column("clock", sa.BigInteger, nullable=False),  # stream time of the commit, ms
+    sa.Column("requests", sa.LargeBinary, nullable=False),  # uint64, of each request; no magic number
+    sa.Column("body", sa.LargeBinary, nullable=False),
+)

@@ -27,6 +27,7 @@ from monitor.pipeline.commit import ModelCommit, OutcomeRows, PipelineCommit
 from monitor.pipeline.effects import DeadLetter
 from monitor.saved import damage_in
 from monitor.store import tables as t
+from monitor.store.ended import EndedWriter
 from monitor.store.engine import database_clock, insert, translated
 from monitor.store.history_rows import HistoryWriter
 from monitor.store.retention import Retention
@@ -67,7 +68,8 @@ class Gap:
 class StoreWriter:
     """Claims the store and writes commits. Used by the worker's thread only.
 
-    Without `subscriptions` nothing is written to the outbox, for replays that publish nothing.
+    Without `subscriptions` nothing is written to the outbox, for replays that publish nothing. Of requests that have
+    ended about the latest `ended` are kept.
     """
 
     def __init__(
@@ -78,6 +80,7 @@ class StoreWriter:
         *,
         subscriptions: Sequence[Subscription] = (STREAM_SUBSCRIPTION,),
         clock: Callable[[], int] = wall_ms,
+        ended: int = 1_000_000,
     ) -> None:
         self._engine = engine
         self._owner = owner
@@ -86,6 +89,7 @@ class StoreWriter:
         self._clock = clock
         self._epoch = 0
         self._history = HistoryWriter()
+        self._ended = EndedWriter(SHARD, ended, retention_ms)
 
     # -- owning ------------------------------------------------------------------------------------------
 
@@ -162,6 +166,7 @@ class StoreWriter:
         except BaseException:
             self._history.forget()  # the transaction's layouts may not be stored
             self._retention.reread()
+            self._ended.forget()
             raise
 
     def _commit(self, delta: PipelineCommit, identities: Mapping[str, str], gaps: Sequence[Gap]) -> None:
@@ -181,6 +186,7 @@ class StoreWriter:
             if updated.rowcount != 1:
                 raise Fenced(self._epoch)
             self._write_join(c, delta)
+            self._ended.write(c, delta.seq, delta.watermark, delta.join.ended)
             if delta.codes:
                 c.execute(sa.insert(t.code), [asdict(entry) for entry in delta.codes])
             for model, part in delta.models.items():
@@ -196,6 +202,7 @@ class StoreWriter:
                 )
             if delta.seq % _RETENTION_EVERY == 0 and delta.watermark >= 0:
                 self._retention.forget_old(c, delta.watermark)
+                self._ended.forget_old(c, delta.watermark)
 
     def is_committed(self, seq: int) -> bool:
         """Return whether the commit with this sequence number is stored.

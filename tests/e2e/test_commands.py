@@ -211,6 +211,26 @@ def test_inspect_tells_what_became_of_a_request(asked: Worked) -> None:
     assert (never.code, {m["state"] for m in never.json()["models"]}) == (0, {"unknown"})
 
 
+def test_inspect_shows_what_a_joined_request_was_answered_and_what_came(asked: Worked) -> None:
+    """As the events had it."""
+    events = [json.loads(line.value) for line in LINES if line.reason is None]
+    its = [event for event in events if event.get("model") == "prices" and event.get("request_id")]
+    told = None
+    for number in range(1, 20):
+        (told,) = asked.driftd("inspect", f"r{number}", "--model", "prices", "--json").json()["models"]
+        if told["state"] == "joined":
+            break
+    assert told is not None
+    assert told["state"] == "joined"
+    sent = [event for event in its if event["request_id"] == told["request_id"]]
+    answers = {e["version"]: e["prediction"] for e in sent if e["type"] == "prediction"}
+
+    assert {a["version"]: a["prediction"] for a in told["answers"]} == answers
+    assert told["outcome"]["actual"] in [e["actual"] for e in sent if e["type"] == "outcome"]
+    text = asked.driftd("inspect", told["request_id"], "--model", "prices").out
+    assert f"outcome {told['outcome']['actual']} at {told['outcome']['time']}" in " ".join(text.split())
+
+
 def test_inspect_shows_an_answer_that_waits(file_place: FilePlace) -> None:
     file_place.configure(workload.models(drift=False))
     answer = {"type": "prediction", "request_id": "waits", "time": workload.T0, "model": "prices", "version": "v2"}

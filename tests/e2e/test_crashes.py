@@ -6,12 +6,17 @@ import random
 import signal
 import threading
 import time
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from monitor.join.ended import HAS_ANSWER, Ending
+from monitor.store.ended import decode
 from tests.e2e import auditor, workload
+from tests.e2e.auditor import query
 from tests.e2e.conftest import Recording
 from tests.e2e.daemon import Daemon, Trouble
 from tests.e2e.place import FilePlace, KafkaPlace, Place
@@ -83,6 +88,33 @@ def test_a_kill_while_a_reference_is_made_begins_it_again(crash_place: FilePlace
 
     assert auditor.differences(recording.expected, found) == []
     assert auditor.told(found) == recording.told
+
+
+def ended(place: Place) -> Counter[tuple[float, ...]]:
+    """What the store has of requests that have ended; not their keys, which every store hashes anew."""
+    found: Counter[tuple[float, ...]] = Counter()
+    keys: list[int] = []
+    for requests, body in query(place.store_url, "SELECT requests, body FROM ended"):
+        its = decode(requests, body)
+        keys += its.key[np.isin(its.ending, HAS_ANSWER)].tolist()
+        columns = its.ending, its.pane, its.time, its.outcome_time, np.nan_to_num(its.predicted, nan=-1)
+        found.update(zip(*(column.tolist() for column in (*columns, np.nan_to_num(its.actual, nan=-1))), strict=True))
+    assert len(set(keys)) == len(keys)
+    return found
+
+
+@pytest.mark.parametrize("point", ["before-commit", "in-commit-late", "after-commit"])
+def test_a_kill_around_a_commit_keeps_what_is_known_of_each_request_once(
+    crash_place: FilePlace, recording: Recording, point: str
+) -> None:
+    for n in (1, 2, 3):
+        with crashing(crash_place, point, n) as daemon:
+            assert daemon.ended() == KILLED
+
+    finish(crash_place, recording.records)
+
+    assert ended(crash_place) == ended(recording.place)
+    assert sum(row[0] == Ending.JOINED for row in ended(crash_place).elements()) == recording.expected.join["joined"]
 
 
 @pytest.mark.parametrize("point", ["before-send", "half-sent", "torn-line", "after-send", "crossed-off"])

@@ -77,6 +77,13 @@ class LimitsSection(Section):
         1_500_000, ge=1_000, description="predictions waiting for their outcome; beyond, only a sample of them waits"
     )
     seen: Count = Field(3_500_000, ge=1_000, description="requests remembered to recognise duplicates")
+    ended: Count = Field(
+        1_000_000,
+        ge=0,
+        le=100_000_000,
+        description="requests of all models that were joined, or ended otherwise, of which `driftd inspect` shows the "
+        "details: the latest ones; about 30 bytes of the database each",
+    )
     learning: Count = Field(
         200_000,
         ge=1_000,

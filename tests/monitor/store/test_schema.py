@@ -162,7 +162,7 @@ def test_postgresql_does_not_compress_what_is_compressed(postgres_url: str) -> N
         tables = list(found.scalars())
     engine.dispose()
 
-    assert tables == ["join_closed", "join_segment", "learned", "outcome_log", "pane"]
+    assert tables == ["ended", "join_closed", "join_segment", "learned", "outcome_log", "pane"]
 
 
 @pytest.mark.parametrize(
