@@ -27,6 +27,7 @@ class Cause(StrEnum):
 
     NO_PREDICTIONS = "no_predictions"  # of a version of which some are expected
     FEATURES = "features"  # of the reference, that never came
+    REFERENCE = "reference"  # it is still being learned, for too long
     WINDOW = "window"  # it never held enough
     TESTS = "tests"  # so few effective events that no difference is significant
     RULES = "rules"  # their metrics are never there, or of too few events
@@ -110,6 +111,7 @@ class BlindAlerts:
 _JUDGED: Final[Mapping[Cause, str]] = {
     Cause.NO_PREDICTIONS: "predictions arrive",
     Cause.FEATURES: "all features of the reference come, and are judged",
+    Cause.REFERENCE: "the reference is in force",
     Cause.WINDOW: "the window holds enough to be judged",
     Cause.TESTS: "differences can be significant",
     Cause.RULES: "all rules are judged",

@@ -16,6 +16,7 @@ from monitor.evaluation.evaluator import CheckedFeatures, Look, SeenOutcomes
 from monitor.evaluation.rules import SKIPPED, RuleVerdict
 from monitor.evaluation.version_state import RuleInstance, VersionState
 from monitor.reference.active import ReferenceSet
+from monitor.reference.progress import ReferenceStatus, progress_of
 from monitor.spec import FeatureKind, ModelSpec, WindowSpec
 from monitor.times import duration_words
 
@@ -39,12 +40,13 @@ class BlindVersions:
         if window.counted:
             first, again = WINDOWS * window.events, WINDOWS * WINDOWS * window.events
         self._patience = Patience(first, again)
+        self._learning = (WINDOWS - 1) * first  # learning may take longer than anything else
 
     def on_check(self, state: VersionState, look: Look) -> list[AlertRecord]:
         """Take in that the window of a version was checked."""
         if not state.window.events:
             return []
-        records = self._window(state)
+        records = self._window(state) + self._reference(state)
         if look.checked is not None:
             records += self._features(state, look.checked) + self._tests(state, look.checked)
         return records + self._rules(state, of_outcomes=False)
@@ -96,6 +98,23 @@ class BlindVersions:
             f"the window of {state.version} cannot be judged: it holds {events} predictions within "
             f"{duration_words(window.longest)} (window.max_span) and needs {window.min_events}: "
             f"{_longer(window, events)}"
+        ), now)  # fmt: skip
+
+    def _reference(self, state: VersionState) -> list[AlertRecord]:
+        """Tell where windows hold enough, but what they would be compared with is still being learned."""
+        known, now, enough = progress_of(self._references), state.window.end, self._spec.window.min_events
+        if known.state is not ReferenceStatus.LEARNING:
+            self._patience.forget(state.version, ["reference"])
+            return self.alerts.tell(state.version, Cause.REFERENCE, None, now)
+        if state.window.events < enough:
+            return []
+        began = self._began(state) + self._learning
+        if not self._patience.overdue(state.version, "reference", began, self._place(state)):
+            return []
+        return self.alerts.tell(state.version, Cause.REFERENCE, Blindness(
+            f"no drift of {state.version} can be judged, because the reference is still being learned: it has "
+            f"{known.rows} of the {known.wanted} predictions it needs: set reference.learn to {max(known.rows, 1)} or "
+            "less, or give a table of the training data"
         ), now)  # fmt: skip
 
     def _features(self, state: VersionState, checked: CheckedFeatures) -> list[AlertRecord]:

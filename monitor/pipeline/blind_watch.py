@@ -29,7 +29,7 @@ from monitor.serving.controller import ServingController
 from monitor.spec import ModelSpec
 from monitor.times import duration_words
 
-_OF_REFERENCE: Final = (Cause.FEATURES, Cause.TESTS)
+_OF_REFERENCE: Final = (Cause.FEATURES, Cause.TESTS, Cause.REFERENCE)
 
 
 class SavedBlindWatch(msgspec.Struct):

@@ -37,7 +37,7 @@ from monitor.pipeline.saved_states import SavedModel
 from monitor.pipeline.stage_one import StageOne
 from monitor.pipeline.versions import Versions
 from monitor.reference.active import ReferenceSet
-from monitor.reference.progress import progress_of
+from monitor.reference.progress import notes_on, progress_of
 from monitor.serving.controller import ServingController
 from monitor.spec import AnswerReading, FeatureKind, ModelSpec
 
@@ -111,7 +111,7 @@ class ModelParts:
             reference_rows=self.references.rows,
             reference=progress_of(self.references),
             blind=self.blind.saved(),
-            notes=notes_of(self.spec),
+            notes=[*notes_of(self.spec), *(notes_on(self.references) if self.spec.drift is not None else ())],
             baseline_rows={state.version: state.baseline.events for state in self.versions.states.values()},
         )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from enum import StrEnum
 
 import msgspec
@@ -49,3 +50,12 @@ def progress_of(references: ReferenceSet) -> ReferenceProgress:
     held = learner.rows.held if isinstance(learner, PaneFeatureLearner) else learner.held
     status = ReferenceStatus.LEARNING if held else ReferenceStatus.WAITING
     return ReferenceProgress(status, min(held, references.wanted), references.wanted)
+
+
+def notes_on(references: ReferenceSet) -> Iterator[str]:
+    """Say where the reference in force has no feature at all: nobody may have sent any."""
+    if references.profile is not None and not references.profile.features:
+        yield (
+            "no feature is compared with the reference, because it has none: only predictions and scores are. If the "
+            "model has features, send them in `features`, then use `driftd reference relearn`"
+        )

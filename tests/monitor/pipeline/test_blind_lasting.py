@@ -15,6 +15,7 @@ from monitor.alerting.records import AlertKind
 from monitor.pipeline.commands import CommandName
 from monitor.spec import FeatureKind, LimitBasis, ModelSpec
 from monitor.store.engine import connect
+from monitor.times import format_time
 from tests.monitor.kit import (
     HOUR,
     MINUTE,
@@ -181,3 +182,35 @@ def test_a_version_that_is_new_at_a_restart_is_not_expected_in_the_backlog(tmp_p
     run.feed([record._replace(offset=start + record.offset) for record in late], wall=wall)
     run.commit()
     assert blind(run.told()) == [("s", "no_predictions", "firing", None)]
+
+
+# -- the reference ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("window", "least"), [(TIMED, 3_010), (counted(50, 25), 4_999)])
+def test_a_reference_that_is_learned_for_too_long_is_told_until_it_is_in_force(window: Any, least: int) -> None:
+    model = a_model(window=window, drift=a_drift(), reference=learned(least + 1_000))
+
+    told = replayed(model, [prediction(f"r{i}", T0 + i * SECOND, 0.5, features={"x": i % 7}) for i in range(7_000)])
+
+    assert blind(told) == [("v1", "reference", "firing", None), ("v1", "reference", "resolved", "recovered")]
+    begun = told.alerts(AlertKind.BLIND)[0]
+    assert begun["starts_at"] == format_time(T0 + least * SECOND)
+    assert f"of the {least + 1_000} predictions it needs" in begun["summary"]
+
+
+def test_a_reference_that_is_learned_within_ten_longest_windows_is_not_told() -> None:
+    model = a_model(window=TIMED, drift=a_drift(), reference=learned(2_900))
+
+    told = replayed(model, [prediction(f"r{i}", T0 + i * SECOND, 0.5, features={"x": i % 7}) for i in range(4_000)])
+
+    assert blind(told) == []
+
+
+def test_a_reference_of_predictions_without_features_is_noted() -> None:
+    model = a_model(window=TIMED, drift=a_drift(), reference=learned(100))
+
+    told = replayed(model, [prediction(f"r{i}", T0 + i * SECOND, i % 5 / 5) for i in range(400)])
+
+    assert told.status["models"]["m"]["reference"]["state"] == "frozen"
+    assert [note[:23] for note in told.status["models"]["m"]["notes"]] == ["no feature is compared "]
