@@ -46,7 +46,7 @@ from monitor.pipeline.model_state import Restored
 from monitor.pipeline.removed_models import RemovedModels
 from monitor.pipeline.saved_states import SavedShard, read_shard
 from monitor.pipeline.status import Totals, document
-from monitor.reference.freezer import Freezing
+from monitor.reference.freezer import LARGE, Freezing
 from monitor.saved import damage_in, to_plain
 from monitor.spec import CoreSpec, ModelSpec
 from monitor.stream.types import Batch, Partition
@@ -118,13 +118,16 @@ class Pipeline:
 
     # -- references --------------------------------------------------------------------------------------
 
-    def freeze_apart(self) -> None:
+    def freeze_apart(self, least: int = LARGE) -> None:
         """Have references that are learned made by whoever runs the pipeline: see `wanted_references`.
 
         What follows from a stream is the same; a model waits with its checks until its reference is there.
+
+        Args:
+            least: Values from which on; smaller ones are made at once.
         """
         for model in self.models:
-            model.references.freezer.apart = True
+            model.references.freezer.least = least
 
     def wanted_references(self) -> list[Freezing]:
         """Return the references that are to be made, asked for since the last call."""

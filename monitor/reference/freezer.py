@@ -9,11 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Final
 
 from detectors.reference import Profile
 from monitor.reference.learning import AnswerLearner, FeatureLearner
 from monitor.reference.pane_learning import LabelsOf, PaneAnswerLearner, PaneFeatureLearner
 
+LARGE: Final = 200_000  # values of which a reference takes about as long as to begin another process, half a second
 Learner = FeatureLearner | AnswerLearner | PaneFeatureLearner | PaneAnswerLearner | None
 
 
@@ -38,11 +40,11 @@ class Freezer:
     """The references of one model that are being made elsewhere.
 
     Attributes:
-        apart: Whether references are made elsewhere at all; else they are made where they are needed.
+        least: Values from which on a reference is made elsewhere, None: never; smaller ones are made where needed.
     """
 
     def __init__(self, model: str) -> None:
-        self.apart = False
+        self.least: int | None = None
         self._model = model
         self._asked: dict[str, int] = {}
         self._done: dict[str, Profile | None] = {}
@@ -63,9 +65,11 @@ class Freezer:
             labels: Returns the texts of label codes.
         """
         for subject, learner in learners.items():
-            if not self.apart or subject in self._asked:
+            if self.least is None or subject in self._asked:
                 continue
-            if isinstance(learner, PaneFeatureLearner | PaneAnswerLearner) and learner.rows.enough(end):
+            if not isinstance(learner, PaneFeatureLearner | PaneAnswerLearner) or not learner.rows.enough(end):
+                continue
+            if learner.values >= self.least:
                 self._number += 1
                 self._asked[subject] = self._number
                 self._fresh.append(Freezing(self._model, subject, self._number, learner.freezing(end, labels)))

@@ -8,6 +8,7 @@ kept, and counted then. Pure.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import Final
 
 import numpy as np
 
@@ -36,6 +37,9 @@ from monitor.spec import BASELINE_N, FeatureKind, ModelSpec
 LabelsOf = Callable[[set[int]], Mapping[int, str] | None]  # texts of label codes; None where there are none
 
 
+_BYTES: Final = 16  # of a feature in JSON, with its name
+
+
 def by_panes(bodies: Sequence[bytes]) -> bool:
     """Tell whether stored rows were all gathered to be learned by whole panes.
 
@@ -52,6 +56,11 @@ class PaneFeatureLearner:
     ) -> None:
         self.rows = PaneRows(wanted, most)
         self._recipe = FeatureRecipe(kinds, points, names)
+
+    @property
+    def values(self) -> int:
+        """Values gathered, about."""
+        return self.rows.bytes(RAW) // _BYTES
 
     def add(self, raws: Sequence[bytes], time: IntArray, hashes: Hashes, variant: IntArray) -> None:
         """Take undecoded features in, with time in ms, hash and version of their predictions."""
@@ -97,6 +106,11 @@ class PaneAnswerLearner:
     def missing(self) -> int:
         """Predictions still needed."""
         return self.rows.missing
+
+    @property
+    def values(self) -> int:
+        """Values gathered, about."""
+        return self.rows.held * 2
 
     def add(self, values: FloatArray, scores: FloatArray, time: IntArray, hashes: Hashes, variant: IntArray) -> None:
         """Take numbers or label codes in, and scores, with time in ms, hash and version."""

@@ -101,6 +101,10 @@ class PaneRows:
         """Whether so many rows of later panes are kept that it would take a while to count them."""
         return sum(int(np.count_nonzero(rows[TIME] >= self._certain)) for rows in self._all()) > KEPT
 
+    def bytes(self, name: str) -> int:
+        """Return the length of all values of a column of bytes."""
+        return sum(len(value) for rows in self._all() for value in rows[name])
+
     def useful(self, time: IntArray, hashes: Hashes) -> BoolArray:
         """Tell which rows may be learned from, or counted later; the others need not be added."""
         found: BoolArray = (time >= self._certain) | (hashes <= self._bound)

@@ -52,7 +52,7 @@ class Apart:
 
     def open(self) -> Session:
         session: Session = super().open()  # type: ignore[misc]
-        session.pipeline.freeze_apart()
+        session.pipeline.freeze_apart(0)
         return session
 
 
@@ -197,6 +197,16 @@ def test_status_says_that_the_reference_is_being_made_and_nothing_is_called_heal
     assert [freezing.subject for freezing in waiting.asked] == ["features"]
     assert shown(waiting.run)["reference"]["state"] == "freezing"
     assert shown(waiting.run)["versions"]["v1"]["health"] == "unknown"
+
+
+def test_a_small_reference_is_made_at_once() -> None:
+    run = Run(a_core(MODEL))
+    run.pipeline.freeze_apart()
+
+    run.feed(stream(5), [20])
+
+    assert not run.pipeline.wanted_references()
+    assert shown(run)["reference"]["state"] == "frozen"
 
 
 def test_the_state_of_a_reference_that_is_not_being_made() -> None:
