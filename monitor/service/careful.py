@@ -20,6 +20,11 @@ from monitor.stream.types import Batch, Partition, Source
 
 log = structlog.get_logger(__name__)
 
+# A partition that was paused until now is asked for when the broker has answered for the others: half a second. A
+# client that finds nothing at once sleeps for as long as it may, so it may do so for a moment only.
+_LOOKS: Final = 100
+_LOOK_S: Final = 0.01
+_TURNS: Final = 16  # of which one is for all others: many records have to be read alone where all are suspects
 _ENOUGH: Final = 2  # starts at one position, and deaths at one record
 
 
@@ -33,7 +38,7 @@ class CarefulReading:
     def __init__(self, source: Source, attempts: AttemptLog) -> None:
         """Begin without any."""
         self._source, self._attempts = source, attempts
-        self._is_turn = False
+        self._turn = 0
         self.suspects: dict[Partition, Attempt] = {}
 
     def begin(self, positions: Mapping[Partition, int], *, was_killed: bool) -> None:
@@ -56,15 +61,15 @@ class CarefulReading:
                 del self.suspects[partition]
 
     def next(self, candidates: Collection[Partition]) -> Partition | None:
-        """Return the partition whose turn it is; None in every other turn, which is for the others."""
-        self._is_turn = not self._is_turn
-        chosen = next((p for p in self.suspects if p in candidates), None) if self._is_turn else None
+        """Return the partition whose turn it is; None in a turn that is for the others."""
+        self._turn = (self._turn + 1) % _TURNS
+        chosen = next((p for p in self.suspects if p in candidates), None) if self._turn else None
         if chosen is not None:
             self.suspects[chosen] = self.suspects.pop(chosen)  # the last one of the next round
         return chosen
 
     def read(self, partition: Partition) -> Batch:
-        """Return the next record of a partition, if there is one yet; all others are paused.
+        """Return the next record of a partition, if one comes soon; all others are paused.
 
         Raises:
             PartitionFault: The process has ended twice while it read it.
@@ -74,16 +79,23 @@ class CarefulReading:
         attempt, offset = self.suspects[partition], self._source.positions()[partition]
         suspect = attempt.position if attempt.suspect is None else attempt.suspect
         if offset < suspect:  # it was outlived before
-            return self._source.poll(1, 0.0)
+            return self._next()
         if offset == suspect and attempt.deaths >= _ENOUGH:
             detail = f"the process ended {attempt.deaths} times while it read this record"
             raise PartitionFault(partition.topic, partition.number, offset, detail)
         self._attempts.note(partition, offset)
         came = False
         try:
-            batch = self._source.poll(1, 0.0)
+            batch = self._next()
             came = len(batch) > 0
         finally:
             with suppress(StoreError):  # the record is in hand: it must not be lost
                 self._attempts.settle(partition, came=came)
+        return batch
+
+    def _next(self) -> Batch:
+        for _ in range(_LOOKS):
+            batch = self._source.poll(1, _LOOK_S)
+            if len(batch):
+                break
         return batch
