@@ -23,6 +23,7 @@ from sqlalchemy.exc import OperationalError
 from monitor.cli import main
 from monitor.errors import StoreError
 from monitor.pipeline.commit import PipelineCommit
+from monitor.pipeline.pipeline import Pipeline
 from monitor.publishing.destinations.base import Delivered
 from monitor.publishing.destinations.webhook import Webhook
 from monitor.publishing.outbox import Outbox
@@ -142,7 +143,9 @@ def _after_commit(bomb: Bomb) -> None:
 
 
 def _while_freezing(bomb: Bomb) -> None:
-    """After a commit of a model that waits for a reference which is being made."""
+    """After a commit of a model that waits for a reference which is being made; small ones are, too."""
+    apart = Pipeline.freeze_apart
+    Pipeline.freeze_apart = lambda self: apart(self, 0)  # type: ignore[method-assign, misc, assignment]
 
     def look(_: object, delta: PipelineCommit, *__: Any) -> None:
         if any(model.state["reference"]["state"] == "freezing" for model in delta.models.values()):
