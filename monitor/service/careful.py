@@ -61,7 +61,7 @@ class CarefulReading:
                 del self.suspects[partition]
 
     def next(self, candidates: Collection[Partition]) -> Partition | None:
-        """Return the partition whose turn it is; None in a turn that is for the others."""
+        """Return the partition whose turn it is; None in a turn that is for the others, as after a look in vain."""
         self._turn = (self._turn + 1) % _TURNS
         chosen = next((p for p in self.suspects if p in candidates), None) if self._turn else None
         if chosen is not None:
@@ -97,5 +97,6 @@ class CarefulReading:
         for _ in range(_LOOKS):
             batch = self._source.poll(1, _LOOK_S)
             if len(batch):
-                break
+                return batch
+        self._turn = -1  # it may take long, as behind an open transaction: the next turn is for the others
         return batch
