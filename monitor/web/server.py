@@ -10,7 +10,6 @@ import errno
 import ipaddress
 import socket
 import threading
-import time
 from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
 from typing import Any, Final
@@ -20,6 +19,7 @@ import uvicorn
 from fastapi import FastAPI, Response
 from fastapi.responses import HTMLResponse, JSONResponse, PlainTextResponse
 
+from monitor.clock import SYSTEM_CLOCK, Clock
 from monitor.errors import AddressTaken, ConfigError
 from monitor.pipeline.shown import opened
 from monitor.web.impatient import ImpatientProtocol
@@ -145,7 +145,9 @@ class HttpServer:
     nobody knows whom: as long as a daemon takes to end.
     """
 
-    def __init__(self, app: FastAPI, host: str, port: int, grace_s: float = _SHUTDOWN_S) -> None:
+    def __init__(
+        self, app: FastAPI, host: str, port: int, grace_s: float = _SHUTDOWN_S, clock: Clock = SYSTEM_CLOCK
+    ) -> None:
         config = uvicorn.Config(
             app, host=host, port=port, log_level="warning", access_log=False, lifespan="off", http=ImpatientProtocol,
             ws="none", limit_concurrency=MOST_CONNECTIONS, server_header=False,
@@ -155,7 +157,7 @@ class HttpServer:
         self._stopping = threading.Event()
         self._listening: socket.socket | None = None
         self._may_wait: Callable[[], bool] = lambda: False
-        self._host, self._grace_s = host, grace_s
+        self._host, self._grace_s, self._clock = host, grace_s, clock
         self.port = port
 
     def start(self, may_wait: Callable[[], bool] = lambda: False) -> None:
@@ -168,14 +170,14 @@ class HttpServer:
             AddressTaken: Another process has the port, and `may_wait` has not said for `grace_s` that it may.
             ConfigError: The address cannot be used.
         """
-        self._may_wait, began = may_wait, time.monotonic()
+        self._may_wait, began = may_wait, self._clock.monotonic()
         while not self._try_to_listen():
             if may_wait():
                 log.warning("http.port_is_taken", host=self._host, port=self.port, detail="waiting until it is free")
                 break
-            if time.monotonic() - began > self._grace_s:
+            if self._clock.monotonic() - began > self._grace_s:
                 raise AddressTaken(self._host, self.port)
-            time.sleep(_STEP_S)  # the other one may be about to end, or to own the store: two that begin at once
+            self._clock.sleep(_STEP_S)  # the other one may be about to end, or to own the store: two that begin at once
         self._thread.start()
 
     def _try_to_listen(self) -> bool:
@@ -208,7 +210,7 @@ class HttpServer:
 
     def _remind(self, at: float | None) -> float | None:
         """Tell that nothing is served, once nobody is left whose port it may be. Returns when to tell next."""
-        now = time.monotonic()
+        now = self._clock.monotonic()
         if self._may_wait():
             return None
         if at is None:

@@ -17,6 +17,7 @@ from monitor.errors import AddressTaken
 from monitor.web.impatient import ImpatientProtocol
 from monitor.web.metrics import Telemetry
 from monitor.web.server import MOST_CONNECTIONS, HttpServer, application, names_of
+from tests.monitor.service.stepping import SteppedClock
 
 HOST = "127.0.0.1"
 
@@ -139,9 +140,11 @@ def test_a_port_that_is_freed_in_time_is_waited_for() -> None:
 
 def test_a_port_of_nobody_known_is_waited_for_only_so_long() -> None:
     with socket.create_server((HOST, 0)) as other:
-        server = HttpServer(application(Telemetry(), dict), HOST, other.getsockname()[1], grace_s=0.2)
+        clock = SteppedClock()
+        server = HttpServer(application(Telemetry(), dict), HOST, other.getsockname()[1], clock=clock)
         with pytest.raises(AddressTaken):
             server.start()
+    assert clock.monotonic() == pytest.approx(15.0, abs=0.2)
 
 
 def test_it_says_so_where_the_owner_is_gone_and_the_port_is_still_taken() -> None:
