@@ -33,6 +33,7 @@ from tests.servers.jars import fetch_jars, write_lock
 CLUSTER_ID = "MkU3OEVBNTcwNTJENDM2Qg"  # any UUID in base64 will do
 START_TIMEOUT_S = 40.0
 START_ATTEMPTS = 4
+_STOPS_S = 2.0
 
 # Compiled by the first tier only, a small heap and the serial collector: a broker that lives for a minute.
 JVM = ("-Xms128m", "-Xmx512m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Djava.awt.headless=true")
@@ -126,6 +127,10 @@ class Node:
     def freeze(self) -> None:
         """As a hung machine: connections stay open and nothing answers."""
         self._signal(signal.SIGSTOP)
+        assert self._process is not None
+        end = time.monotonic() + _STOPS_S  # until all of its threads stand still it may answer once more
+        while os.waitid(os.P_PID, self._process.pid, os.WSTOPPED | os.WNOHANG) is None and time.monotonic() < end:
+            time.sleep(0.001)
 
     def thaw(self) -> None:
         self._signal(signal.SIGCONT)
