@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Final
 
+import numpy as np
 import typer
 
 from detectors.reference import Profile
@@ -30,6 +31,7 @@ from monitor.cli.options import (
 from monitor.cli.show import show_status
 from monitor.cli.stored import has_tables, store_of
 from monitor.config.units import duration_ms
+from monitor.join.ended import EndedRequests
 from monitor.pipeline.commands import CommandName
 from monitor.pipeline.inspection import keys_of, look_up
 from monitor.pipeline.status import Totals, document
@@ -107,11 +109,13 @@ def inspect(
             known("model", model, p.config.models)
         made = has_tables(p.engine)
         session = Session.read_only(p.core, p.engine) if made else Session(p.core)
-        found = []
-        for m in session.pipeline.models:
-            if model in (None, m.spec.name):
-                which = session.pipeline, m, session.seed, request_id
-                found.append(look_up(*which, reader.ended(p.engine, keys_of(*which)) if made else None))
+        asked = [m for m in session.pipeline.models if model in (None, m.spec.name)]
+        keys = [keys_of(session.pipeline, m, session.seed, request_id) for m in asked]
+        ended = reader.ended(p.engine, np.concatenate(keys)) if made and keys else EndedRequests.none()
+        found = [
+            look_up(session.pipeline, m, session.seed, request_id, ended.take(np.flatnonzero(np.isin(ended.key, own))))
+            for m, own in zip(asked, keys, strict=True)
+        ]
     if as_json:
         show_json({"request_id": request_id, "models": found})
     else:

@@ -59,6 +59,7 @@ class CarefulReading:
             doubtful = attempt.position if attempt.suspect is None else max(attempt.position, attempt.suspect)
             if partition in at_end or processed[partition] > doubtful:
                 del self.suspects[partition]
+                log.info("worker.reads_as_usual", partition=str(partition))
 
     def next(self, candidates: Collection[Partition]) -> Partition | None:
         """Return the partition whose turn it is; None in a turn that is for the others, as after a look in vain."""

@@ -78,12 +78,15 @@ class FreezingProcess:
     def _work(self) -> None:
         while True:
             with self._lock:
-                if not self._queue:
+                freezing = self._queue.popleft() if self._queue else None
+            if freezing is not None:
+                self._done.append((freezing, self._made(freezing)))
+                continue
+            self._end_child()
+            with self._lock:
+                if not self._queue:  # whoever asks from now on begins another thread
                     self._thread = None
-                    break
-                freezing = self._queue.popleft()
-            self._done.append((freezing, self._made(freezing)))
-        self._end_child()
+                    return
 
     def _made(self, freezing: Freezing) -> Profile | None:
         """Return a reference, or None where that has failed too often."""

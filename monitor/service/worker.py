@@ -161,7 +161,8 @@ class Worker:
                 acquired = self._try_to_acquire()
                 if isinstance(acquired, tuple):
                     return acquired
-                self._telemetry.owner, self._telemetry.store = _owner(self._engine), reader.name_of_store(self._engine)
+                self._telemetry.owner = _owner(self._engine)
+                self._telemetry.store = self._telemetry.store or reader.name_of_store(self._engine)
                 self._readiness.set_unready("owner", "another daemon owns the store", only=True)
                 if attempt % 30 == 0:
                     log.info("worker.waiting_for_the_store", seconds=round(acquired, 1))

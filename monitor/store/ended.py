@@ -80,10 +80,11 @@ class EndedWriter:
     def _prune(self, c: Connection) -> None:
         """Delete the oldest rows, as long as the others hold the limit or more."""
         e, held = t.ended.c, 0
-        wanted = sa.select(e.seq, e.rows).where(e.shard == self._shard).order_by(e.seq.desc(), e.part.desc())
-        for seq, rows in c.execute(wanted).all():
+        wanted = sa.select(e.seq, e.part, e.rows).where(e.shard == self._shard).order_by(e.seq.desc(), e.part.desc())
+        for seq, part, rows in c.execute(wanted).all():
             if held >= self._limit:
-                c.execute(sa.delete(t.ended).where(e.shard == self._shard, e.seq <= seq))
+                older = sa.or_(e.seq < seq, sa.and_(e.seq == seq, e.part <= part))
+                c.execute(sa.delete(t.ended).where(e.shard == self._shard, older))
                 return
             held += rows
 

@@ -10,7 +10,7 @@ import hashlib
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 import sqlalchemy as sa
@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from sqlalchemy.engine import Connection, Engine, Row
 
 from detectors.reference import Profile
-from detectors.saved import DamagedError, unpack
+from detectors.saved import unpack
 from monitor.clock import wall_ms
 from monitor.errors import StoreError
 from monitor.events.codes import Entry
@@ -30,7 +30,6 @@ from monitor.pipeline.saved_states import read_shard
 from monitor.pipeline.shown import opened
 from monitor.pipeline.status import Totals, document
 from monitor.saved import damage_in
-from monitor.spec import AnswerReading
 from monitor.store import tables as t
 from monitor.store.ended import decode, places_of
 from monitor.store.engine import LEASE_S, snapshot
@@ -41,9 +40,7 @@ from monitor.store.writer import OUTCOMES_MAGIC, SHARD
 from monitor.stream.types import Partition
 from monitor.times import format_time
 
-_PREDICTIONS: Final = ("", "predictions")
 _decompress = zstandard.ZstdDecompressor().decompress
-_READINGS: Final = {bytes([False]): AnswerReading.LABEL.value, bytes([True]): AnswerReading.PROBABILITY.value}
 
 
 # -- the owner's start -----------------------------------------------------------------------------------
@@ -321,7 +318,11 @@ def references(engine: Engine, model: str) -> list[tuple[str, str, Profile]]:
     wanted = sa.select(r).where(r.c.model == model, r.c.state != "retired").order_by(r.c.subject, r.c.id)
     with snapshot(engine) as c:
         try:
-            return [(row.subject, row.state, Profile.from_bytes(bytes(row.body))) for row in c.execute(wanted)]
-        except DamagedError as error:
-            hint = "restore the database from a backup, or put a new reference in force"
+            return list(
+                read_rows(c, wanted, r, lambda row: (row.subject, row.state, Profile.from_bytes(bytes(row.body))))
+            )
+        except StoreError as error:
+            if error.retryable:
+                raise
+            hint = "or put a new reference in force"
             raise StoreError(f"a reference of {model} is damaged: {error}; {hint}", retryable=False) from error

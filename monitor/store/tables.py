@@ -135,7 +135,7 @@ history: Final = sa.Table(
     sa.Column("start_ms", sa.BigInteger, primary_key=True, autoincrement=False),
     sa.Column("layout", sa.Integer, nullable=False),
     sa.Column("coverage", sa.Float),
-    sa.Column("body", sa.LargeBinary, nullable=False),  # values as float64, events as int64, how answers were read
+    sa.Column("body", sa.LargeBinary, nullable=False),  # see `history_rows`
     sa.Index("history_by_end", "end_ms"),
 )
 

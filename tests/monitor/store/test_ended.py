@@ -92,6 +92,15 @@ def test_the_oldest_go_beyond_the_limit(engine: Engine) -> None:
     assert len(reader.ended(engine, np.arange(2_100, 3_100, dtype=np.uint64))) == 1_000
 
 
+def test_of_a_commit_of_several_rows_only_the_oldest_go(engine: Engine) -> None:
+    writer = a_bounded_writer(engine, ended=100_000)
+    writer.commit(a_delta(1, some_ended(0, 100_000)), identities=IDENTITIES)
+    writer.commit(a_delta(2, some_ended(100_000, 65_536)), identities=IDENTITIES)
+
+    assert held(engine)[1] >= 100_000
+    assert len(reader.ended(engine, np.arange(65_536, 165_536, dtype=np.uint64))) == 100_000
+
+
 def test_nothing_is_kept_where_none_are_wanted(engine: Engine) -> None:
     a_writer(engine).commit(a_delta(1, some_ended(0, 100)), identities=IDENTITIES)
     writer = a_bounded_writer(engine, ended=0)
