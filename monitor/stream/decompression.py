@@ -46,7 +46,7 @@ def decompress(codec: int, data: bytes, limit: int) -> bytearray:
 
     Raises:
         TooLarge: More than `limit` bytes would come; little more than that was ever held.
-        ValueError: The data end too early.
+        ValueError: The data end too early. The codec of Zstandard does not tell: then the records end too early.
         Exception: The codec's own errors of damaged data.
     """
     found = bytearray()

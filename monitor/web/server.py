@@ -142,11 +142,17 @@ class HttpServer:
 
     `port` is final once `start` has returned, unless another process has it and that is allowed: a second daemon on a
     host, which waits for the first one to end, also waits for its port. `grace_s` is how long a port may be taken by
-    nobody knows whom: as long as a daemon takes to end.
+    nobody knows whom: as long as a daemon takes to end. `retry_s` is the time between attempts in the background.
     """
 
     def __init__(
-        self, app: FastAPI, host: str, port: int, grace_s: float = _SHUTDOWN_S, clock: Clock = SYSTEM_CLOCK
+        self,
+        app: FastAPI,
+        host: str,
+        port: int,
+        grace_s: float = _SHUTDOWN_S,
+        clock: Clock = SYSTEM_CLOCK,
+        retry_s: float = _TAKEN_S,
     ) -> None:
         config = uvicorn.Config(
             app, host=host, port=port, log_level="warning", access_log=False, lifespan="off", http=ImpatientProtocol,
@@ -157,7 +163,7 @@ class HttpServer:
         self._stopping = threading.Event()
         self._listening: socket.socket | None = None
         self._may_wait: Callable[[], bool] = lambda: False
-        self._host, self._grace_s, self._clock = host, grace_s, clock
+        self._host, self._grace_s, self._clock, self._retry_s = host, grace_s, clock, retry_s
         self.port = port
 
     def start(self, may_wait: Callable[[], bool] = lambda: False) -> None:
@@ -200,7 +206,7 @@ class HttpServer:
     def _run(self) -> None:
         remind_at = None
         while self._listening is None:
-            if self._stopping.wait(_TAKEN_S):
+            if self._stopping.wait(self._retry_s):
                 return
             with suppress(OSError):
                 self._listening = self._listen()

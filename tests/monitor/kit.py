@@ -446,6 +446,26 @@ class StoredRun(Run):
         return found
 
 
+def replay_of(
+    core: CoreSpec, events: Iterable[Event], profiles: Mapping[str, Profile] | None = None,
+    sizes: Sequence[int] | None = None,
+) -> Told:  # fmt: skip
+    """What a replay tells of these events, read in parts of these sizes."""
+    records = records_of(events)
+    run = Run(core, ends_of(records), profiles or {})
+    run.feed(records, sizes)
+    return run.finish()
+
+
+def a_blind_run() -> Run:
+    """A model that is watched for drift: its windows never hold enough, and no rule of its own is about errors."""
+    rule = a_rule("slow", "latency_p95_ms", above=1)
+    window = timed(10 * SECOND, 30 * SECOND, longest=MINUTE, min_events=1_000)
+    run = Run(a_core(a_model(window=window, drift=a_drift(), reference=learned(50), rules=(rule,), own_rules=True)))
+    run.events(*(prediction(f"r{i}", T0 + i * SECOND, 0.5, features={"x": i % 7}) for i in range(300)))
+    return run
+
+
 def cut(records: Sequence[Record], sizes: Iterable[int] | None) -> Iterator[Sequence[Record]]:
     """Parts of these sizes, the last size again and again; one part without."""
     if sizes is None:

@@ -13,7 +13,19 @@ from monitor.cli.show import show_status
 from monitor.clock import wall_ms
 from monitor.spec import Consequence
 from monitor.times import format_time
-from tests.monitor.kit import SECOND, T0, Run, a_core, a_drift, a_model, a_rule, counted, learned, prediction
+from tests.monitor.kit import (
+    SECOND,
+    T0,
+    Run,
+    a_blind_run,
+    a_core,
+    a_drift,
+    a_model,
+    a_rule,
+    counted,
+    learned,
+    prediction,
+)
 
 
 def a_status() -> dict[str, Any]:
@@ -62,3 +74,11 @@ def test_it_says_how_far_a_reference_has_come_that_is_learned() -> None:
 
     assert "reference: learning, 20 of at least 500" in shown(status)
     assert "reference" not in shown(a_status() | {"models": {}})
+
+
+def test_it_says_what_cannot_be_judged_and_what_rules_leave_out() -> None:
+    committed = {"committed_at": format_time(wall_ms()), "owner": "somebody", "destinations": {}}
+    told = shown(a_blind_run().told().status | committed | {"stream_time": wall_ms()})
+
+    assert "v1: the window of v1 cannot be judged" in told
+    assert "no rule is about errors" in told

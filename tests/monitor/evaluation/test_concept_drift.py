@@ -41,6 +41,7 @@ from tests.monitor.kit import (
     outcome,
     prediction,
     records_of,
+    replay_of,
     some_outcomes,
     timed,
 )
@@ -351,10 +352,7 @@ RISE_AND_FALL = mistakes((0.1, 800), (0.6, 300), (0.1, 900))
 
 
 def replayed(core: CoreSpec, events: list[Event], sizes: list[int] | None = None) -> Told:
-    records = records_of(events)
-    run = Run(core, ends_of(records))
-    run.feed(records, sizes)
-    return run.finish()
+    return replay_of(core, events, sizes=sizes)
 
 
 @pytest.mark.parametrize("by_time", [True, False])

@@ -32,6 +32,7 @@ from tests.monitor.kit import (
     outcome,
     prediction,
     records_of,
+    replay_of,
     some_outcomes,
     timed,
 )
@@ -55,10 +56,7 @@ def stream_of(answers: Sequence[tuple[Any, Any]], **more: Any) -> list[Event]:
 
 
 def replay(model: ModelSpec, answers: Sequence[tuple[Any, Any]], limits: Limits | None = None) -> Told:
-    records = records_of(stream_of(answers))
-    run = Run(a_core(model, limits=limits or Limits()), ends_of(records))
-    run.feed(records, [97])
-    return run.finish()
+    return replay_of(a_core(model, limits=limits or Limits()), stream_of(answers), sizes=[97])
 
 
 def values(told: Told, metric: str) -> list[float]:

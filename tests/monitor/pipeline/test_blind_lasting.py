@@ -32,12 +32,12 @@ from tests.monitor.kit import (
     a_profile,
     a_rule,
     counted,
-    ends_of,
     from_file,
     learned,
     outcome,
     prediction,
     records_of,
+    replay_of,
     some_outcomes,
     timed,
 )
@@ -47,10 +47,7 @@ SPARSE = timed(10 * MINUTE, 30 * MINUTE, longest=5 * HOUR, min_events=20)
 
 
 def replayed(model: ModelSpec, events: Sequence[Event], *others: ModelSpec) -> Told:
-    records = records_of(events)
-    run = Run(a_core(model, *others), ends_of(records))
-    run.feed(records)
-    return run.finish()
+    return replay_of(a_core(model, *others), events)
 
 
 def blind(told: Told) -> list[tuple[str, str, str, str | None]]:

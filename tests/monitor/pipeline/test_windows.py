@@ -24,10 +24,10 @@ from tests.monitor.kit import (
     a_rule,
     believed,
     counted,
-    ends_of,
     outcome,
     prediction,
     records_of,
+    replay_of,
     resources,
     some_outcomes,
     timed,
@@ -37,10 +37,7 @@ TENS = timed(10 * SECOND, 10 * SECOND)
 
 
 def replayed(model: ModelSpec, events: Sequence[Event], lateness: int = 0) -> Told:
-    records = records_of(events)
-    run = Run(a_core(model, lateness=lateness), ends_of(records))
-    run.feed(records)
-    return run.finish()
+    return replay_of(a_core(model, lateness=lateness), events)
 
 
 def at(*seconds: float, **more: Any) -> list[Event]:

@@ -199,10 +199,9 @@ def test_a_window_that_ends_too_early_is_damaged(engine: Engine) -> None:
     told = set()
     for size in range(len(body)):
         damaged_in(engine, t.history, "body", body[:size])
-        try:
+        with pytest.raises(StoreError) as caught:
             list(history.history(engine, "m"))
-        except StoreError as error:
-            told.add(str(error)[:39])
+        told.add(str(caught.value)[:39])
     assert told == {"the store is damaged: table history, ro"}
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import resource
 import tracemalloc
 from typing import Any
 
@@ -51,7 +50,6 @@ def test_a_byte_more_than_the_limit_is_too_large(kind: int) -> None:
 @CODECS
 def test_of_a_bomb_little_more_than_the_limit_is_held(kind: int) -> None:
     packed = PACK[kind](b"\0" * (200 * MIB))
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     tracemalloc.start()
     try:
         with pytest.raises(TooLarge):
@@ -61,7 +59,6 @@ def test_of_a_bomb_little_more_than_the_limit_is_held(kind: int) -> None:
         tracemalloc.stop()
 
     assert peak < 4 * LIMIT
-    assert (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024 < 8 * LIMIT
 
 
 def test_a_bare_block_of_snappy_is_refused_by_what_it_says_of_its_size() -> None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
+
 from monitor.pipeline.status import Totals, document
 from monitor.publishing.loop import DeliveryState, GivenUp
 from monitor.web.metrics import MetricsSnapshot, Telemetry
-from tests.monitor.kit import SECOND, T0, Run, a_core, a_drift, a_model, counted, learned, prediction
+from tests.monitor.kit import SECOND, T0, Run, a_blind_run, a_core, a_drift, a_model, counted, learned, prediction
 
 STATE = DeliveryState(depth=3, attempts=9, failures=4, delivered=5, failing=True, last_error="answered 503")
 STATE.given_up[GivenUp.EXPIRED] = 2
@@ -129,3 +131,14 @@ def test_a_version_that_was_not_judged_has_a_role_and_no_health() -> None:
 
     assert scraped(run, "driftd_version_role") == {'{model="m",role="champion",version="v1"}': 1}
     assert scraped(run, "driftd_version_health") == {}
+
+
+def test_what_cannot_be_judged_has_a_series_of_its_version_and_cause() -> None:
+    assert scraped(a_blind_run(), "driftd_blind") == {'{cause="window",model="m",version="v1"}': 1.0}
+
+
+def test_the_scrape_names_the_release_and_the_process() -> None:
+    scrape = telemetry().scrape().decode()
+
+    assert re.search(r'^driftd_build_info\{.*version="\d', scrape, re.MULTILINE)
+    assert "process_cpu_seconds_total" in scrape

@@ -9,7 +9,19 @@ from typing import Any
 from fallback.types import ServingSpec
 from monitor.spec import Consequence, Task
 from monitor.web.page import Vitals, render
-from tests.monitor.kit import SECOND, T0, Run, a_core, a_drift, a_model, a_rule, counted, learned, prediction
+from tests.monitor.kit import (
+    SECOND,
+    T0,
+    Run,
+    a_blind_run,
+    a_core,
+    a_drift,
+    a_model,
+    a_rule,
+    counted,
+    learned,
+    prediction,
+)
 
 
 def a_status(*names: str, failing: str = "") -> dict[str, Any]:
@@ -145,3 +157,10 @@ def test_a_link_to_a_model_holds_its_name_and_nothing_else() -> None:
 
 def test_it_says_how_far_the_reference_has_come() -> None:
     assert "reference frozen: 200 rows, since 2023-11-14T22:16:" in shown(a_drifted_status("a"))
+
+
+def test_what_cannot_be_judged_and_what_rules_leave_out_is_said() -> None:
+    page = shown(a_blind_run().told().status | {"destinations": {}})
+
+    assert "cannot be judged</b> v1: the window of v1 cannot be judged" in page
+    assert "no rule is about errors" in page

@@ -67,7 +67,9 @@ def test_each_rule_fires_when_it_should_and_not_when_it_should_not(tmp_path: Pat
 
 
 def test_each_rule_says_what_to_do() -> None:
-    assert all(rule["annotations"].keys() == {"summary", "description"} for rule in declared_rules().values())
+    for name, rule in declared_rules().items():
+        assert rule["annotations"].keys() == {"summary", "description"}, name
+        assert all(len(text.split()) >= 4 for text in rule["annotations"].values()), name
 
 
 def test_the_rules_name_metrics_that_there_are() -> None:

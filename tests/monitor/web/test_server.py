@@ -130,7 +130,7 @@ def test_a_port_that_is_freed_in_time_is_waited_for() -> None:
     """Of a daemon that has released its store and publishes what waits."""
     with socket.create_server((HOST, 0)) as other:
         server = HttpServer(application(Telemetry(), dict), HOST, other.getsockname()[1])
-        waited = threading.Timer(3.5, other.close)
+        waited = threading.Timer(0.5, other.close)
         waited.start()
         server.start()
 
@@ -150,9 +150,9 @@ def test_a_port_of_nobody_known_is_waited_for_only_so_long() -> None:
 def test_it_says_so_where_the_owner_is_gone_and_the_port_is_still_taken() -> None:
     owned = threading.Event()
     with socket.create_server((HOST, 0)) as other, capture_logs() as told:
-        server = HttpServer(application(Telemetry(), dict), HOST, other.getsockname()[1], grace_s=0.2)
+        server = HttpServer(application(Telemetry(), dict), HOST, other.getsockname()[1], grace_s=0.2, retry_s=0.05)
         server.start(lambda: not owned.is_set())
-        time.sleep(1.5)  # its own rhythm is a second
+        time.sleep(0.2)  # some attempts
         before = [line["event"] for line in told]
         owned.set()
         deadline = time.monotonic() + 20
