@@ -6,14 +6,15 @@ the first such pair and ends after `CALM` pairs in a row without. Pure.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import pairwise
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 import numpy as np
 
 from detectors.types import BoolArray, FloatArray, IntArray
+from monitor.alerting.blind import listed
 from monitor.alerting.episodes import EpisodeState, SimpleEpisode
 from monitor.alerting.records import AlertKind, AlertRecord, Subject
 from monitor.events.codes import SHARED
@@ -141,10 +142,22 @@ def episodes_of_labels(model: str, saved: SavedLabels) -> list[SimpleEpisode]:
     return [SimpleEpisode(Subject(model, "", AlertKind.BLIND, cause), state) for cause, state in stored]
 
 
+def labels_of(state: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any], str]]:
+    """Yield (cause, episode, words) of the alerts that are stored of a model's labels; they need not fire.
+
+    Args:
+        state: The labels of a model's state as it is stored; empty where an earlier release stored it.
+    """
+    if state:
+        yield NEITHER_CLASS, state["neither"], neither_class(state["names"])
+        yield PAST_LIMIT, state["shared"], "labels past limits.labels are not compared"
+
+
 def neither_class(names: Sequence[str]) -> str:
     """Return what is wrong with labels that are neither class, in words."""
     what = "label {} is" if len(names) == 1 else "labels {} are"
-    return f"{what.format(', '.join(names))} neither yes nor no: set positive:; left out of quality until then"
+    more = " and maybe others" if len(names) >= _NAMES else ""
+    return f"{what.format(listed(names) + more)} neither yes nor no: set positive:; left out of quality until then"
 
 
 class _Condition:

@@ -15,7 +15,7 @@ from detectors.categorical import text_of
 from detectors.types import FloatArray, IntArray
 from monitor.events.codes import Labels
 from monitor.events.columns import EventColumns, EventKind, numbers_of
-from monitor.events.readings import DOUBTFUL, NEGATIVE, POSITIVE, ROUNDING, is_doubtful, plain_label
+from monitor.events.readings import NEGATIVE, POSITIVE, ROUNDING, is_doubtful, plain_label, probabilities_in
 from monitor.events.refusals import Aside, Refusal
 from monitor.spec import AnswerReading, Limits, ModelSpec, Task
 
@@ -108,22 +108,12 @@ class AnswerDecoder:
         answers = values if len(said) == len(values) else [values[i] for i in said.tolist()]
         if not {int, float} & set(map(type, answers)):
             return codes, scores
-        number = np.array(
-            [v if type(v) is float or (type(v) is int and 0 <= v <= 1) else np.nan for v in answers], np.float64
-        )
-        number[(number < -ROUNDING) | (number > 1 + ROUNDING)] = np.nan
-        end = (number == 0) | (number == 1)
+        number = probabilities_in(answers)
         if how is AnswerReading.AUTO:
             beside = np.fromiter(map(bool, given), np.bool_, len(given))
-            number[end & beside] = np.nan
-        found = np.flatnonzero(~np.isnan(number))
-        at, number, end = said[found], np.clip(number[found], 0.0, 1.0), end[found]
-        readings = self.labels[model].readings
-        codes[at] = np.where(number >= self._thresholds[model], POSITIVE, NEGATIVE)
-        scores[at] = number
-        if how is AnswerReading.AUTO and end.any():
-            codes[at[end]] = np.where(number[end] > 0, readings.labels[1], readings.labels[0])
-            scores[at[end]] += DOUBTFUL
+            number[beside & ((number == 0) | (number == 1))] = np.nan
+        readings, doubts = self.labels[model].readings, how is AnswerReading.AUTO
+        codes[said], scores[said] = readings.take(number, self._thresholds[model], doubts=doubts)
         return codes, scores
 
     def _scores(

@@ -184,6 +184,7 @@ class Labels:
         self.codes = Codes(model, "label", limit, first=2 if binary else 0, pane=pane)
         self.limit = limit
         self._known: dict[str, LabelCode] = {}  # bounded, as the codes are
+        self._classes: dict[str, LabelCode | None] = {}  # of keys of `scores`, bounded likewise
 
     def code(self, label: object) -> LabelCode:
         """Return the code of a label, given as a JSON scalar."""
@@ -218,12 +219,18 @@ class Labels:
     def text(self, code: LabelCode) -> str:
         """Return the text that is shown for a code."""
         if self.binary and code in (NEGATIVE, POSITIVE):
-            return (self._positive or "1") if code == POSITIVE else "0"
+            positive = self._positive or "1"
+            return positive if code == POSITIVE else "1" if positive == "0" else "0"
         return self.codes.texts.get(code, str(code))
 
     def class_of(self, text: str) -> LabelCode | None:
         """Return which class of a binary task a key of `scores` names; None for one that is neither."""
-        return class_of(plain_label(text_of(text)), self._positive)
+        if text in self._classes:
+            return self._classes[text]
+        found = class_of(plain_label(text_of(text)), self._positive)
+        if len(self._classes) < self.limit:
+            self._classes[text] = found
+        return found
 
 
 @dataclass(frozen=True, slots=True)

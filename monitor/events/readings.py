@@ -7,8 +7,9 @@ of the answers around it, so it goes on as both (`DOUBTFUL`), and who sums up a 
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final, NewType
+from typing import Any, Final, NewType
 
 import numpy as np
 
@@ -71,6 +72,25 @@ class Readings:
             labels = class_of("0", positive) or NEGATIVE, class_of("1", positive) or NEGATIVE
         return Readings(labels, (POSITIVE if threshold <= 0 else NEGATIVE, POSITIVE if threshold <= 1 else NEGATIVE))
 
+    def take(self, number: FloatArray, threshold: float, *, doubts: bool) -> tuple[FloatArray, FloatArray]:
+        """Take answers that are probabilities, or may be.
+
+        Args:
+            number: Answers as `probabilities_in` gives them; NaN where an answer is a label.
+            threshold: Probability from which on an answer is positive.
+            doubts: Whether exactly 0 and 1 may be labels too.
+
+        Returns:
+            (label codes, scores), each NaN where the answer is a label.
+        """
+        score = np.clip(number, 0.0, 1.0)
+        code = np.where(np.isnan(score), np.nan, np.where(score >= threshold, POSITIVE, NEGATIVE))
+        end = (number == 0) | (number == 1)
+        if doubts and end.any():
+            code[end] = np.where(number[end] > 0, self.labels[1], self.labels[0])
+            score[end] += DOUBTFUL
+        return code, score
+
     def read(self, value: FloatArray, score: FloatArray, *, probabilities: bool) -> tuple[FloatArray, FloatArray]:
         """Read doubtful answers one way.
 
@@ -90,6 +110,15 @@ class Readings:
         number = score - DOUBTFUL
         code = np.where(number > 0, self.probabilities[1], self.probabilities[0])
         return np.where(doubtful, code, value), np.where(doubtful, number, score)
+
+
+def probabilities_in(answers: Sequence[Any]) -> FloatArray:
+    """Return the answers that may be probabilities of a binary task, NaN for all others, shape (n,)."""
+    number = np.array(
+        [v if isinstance(v, float) or (type(v) is int and 0 <= v <= 1) else np.nan for v in answers], np.float64
+    )
+    number[(number < -ROUNDING) | (number > 1 + ROUNDING)] = np.nan
+    return number
 
 
 def is_doubtful(score: FloatArray) -> BoolArray:

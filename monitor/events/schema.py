@@ -21,7 +21,6 @@ TYPES: Final = ("prediction", "outcome", "resources")
 # Tiers, and the champion that answers for a challenger that failed. Panes are counted by place: append only.
 SERVED_BY: Final = (*(tier.value for tier in Tier), "champion")
 ASSIGNED_BY: Final = ("weight", "cohort", "override", "environment")  # what chose the version
-SCORE_SLACK: Final = 1e-6  # beyond 0 and 1: a probability that was rounded, as in float32, is clamped
 LARGEST_INTEGER: Final = 1 << 53  # beyond it a float cannot hold every integer
 LEAST_ID, GREATEST_ID = -(1 << 63), (1 << 64) - 1  # of 64 bits, signed or not: only the digits are used
 

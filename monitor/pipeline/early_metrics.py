@@ -2,7 +2,7 @@
 
 The join keeps what outcome and prediction have in common; what users add to an outcome waits here, as far as a window
 has a place for it. What is new is stored with the commit, as rows that are dropped as a whole once nothing of them
-waits any more. Pure.
+waits any more. Where less than half of a row waits, that half is written into the next row. Pure.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detectors.saved import pack, unpack
+from detectors.types import IntArray
 from monitor.aggregation.pairs import UserMetrics
 from monitor.events.columns import Events
 from monitor.join.arrays import Keys
@@ -60,13 +61,16 @@ class EarlyMetrics:
         self._rows = [NumberedRows(SUBJECT) for _ in range(models)]
         self._fresh: list[dict[int, None]] = [{} for _ in range(models)]  # requests to be stored, in order
         self._stored: dict[int, _Stored] = {}  # by request
+        self._sparse: list[dict[str, _Stored]] = [{} for _ in range(models)]  # rows of which less than half waits
         self._unnumbered: set[int] = set()  # stored by an earlier release, with what models share
 
     def add(self, events: Events, joined: Joined) -> None:
         """Keep the metrics of outcomes that wait, also where another answer was there already."""
         early = (joined.verdict == JoinVerdict.WAITING) | (joined.verdict == JoinVerdict.JOINED)
         given = events.metrics.astype(np.bool_)
-        for i in np.flatnonzero(early & (given | self._are_held(events.lo, early & given))).tolist():
+        rows = np.flatnonzero(early & given)
+        voiding = self._held_among(events.lo, np.flatnonzero(early & ~given), rows)
+        for i in np.union1d(rows, voiding).tolist():
             request, model = int(events.lo[i]), int(events.model[i])
             metrics = events.metrics[i] or {}
             kept = {n: value for n, value in metrics.items() if value is not None and self._has_place(model, n)}
@@ -76,12 +80,14 @@ class EarlyMetrics:
                 self._fresh[model][request] = None
                 self._unnumbered.discard(request)
 
-    def _are_held(self, requests: Keys, fresh: NDArray[np.bool_]) -> NDArray[np.bool_]:
-        """Return of which requests something is kept or stored, or will be with the `fresh` ones of the batch."""
-        if not (self.by_request or self._stored or fresh.any()):
-            return np.zeros(len(requests), np.bool_)
-        held = {*self.by_request, *self._stored, *requests[fresh].tolist()}
-        return np.fromiter(map(held.__contains__, requests.tolist()), np.bool_, len(requests))
+    def _held_among(self, requests: Keys, rows: IntArray, fresh: IntArray) -> IntArray:
+        """Return those `rows` of a batch of whose request something is kept or stored, or will be with `fresh` rows."""
+        if not len(rows) or not (self.by_request or self._stored or len(fresh)):
+            return rows[:0]
+        kept, stored, new = self.by_request, self._stored, set(requests[fresh].tolist())
+        held = [request in kept or request in stored or request in new for request in requests[rows].tolist()]
+        found: IntArray = rows[np.array(held)]
+        return found
 
     def forget(self, requests: Keys) -> None:
         """Drop those of these requests that do not wait any more, and those beyond the bound.
@@ -114,8 +120,11 @@ class EarlyMetrics:
         if row is None:
             return
         row.waiting.discard(request)
+        if 2 * len(row.waiting) < len(row.requests):
+            self._sparse[row.model][row.subject] = row
         if not row.waiting:
             self._rows[row.model].forget(row.subject)
+            self._sparse[row.model].pop(row.subject, None)
             for its in row.requests:
                 if self._stored.get(its) is row:
                     del self._stored[its]
@@ -125,6 +134,8 @@ class EarlyMetrics:
     def drain_changes(self, model: int) -> tuple[list[tuple[str, bytes]], list[str]]:
         """Return (rows to store, subjects of rows to drop) of a model since this was last called."""
         fresh, self._fresh[model] = self._fresh[model], {}
+        older = (r for row in self._sparse[model].values() for r in row.requests if r in row.waiting)
+        fresh = dict.fromkeys(older) | fresh
         requests = [request for request in fresh if request in self.by_request]
         stored = []
         if requests:

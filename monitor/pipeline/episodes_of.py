@@ -12,7 +12,7 @@ from typing import Any, Final
 from detectors.findings import Family
 from monitor.alerting.blind import BlindAlerts
 from monitor.alerting.episodes import DriftEpisode, SimpleEpisode
-from monitor.alerting.label_watch import NEITHER_CLASS, PAST_LIMIT, episodes_of_labels
+from monitor.alerting.label_watch import episodes_of_labels, labels_of
 from monitor.alerting.records import AlertKind, AlertRecord, ClosedBecause, Subject
 from monitor.evaluation.rules import RuleState
 from monitor.pipeline.saved_states import SavedModel
@@ -88,10 +88,8 @@ def _stored(state: Mapping[str, Any]) -> Iterator[tuple[AlertKind, str, str | No
     """Yield (kind, version, rule or cause, state) of the episodes that `episodes_of` has, and of what is blind."""
     yield AlertKind.NO_DATA, "", None, state["no_data"]
     yield AlertKind.FALLBACK, "", None, state["steering"]["fallback"]
-    labels = state.get("labels", {})
-    for cause, key in ((NEITHER_CLASS, "neither"), (PAST_LIMIT, "shared")):
-        if key in labels:
-            yield AlertKind.BLIND, "", cause, labels[key]
+    for cause, alert, words in labels_of(state.get("labels", {})):
+        yield AlertKind.BLIND, "", cause, {**alert, "summary": words}
     for held in state.get("blind", {}).get("alerts", ()):
         yield AlertKind.BLIND, held["version"], held["cause"], {**held, "severity": Severity.WARNING.value}
     for version, alert in state["steering"]["rolled_back"].items():

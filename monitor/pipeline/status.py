@@ -15,7 +15,7 @@ import numpy as np
 from fallback.chain import answering
 from fallback.types import Decision, Health
 from monitor.alerting.blind import Cause
-from monitor.alerting.label_watch import NEITHER_CLASS, PAST_LIMIT, neither_class
+from monitor.alerting.label_watch import labels_of
 from monitor.alerting.records import AlertKind, AlertRecord, AlertStatus
 from monitor.alerting.silent_versions import expected_versions
 from monitor.evaluation.rules import RuleVerdict
@@ -227,12 +227,9 @@ def _blind(held: Mapping[str, Any]) -> dict[str, Any]:
 
 def _blind_labels(state: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     """Yield what is shown of alerts that labels cannot be compared."""
-    labels = state.get("labels", {})
-    for cause, key in ((NEITHER_CLASS, "neither"), (PAST_LIMIT, "shared")):
-        since = labels.get(key, {}).get("starts_at")
-        if since is not None:
-            words = neither_class(labels["names"]) if key == "neither" else "labels past limits.labels are not compared"
-            yield {"version": "", "cause": cause, "summary": words, "names": (), "starts_at": since}
+    for cause, alert, words in labels_of(state.get("labels", {})):
+        if alert["starts_at"] is not None:
+            yield {"version": "", "cause": cause, "summary": words, "names": (), "starts_at": alert["starts_at"]}
 
 
 def _judged(state: Mapping[str, Any]) -> bool:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Final, TypeGuard
+from typing import Any, Final
 
 import numpy as np
 
@@ -21,14 +21,14 @@ from detectors.types import FloatArray
 from monitor.aggregation.outcomes import OutcomeTable, ScoredPairs
 from monitor.errors import InputFileError
 from monitor.events.codes import Labels
-from monitor.events.readings import DOUBTFUL, NEGATIVE, POSITIVE
+from monitor.events.readings import LabelCode, probabilities_in
 from monitor.events.schema import Scalar
 from monitor.files import refuse_irregular
 from monitor.names import feature_of, shown_name
 from monitor.reference.learning import numbers_of
 from monitor.reference.table_roles import Role, TableSpec, fault_of, notices_of
 from monitor.reference.tables import is_missing, open_table
-from monitor.spec import FeatureKind, Task
+from monitor.spec import AnswerReading, FeatureKind, Task
 from monitor.times import parse_time
 
 _EARLIEST: Final = 59 * 86_400_000  # 1970-03-01: earlier times, in ms, are times in seconds
@@ -156,7 +156,7 @@ class _Columns:
                 found[name] = column if isinstance(column, np.ndarray) else numbers_of(column)
             elif name == Role.PREDICTION and spec.task is Task.BINARY:
                 labels = Labels("", _MOST_LABELS, binary=True, positive=spec.positive)
-                found[name] = [_binary_label(v, labels, spec.threshold) for v in column]
+                found[name] = _binary_labels(column, labels, spec)
             else:
                 found[name] = [None if is_missing(v) else text_of(v) for v in column]
         return found
@@ -170,20 +170,19 @@ def _apart(found: Sequence[Reference]) -> tuple[tuple[Reference, ...], tuple[Ref
     )
 
 
-def _binary_label(value: Scalar, labels: Labels, threshold: float) -> str | None:
-    """Return a label, or the label of a probability, in the form that predictions of the stream have."""
-    if is_missing(value):
-        return None
-    if isinstance(value, float) and 0 < value < 1:
-        return labels.text(POSITIVE if value >= threshold else NEGATIVE)
-    if _is_end(value):
-        return labels.text(labels.readings.labels[int(float(value))])
-    return labels.text(labels.code(value))
+def _binary_labels(column: Sequence[Scalar], labels: Labels, spec: TableSpec) -> list[str | None]:
+    """Return labels, and the labels of probabilities, in the form that predictions of the stream have."""
+    codes, _ = labels.readings.take(_numbers(column, spec), spec.threshold, doubts=spec.answers is AnswerReading.AUTO)
+    taken = zip(column, codes.tolist(), strict=True)
+    return [
+        None if is_missing(v) else labels.text(labels.code(v) if code != code else LabelCode(int(code)))
+        for v, code in taken
+    ]
 
 
-def _is_end(value: Scalar) -> TypeGuard[int | float]:
-    """Return whether a value is the number 0 or 1: a label, or a probability that reached an end."""
-    return isinstance(value, int | float) and not isinstance(value, bool) and value in (0, 1)
+def _numbers(column: Sequence[Scalar], spec: TableSpec) -> FloatArray:
+    """Return the predictions of a binary task that are probabilities, or may be; NaN for labels."""
+    return np.full(len(column), np.nan) if spec.answers is AnswerReading.LABEL else probabilities_in(column)
 
 
 def _without_ids(features: Sequence[Reference], spec: TableSpec) -> tuple[list[Reference], list[str]]:
@@ -305,15 +304,15 @@ class _Outcomes:
     def _predicted(self, column: Any, scores: Any, rows: int) -> tuple[FloatArray, FloatArray]:
         score = np.full(rows, np.nan) if scores is None else numbers_of(list(scores))
         score = np.where((score >= 0) & (score <= 1), score, np.nan)
-        values = self._values(column)
-        if self._spec.task is Task.BINARY:
-            for i, v in enumerate(column):
-                if isinstance(v, float) and 0 < v < 1:
-                    values[i] = POSITIVE if v >= self._spec.threshold else NEGATIVE
-                    score[i] = v if np.isnan(score[i]) else score[i]
-                elif _is_end(v):
-                    values[i] = self._labels.readings.labels[int(float(v))]
-                    score[i] = DOUBTFUL + v if np.isnan(score[i]) else score[i]
+        if self._spec.task is not Task.BINARY:
+            return self._values(column), score
+        doubts, number = self._spec.answers is AnswerReading.AUTO, _numbers(column, self._spec)
+        if doubts:
+            number[~np.isnan(score) & ((number == 0) | (number == 1))] = np.nan  # beside a score it is a label
+        values, found = self._labels.readings.take(number, self._spec.threshold, doubts=doubts)
+        rest = np.flatnonzero(np.isnan(values))
+        values[rest] = self._values([column[i] for i in rest.tolist()])
+        score = np.where(np.isnan(score), found, score)
         return values, score
 
     def _values(self, column: Any) -> FloatArray:

@@ -27,14 +27,18 @@ class FeatureColumns:
     Attributes:
         numbers: Shape (predictions, numeric features); NaN where a value is missing.
         codes: For each categorical feature the cell of each prediction's value, -1 where it is missing.
-        mistyped: Values that count as missing for their type: text and booleans in numeric features.
-        mistyped_at: Which predictions have such values, by place of the numeric feature; only where there are any.
+        mistyped_at: Which predictions have a value that is missing for its type, text or a boolean, by place of the
+            numeric feature; only where there are any.
     """
 
     numbers: FloatArray
     codes: tuple[IntArray, ...]
-    mistyped: int
     mistyped_at: Mapping[int, BoolArray] = field(default_factory=dict)
+
+    @property
+    def mistyped(self) -> int:
+        """Number of values that are missing for their type."""
+        return sum(int(np.count_nonzero(at)) for at in self.mistyped_at.values())
 
 
 class FeatureReader:
@@ -74,8 +78,7 @@ class FeatureReader:
             np.fromiter(map(cells.__getitem__, table.values(name)), np.int64, len(table))
             for name, cells in zip(self._texts, self._cells.codes, strict=True)
         )
-        mistyped = sum(int(np.count_nonzero(at)) for at in mistyped_at.values())
-        return FeatureColumns(numbers, codes, mistyped, mistyped_at)
+        return FeatureColumns(numbers, codes, mistyped_at)
 
     def _matrix(self, table: FeatureTable) -> tuple[FloatArray, dict[int, BoolArray]]:
         """Return the matrix of numeric features, and which values are of another type, by feature."""

@@ -20,7 +20,7 @@ from monitor.files import refuse_irregular
 from monitor.reference.build import ProgressCallback
 from monitor.reference.subprocess import is_profile, load_apart
 from monitor.reference.table_roles import TableSpec
-from monitor.spec import CoreSpec, ModelSpec
+from monitor.spec import AnswerReading, CoreSpec, ModelSpec
 
 log = structlog.get_logger(__name__)
 
@@ -79,7 +79,13 @@ def table_spec(model: ModelSpec) -> TableSpec:
     """Return how to read a table that is the reference of a model."""
     reference = model.reference
     return TableSpec(
-        model.task, model.positive, model.threshold, model.feature_kinds, reference.points, reference.columns
+        model.task,
+        model.positive,
+        model.threshold,
+        model.feature_kinds,
+        reference.points,
+        reference.columns,
+        model.answers,
     )
 
 
@@ -88,6 +94,8 @@ def _told(spec: TableSpec) -> dict[str, Any]:
     how = asdict(spec)
     if not how["columns"]:
         del how["columns"]
+    if spec.answers is AnswerReading.AUTO:
+        del how["answers"]
     return how
 
 

@@ -41,6 +41,9 @@ class ReferenceProgress(msgspec.Struct, omit_defaults=True):
 def progress_of(references: ReferenceSet) -> ReferenceProgress:
     """Return how far the reference of the features has come."""
     learner = references.learner
+    if references.freezer.waiting and references.profile is not None:  # those of a version's own answers
+        rows = references.rows.get(FEATURES, 0)
+        return ReferenceProgress(ReferenceStatus.FREEZING, rows, since=references.since)
     if references.freezer.waiting:
         return ReferenceProgress(ReferenceStatus.FREEZING, references.wanted, references.wanted)
     if references.profile is not None:

@@ -26,8 +26,8 @@ class StrayNames:
         settled: No prediction is to come whose place is before this one.
     """
 
-    def __init__(self, first: Mapping[str, int] | None = None) -> None:
-        self.first = dict(first or {})
+    def __init__(self) -> None:
+        self.first: dict[str, int] = {}
         self.settled = 0
 
     def note(self, table: FeatureTable, places: IntArray, known: Collection[str]) -> None:

@@ -12,7 +12,7 @@ from enum import StrEnum
 from typing import Final
 
 from monitor.names import feature_of, shown_name
-from monitor.spec import FeatureKind, Task
+from monitor.spec import AnswerReading, FeatureKind, Task
 
 
 class Role(StrEnum):
@@ -39,6 +39,7 @@ class TableSpec:
         kinds: Kind of features whose type would mislead, by `shown_name`.
         points: Number of points that summarise the distribution of a numeric feature.
         columns: Column of a `Role`, None where no column has it; a role that is not here has the column of its name.
+        answers: What the numbers 0 and 1 are as predictions of a binary task.
     """
 
     task: Task | None = None
@@ -47,6 +48,7 @@ class TableSpec:
     kinds: Mapping[str, FeatureKind] | None = None
     points: int = 2_048
     columns: Mapping[str, str | None] | None = None
+    answers: AnswerReading = AnswerReading.AUTO
 
     @property
     def roles(self) -> dict[Role, str]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
+import sys
 
 import pytest
 import yaml
@@ -90,3 +92,23 @@ def _options(words: list[str]) -> set[str]:
     for word in words[1:]:
         command = getattr(command, "commands", {}).get(word, command)
     return {option for parameter in command.params for option in parameter.opts}
+
+
+def test_the_overview_of_commands_loads_nothing_that_takes_long() -> None:
+    program = (
+        "import sys; sys.argv = ['driftd', '--help']\n"
+        "from monitor.cli import main\n"
+        "try: main()\n"
+        "except SystemExit: pass\n"
+        "print({'numpy', 'scipy', 'kafka', 'sqlalchemy', 'river'} & set(sys.modules))"
+    )
+    told = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True)
+
+    assert told.stdout.splitlines()[-1] == "set()"
+
+
+def test_the_unit_keeps_files_to_its_user_and_memory_within_a_bound() -> None:
+    lines = read("config/driftd.service").splitlines()
+
+    assert "UMask=0077" in lines
+    assert any(re.fullmatch(r"MemoryMax=\d+G", line) for line in lines)

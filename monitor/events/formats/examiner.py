@@ -21,7 +21,7 @@ from monitor.events.formats.json_text import (
     show,
 )
 from monitor.events.formats.optional import OptionalFields
-from monitor.events.refusals import FieldFault, Finding, Refusal
+from monitor.events.refusals import FieldFault, Refusal
 from monitor.events.schema import ASSIGNED_BY, SCHEMA, SERVED_BY, TYPES, ModelSchema
 from monitor.spec import Limits
 from monitor.times import parse_event_time, unit_hint
@@ -30,30 +30,14 @@ _ANY_MODEL: Final = ModelSchema(numeric=False, ignored=frozenset())
 SchemaOf = Callable[[object], ModelSchema | None]
 
 
-def examine(raw: bytes | None, limits: Limits, schema_of: SchemaOf = lambda model: None) -> Finding | None:
-    """Return why a record is refused, None if it is not.
-
-    Which models are configured, and whether a time is in the future, is left to the caller.
-
-    Args:
-        raw: The bytes of the record, None for a tombstone.
-        limits: Sizes and lengths that are allowed.
-        schema_of: From the name of a model to its schema, None for a model that is not configured.
-    """
-    try:
-        mend(raw, limits, schema_of)
-    except BrokenRule as stop:
-        return stop.finding
-    return None
-
-
 def mend(raw: bytes | None, limits: Limits, schema_of: SchemaOf) -> tuple[Mapping[str, Any], tuple[FieldFault, ...]]:
     """Leave out of a record what cannot be used.
 
     Args:
-        raw: As for `examine`.
-        limits: Likewise.
-        schema_of: Likewise.
+        raw: The bytes of the record, None for a tombstone.
+        limits: Sizes and lengths that are allowed.
+        schema_of: From the name of a model to its schema, None for a model that is not configured. Which models are
+            configured, and whether a time is in the future, is left to the caller.
 
     Returns:
         The fields that are known, without unusable values; and what these were.

@@ -18,8 +18,9 @@ from monitor.events.formats.json_text import (
     show,
     within,
 )
+from monitor.events.readings import ROUNDING
 from monitor.events.refusals import FieldFault, Refusal
-from monitor.events.schema import LARGEST_INTEGER, SCORE_SLACK, ModelSchema
+from monitor.events.schema import LARGEST_INTEGER, ModelSchema
 from monitor.spec import Limits
 
 _AMOUNTS: Final[Mapping[str, tuple[str, ...]]] = {
@@ -148,6 +149,6 @@ def _amount(value: Any, path: str) -> Any:
 
 def _score(value: Any, path: str) -> Any:
     clamped = min(max(_metric(value, path), 0), 1)
-    if abs(value - clamped) > SCORE_SLACK:
+    if abs(value - clamped) > ROUNDING:
         raise BrokenRule(Refusal.BAD_VALUE, f"{path}: {value}: a probability lies between 0 and 1")
     return clamped

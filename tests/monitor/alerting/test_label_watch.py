@@ -50,7 +50,7 @@ def test_five_labels_are_named_and_no_more() -> None:
     watch = a_watch(by_pane=True)
     ((_, record),) = told(watch, [9, 8, 7, 6, 5, 4, 3])
 
-    assert record.summary.startswith("labels d, e, f, g, h are")
+    assert record.summary.startswith("labels d, e, f, g, h and maybe others are")
     assert told(watch, [2, 2]) == []
 
 

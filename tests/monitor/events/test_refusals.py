@@ -10,8 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from monitor.events.formats.examiner import examine
-from monitor.events.refusals import Refusal
+from monitor.events.formats.examiner import SchemaOf, mend
+from monitor.events.formats.json_text import BrokenRule
+from monitor.events.refusals import Finding, Refusal
 from monitor.events.schema import ModelSchema
 from monitor.pipeline.effects import DeadLetter
 from monitor.spec import Limits
@@ -41,6 +42,15 @@ IDS = "integer ids lie between -2^63 and 2^64 - 1"
 IDENTITY = ("request_id", "model", "version")
 TEXTS = ("assigned", "error")
 HALF = "has half a surrogate pair, or bytes that are not UTF-8"
+
+
+def examine(record: bytes | None, limits: Limits, schema_of: SchemaOf = lambda model: None) -> Finding | None:
+    """Why a record is refused, None if it is not."""
+    try:
+        mend(record, limits, schema_of)
+    except BrokenRule as stop:
+        return stop.finding
+    return None
 
 
 def spelled(event: dict[str, Any], old: str, new: bytes) -> bytes:

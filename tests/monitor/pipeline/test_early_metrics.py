@@ -61,3 +61,25 @@ def test_a_later_outcome_without_metrics_voids_those_of_an_earlier_one() -> None
         add(it, [("s", None), ("r", None)])
 
     assert together.by_request == apart.by_request == stored.by_request == {key: {}}
+
+
+def test_rows_of_which_little_waits_are_written_together() -> None:
+    """Else one request that waits would keep all that were ever stored beside it."""
+    ended: set[int] = set()
+    it = EarlyMetrics(
+        lambda keys: np.array([key not in ended for key in keys.tolist()], np.bool_),
+        lambda keys: np.zeros(len(keys), np.bool_), lambda model, name: True, 1,
+    )  # fmt: skip
+    rows: dict[str, bytes] = {}
+    for commit in range(50):
+        keys = add(it, [(f"r{commit}-{i}", {"cost": 1.0}) for i in range(20)])
+        stored, over = it.drain_changes(0)
+        rows |= dict(stored)
+        ended |= set(keys[1:])
+        it.forget(np.array(keys[1:], np.uint64))
+        rows = {subject: body for subject, body in rows.items() if subject not in over}
+
+    assert len(rows) <= 3
+    assert len(it.by_request) == 50
+    it.restore({}, {0: {subject: [body] for subject, body in rows.items()}})
+    assert len(it.by_request) == 50

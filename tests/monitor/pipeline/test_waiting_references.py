@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +40,7 @@ from tests.monitor.kit import (
     learned,
     prediction,
     records_of,
+    some_outcomes,
     timed,
 )
 from tests.monitor.pipeline.test_any_order import LATENESS, MODELS, LiveReader, answers, logs_of, replayed
@@ -215,6 +216,19 @@ def test_the_state_of_a_reference_that_is_not_being_made() -> None:
     done = waits(5)
     answered(done.run, done.asked)
     assert shown(done.run)["reference"]["state"] == "frozen"
+
+
+def test_a_reference_in_force_is_told_while_that_of_a_versions_answers_is_made() -> None:
+    run = ApartRun(a_core(replace(MODEL, outcomes=some_outcomes(HOUR, baseline_n=80, pane=PANE))))
+    run.feed(stream(4), [20])
+    answered(run, run.pipeline.wanted_references())
+    run.feed(stream(7)[80:], [20])
+    run.commit()
+
+    assert [freezing.subject for freezing in run.pipeline.wanted_references()] == ["answers:v1"]
+    found = shown(run)["reference"]
+    assert (found["state"], found["rows"]) == ("freezing", 40)
+    assert found["since"] is not None
 
 
 def test_counts_go_on_and_checks_wait() -> None:

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from detectors.reference import CategoricalReference, NumericReference, Profile
 from monitor.reference.build import build, load
 from monitor.reference.table_roles import TableSpec
-from monitor.spec import FeatureKind, Task
+from monitor.spec import AnswerReading, FeatureKind, Task
 from tests.monitor.reference.profiles import PLAIN, Rows, categorical, counts, numeric, profile_of
 
 UNORDERED = "no time column: the order of the rows is taken for the order of time, which is an assumption"
@@ -337,6 +337,8 @@ def test_the_baselines_of_a_binary_task_are_a_recount(
         ([1, 0, 1], "1", {"1": 2, "0": 1}),
         ([True, False, True], None, {"1": 2, "0": 1}),
         (["spam", "ham", "spam"], None, {"spam": 2, "ham": 1}),
+        ([0, 1, 0], "0", {"0": 2, "1": 1}),
+        ([0.2, 1.00000005, 0.9], None, {"1": 2, "0": 1}),
     ],
 )
 def test_binary_predictions_are_called_as_the_streams_answers_are(
@@ -344,6 +346,23 @@ def test_binary_predictions_are_called_as_the_streams_answers_are(
 ) -> None:
     """Otherwise every answer of the stream would be a level that the table never had."""
     profile = profile_of(tmp_path, [{"prediction": p} for p in predictions], TableSpec(Task.BINARY, positive))
+
+    assert counts(categorical(profile, "prediction")) == categories
+
+
+@pytest.mark.parametrize(
+    ("how", "threshold", "categories"),
+    [
+        (AnswerReading.AUTO, 0.5, {"1": 2, "0": 2}),
+        (AnswerReading.PROBABILITY, 0.0, {"1": 4}),
+        (AnswerReading.LABEL, 0.5, {"1": 1, "0": 1, "0.25": 1, "0.75": 1}),
+    ],
+)
+def test_numbers_are_read_as_the_model_says(
+    tmp_path: Path, how: AnswerReading, threshold: float, categories: dict[str, int]
+) -> None:
+    spec = TableSpec(Task.BINARY, threshold=threshold, answers=how)
+    profile = profile_of(tmp_path, [{"prediction": p} for p in (0, 1, 0.25, 0.75)], spec)
 
     assert counts(categorical(profile, "prediction")) == categories
 

@@ -83,8 +83,8 @@ def test_an_id_in_the_name_of_a_feature_costs_no_more_than_the_names_that_are_ke
 
 def test_a_name_that_is_settled_is_not_looked_at_again() -> None:
     """Nor one that came before the events of the batch."""
-    it = StrayNames({"a": 0, "b": 7})
-    it.settled = 5
+    it = StrayNames()
+    it.first, it.settled = {"a": 0, "b": 7}, 5
     rows = [Counted({"a": 1.0, "b": 2.0}) for _ in range(100)]
     Counted.looked = 0
 
