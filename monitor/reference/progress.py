@@ -39,15 +39,18 @@ class ReferenceProgress(msgspec.Struct, omit_defaults=True):
 
 
 def progress_of(references: ReferenceSet) -> ReferenceProgress:
-    """Return how far the reference of the features has come."""
-    learner = references.learner
-    if references.freezer.waiting and references.profile is not None:  # those of a version's own answers
-        rows = references.rows.get(FEATURES, 0)
-        return ReferenceProgress(ReferenceStatus.FREEZING, rows, since=references.since)
-    if references.freezer.waiting:
-        return ReferenceProgress(ReferenceStatus.FREEZING, references.wanted, references.wanted)
+    """Return how far the reference of the features has come.
+
+    It is told as being made also while only that of a version's own answers is: checks wait for either.
+    """
+    found = _come(references)
+    return msgspec.structs.replace(found, state=ReferenceStatus.FREEZING) if references.freezer.waiting else found
+
+
+def _come(references: ReferenceSet) -> ReferenceProgress:
     if references.profile is not None:
         return ReferenceProgress(ReferenceStatus.FROZEN, references.rows.get(FEATURES, 0), since=references.since)
+    learner = references.learner
     if learner is None:
         return ReferenceProgress(ReferenceStatus.ABSENT)
     held = learner.rows.held if isinstance(learner, PaneFeatureLearner) else learner.held

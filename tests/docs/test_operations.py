@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import yaml
@@ -105,6 +107,19 @@ def test_the_overview_of_commands_loads_nothing_that_takes_long() -> None:
     told = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True)
 
     assert told.stdout.splitlines()[-1] == "set()"
+
+
+def test_systemd_accepts_the_unit(tmp_path: Path) -> None:
+    """All of it: a key that it does not know it only warns of."""
+    analyze = shutil.which("systemd-analyze")
+    if analyze is None:
+        pytest.skip("systemd-analyze is needed: apt-get install systemd")
+    unit = tmp_path / "driftd.service"
+    unit.write_text(read("config/driftd.service").replace("/opt/driftd/bin/driftd", "/bin/true"))  # it must be there
+
+    told = subprocess.run([analyze, "verify", unit], capture_output=True, text=True, timeout=60, check=False)
+
+    assert (told.returncode, told.stdout + told.stderr) == (0, "")
 
 
 def test_the_unit_keeps_files_to_its_user_and_memory_within_a_bound() -> None:

@@ -231,6 +231,19 @@ def test_a_reference_in_force_is_told_while_that_of_a_versions_answers_is_made()
     assert found["since"] is not None
 
 
+def test_what_is_learned_of_features_is_told_as_it_is_while_the_reference_of_answers_is_made() -> None:
+    """Not as if all of it were there; checks wait, which is told as ever."""
+    outcomes = some_outcomes(HOUR, baseline_n=80, pane=PANE)
+    run = ApartRun(a_core(replace(MODEL, reference=learned(1_000), outcomes=outcomes)))
+    run.feed(stream(7), [20])
+    run.commit()
+
+    assert [freezing.subject for freezing in run.pipeline.wanted_references()] == ["answers:v1"]
+    found = shown(run)["reference"]
+    assert (found["state"], found["wanted"]) == ("freezing", 1_000)
+    assert 80 <= found["rows"] < 1_000
+
+
 def test_counts_go_on_and_checks_wait() -> None:
     waiting = waits(5)
     version = shown(waiting.run)["versions"]["v1"]
