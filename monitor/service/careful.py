@@ -3,7 +3,9 @@
 Shell. Decompression and decoding are limited, so nothing that is known kills; this is for what is not known. Where a
 process was killed before it had processed anything of a partition, the next one reads that partition one record at a
 time, with a note in the store before each. Where processes have ended twice at the same note, the partition waits.
-Once is no proof: whoever kills a process knows nothing of its notes.
+Once is no proof: whoever kills a process knows nothing of its notes. A note stands from when the bytes of a record are
+in hand until the record is out, never while it is waited for. It is taken back in a commit of its own; where that
+fails, before anything else is read.
 """
 
 from __future__ import annotations
@@ -39,6 +41,7 @@ class CarefulReading:
         """Begin without any."""
         self._source, self._attempts = source, attempts
         self._turn = 0
+        self._standing: dict[Partition, bool] = {}  # notes that may stand, and whether a record came of each
         self.suspects: dict[Partition, Attempt] = {}
 
     def begin(self, positions: Mapping[Partition, int], *, was_killed: bool) -> None:
@@ -56,13 +59,20 @@ class CarefulReading:
             at_end: Partitions of which everything is read that was there.
         """
         for partition, attempt in list(self.suspects.items()):
+            if partition in self._standing:
+                continue
             doubtful = attempt.position if attempt.suspect is None else max(attempt.position, attempt.suspect)
             if partition in at_end or processed[partition] > doubtful:
                 del self.suspects[partition]
                 log.info("worker.reads_as_usual", partition=str(partition))
 
     def next(self, candidates: Collection[Partition]) -> Partition | None:
-        """Return the partition whose turn it is; None in a turn that is for the others, as after a look in vain."""
+        """Return the partition whose turn it is; None in a turn that is for the others, as after a look in vain.
+
+        Raises:
+            StoreError: A note that stands without need could not be taken back.
+        """
+        self._settle()
         self._turn = (self._turn + 1) % _TURNS
         chosen = next((p for p in self.suspects if p in candidates), None) if self._turn else None
         if chosen is not None:
@@ -77,27 +87,40 @@ class CarefulReading:
             StreamError: As of `Source.poll`.
             StoreError: The database failed.
         """
-        attempt, offset = self.suspects[partition], self._source.positions()[partition]
-        suspect = attempt.position if attempt.suspect is None else attempt.suspect
-        if offset < suspect:  # it was outlived before
-            return self._next()
-        if offset == suspect and attempt.deaths >= _ENOUGH:
-            detail = f"the process ended {attempt.deaths} times while it read this record"
-            raise PartitionFault(partition.topic, partition.number, offset, detail)
-        self._attempts.note(partition, offset)
-        came = False
-        try:
-            batch = self._next()
-            came = len(batch) > 0
-        finally:
-            with suppress(StoreError):  # the record is in hand: it must not be lost
-                self._attempts.settle(partition, came=came)
-        return batch
-
-    def _next(self) -> Batch:
         for _ in range(_LOOKS):
-            batch = self._source.poll(1, _LOOK_S)
+            is_doubtful = self._is_doubtful(partition)
+            # Whoever ends the process while nothing has come yet knows nothing of the record that is waited for.
+            if not self._source.wait(_LOOK_S):
+                continue
+            batch = self._read_noted(partition) if is_doubtful else self._source.poll(1, 0.0)
             if len(batch):
                 return batch
         self._turn = -1  # it may take long, as behind an open transaction: the next turn is for the others
+        return Batch.empty()
+
+    def _is_doubtful(self, partition: Partition) -> bool:
+        """Return whether the next record was not outlived before. Raises PartitionFault where it is known to kill."""
+        attempt, offset = self.suspects[partition], self._source.positions()[partition]
+        suspect = attempt.position if attempt.suspect is None else attempt.suspect
+        if offset == suspect and attempt.deaths >= _ENOUGH:
+            detail = f"the process ended {attempt.deaths} times while it read this record"
+            raise PartitionFault(partition.topic, partition.number, offset, detail)
+        return offset >= suspect
+
+    def _read_noted(self, partition: Partition) -> Batch:
+        """Return the next record, whose bytes are in hand. Between the two commits nothing is done but to decode it."""
+        self._standing[partition] = False
+        self._attempts.note(partition, self._source.positions()[partition])
+        try:
+            batch = self._source.poll(1, 0.0)
+            self._standing[partition] = len(batch) > 0
+        finally:
+            with suppress(StoreError):  # the record is in hand: it must not be lost
+                self._settle()
         return batch
+
+    def _settle(self) -> None:
+        """Note that this process has outlived whatever it has noted."""
+        for partition, came in list(self._standing.items()):
+            self._attempts.settle(partition, came=came)
+            del self._standing[partition]

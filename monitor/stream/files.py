@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence, Sized
 from contextlib import closing
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeVar
 
 import numpy as np
 
@@ -22,6 +22,8 @@ from monitor.stream.types import Batch, Blocked, Message, Partition, Run, TopicS
 
 PRIVATE: Final = 0o600  # of new files: events and alerts may name people
 POLL_STEP_S: Final = 0.05  # interval at which a poll checks whether files have grown
+
+_Found = TypeVar("_Found", bound=Sized)
 
 
 class FileSource:
@@ -52,13 +54,11 @@ class FileSource:
         return {partition: (0, self._count(partition, paths[partition])) for partition in partitions}
 
     def poll(self, max_records: int, timeout_s: float) -> Batch:
-        deadline = time.monotonic() + timeout_s
-        while True:
-            batch = Batch.of(_take(self._in_turn(), max_records))
-            left = deadline - time.monotonic()
-            if len(batch) or left <= 0:
-                return batch
-            time.sleep(min(POLL_STEP_S, left))
+        return _until_any(lambda: Batch.of(_take(self._in_turn(), max_records)), timeout_s)
+
+    def wait(self, timeout_s: float) -> bool:
+        cursors = [cursor for partition, cursor in self._cursors.items() if partition not in self._paused]
+        return len(_until_any(lambda: [cursor for cursor in cursors if cursor.has_more()], timeout_s)) > 0
 
     def _in_turn(self) -> list[_Cursor]:
         """Return the cursors that are not paused, another one first each time: there may be more than records asked."""
@@ -141,6 +141,10 @@ class _Cursor:
         """Number of the next line to deliver."""
         return self.reader.position - len(self._lines) + self._taken
 
+    def has_more(self) -> bool:
+        """Return whether a line is left, or the file has bytes that were not read."""
+        return self._taken < len(self._lines) or self.reader.has_more()
+
     def fill(self) -> bool:
         """Read more lines if all were delivered; return whether there are any now."""
         if self._taken == len(self._lines):
@@ -152,6 +156,17 @@ class _Cursor:
         lines: list[bytes | None] = [*self._lines[self._taken : self._taken + count]]
         self._taken += len(lines)
         return lines
+
+
+def _until_any(look: Callable[[], _Found], timeout_s: float) -> _Found:
+    """Return what `look` finds, once it is anything, or when the time is over."""
+    deadline = time.monotonic() + timeout_s
+    while True:
+        found = look()
+        left = deadline - time.monotonic()
+        if len(found) or left <= 0:
+            return found
+        time.sleep(min(POLL_STEP_S, left))
 
 
 def _take(cursors: Sequence[_Cursor], max_records: int) -> list[Run]:

@@ -8,9 +8,9 @@ because the database holds the owner and the positions; the consumer group only 
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
-from typing import Final
+from typing import Final, TypeVar
 
 import structlog
 from structlog.typing import FilteringBoundLogger
@@ -24,6 +24,8 @@ from monitor.stream.types import Batch, Blocked, Message, Partition, TopicSpec, 
 __all__ = ["KafkaAdmin", "KafkaSecurity", "KafkaSink", "KafkaSource", "KafkaSpec"]
 
 WATCH_TIMEOUT_MS: Final = 1_000
+
+_Answer = TypeVar("_Answer")
 
 log: FilteringBoundLogger = structlog.get_logger(__name__)
 
@@ -61,6 +63,13 @@ class KafkaSource:
         return self._connected().bounds(partitions) if partitions else {}
 
     def poll(self, max_records: int, timeout_s: float) -> Batch:
+        return Batch.of(self._read(lambda client: client.poll(max_records, int(timeout_s * 1000))))
+
+    def wait(self, timeout_s: float) -> bool:
+        return self._read(lambda client: client.wait(int(timeout_s * 1000)))
+
+    def _read(self, read: Callable[[ConsumerClient], _Answer]) -> _Answer:
+        """Read with a client that works: with another one where this one stands still."""
         client = self._connected()
         now_s = time.monotonic()
         if self._watch.is_due(now_s) and (stuck := self._stuck(client, now_s)):
@@ -69,7 +78,7 @@ class KafkaSource:
             client = self._connected()
         before = client.positions()
         try:
-            return Batch.of(client.poll(max_records, int(timeout_s * 1000)))
+            return read(client)
         except (OffsetGone, PartitionFault):
             raise
         except StreamError:

@@ -47,6 +47,11 @@ class BoundedBatch(DefaultRecordBatch):
 
     __slots__ = ("limit",)
 
+    @property
+    def is_exhausted(self) -> bool:
+        """Whether all of its records were returned."""
+        return bool(self._next_record_index >= self._num_records)
+
     def _maybe_uncompress(self) -> None:
         if not self._decompressed and self.compression_type != self.CODEC_NONE:
             self._assert_has_codec(self.compression_type)
@@ -169,6 +174,14 @@ class BoundedPartitionRecords(Fetcher.PartitionRecords):
     def is_large(self) -> bool:
         """Whether it keeps more in memory than is worth keeping while its partition is paused."""
         return self._batches is not None and len(getattr(self._batches.batch, "_buffer", b"")) > _LARGE
+
+    @property
+    def is_exhausted(self) -> bool:
+        """Whether nothing is left to decode, which the library finds out by the next `take` only."""
+        batches = self._batches
+        if batches is None:
+            return True
+        return isinstance(batches.batch, BoundedBatch) and batches.batch.is_exhausted and not batches.has_next()
 
     def drain(self) -> None:
         """Drop what was not delivered."""

@@ -112,11 +112,26 @@ class ConsumerClient:
             PartitionFault: Bytes of a partition cannot be decoded.
             StreamError: Any other error.
         """
+        with self._reading():
+            found = self._consumer.poll(timeout_ms, max_records)
+            return [
+                _run(Partition(*partition), records, enveloped=partition.topic in self._enveloped)
+                for partition, records in found.items()
+            ]
+
+    def wait(self, timeout_ms: int) -> bool:
+        """Wait until bytes are in hand that `poll` would decode; raises as it does."""
+        with self._reading():
+            return self._consumer.wait(timeout_ms)
+
+    @contextmanager
+    def _reading(self) -> Iterator[None]:
+        """Translate what goes wrong with a partition, and all other errors."""
         with _ours("cannot poll"):
             if self._truncated:
                 raise self._next_truncated()
             try:
-                found = self._consumer.poll(timeout_ms, max_records)
+                yield
             except DataFault as fault:
                 topic, number = fault.partition
                 raise PartitionFault(topic, number, fault.offset, str(fault.__cause__), fault.behind) from fault
@@ -125,10 +140,6 @@ class ConsumerClient:
             except kafka_errors.LogTruncationError as error:
                 self._truncated = dict(error.divergent_offsets)
                 raise self._next_truncated() from error
-            return [
-                _run(Partition(*partition), records, enveloped=partition.topic in self._enveloped)
-                for partition, records in found.items()
-            ]
 
     def seek(self, partition: Partition, offset: int) -> None:
         """Continue reading `partition` at `offset`."""

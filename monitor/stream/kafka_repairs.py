@@ -27,6 +27,7 @@ import logging
 import socket
 import ssl
 import time
+from collections import defaultdict
 from collections.abc import Callable
 from contextlib import ExitStack
 from functools import partial
@@ -189,6 +190,14 @@ class RepairedConsumer(KafkaConsumer):
         # (5) Commits find the coordinator when they need it; positions never come from there.
         self._coordinator.ensure_coordinator_ready = lambda timeout_ms=None: True
 
+    def wait(self, timeout_ms: int) -> bool:
+        """Wait until the next `poll` has bytes to decode, and return whether it has. Raises as `poll`."""
+        self._fetcher.only_looks = True
+        try:
+            return bool(self.poll(timeout_ms))
+        finally:
+            self._fetcher.only_looks = False
+
     def offsets(self) -> dict[TopicPartition, int]:
         """Return the positions of the assigned partitions, without the requests of `position()`."""
         states = self._subscription.assignment.items()
@@ -214,11 +223,13 @@ class RepairedFetcher(Fetcher):
 
     Attributes:
         stable: Last stable offset of each partition, as of its latest answer.
+        only_looks: Whether `fetched_records` tells of which partitions there are bytes, instead of decoding them.
     """
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
         self.stable: dict[TopicPartition, int] = {}
+        self.only_looks = False
         self.bound(BATCH_BYTES, POLL_BYTES)
 
     def bound(self, batch_bytes: int, poll_bytes: int) -> None:
@@ -228,13 +239,46 @@ class RepairedFetcher(Fetcher):
 
     def fetched_records(self, max_records: int | None = None, update_offsets: bool = True) -> Any:
         self._left_bytes = self._poll_bytes
-        part = self._next_partition_records
-        if part and part.is_large and self._subscriptions.is_paused(part.topic_partition):
-            part.drain()  # fetched again once it is resumed: every paused partition could keep one
-        # (2) Records set aside while paused are only taken up again when this is None, not when it is used up.
-        if part is not None and not part:
-            self._next_partition_records = None
+        self._set_aside()
+        if self.only_looks:
+            found = self._in_hand()
+            return dict.fromkeys(found, ()), bool(found)
         return super().fetched_records(max_records, update_offsets)
+
+    def _set_aside(self) -> None:
+        """Make room for the next records where the current ones are used up or those of a paused partition."""
+        part = self._next_partition_records
+        if part and self._subscriptions.is_paused(part.topic_partition):
+            if part.is_large or part.is_exhausted:
+                part.drain()  # fetched again once it is resumed: every paused partition could keep one
+            else:
+                self._paused_partition_records[part.topic_partition] = part
+                self._next_partition_records = None
+        # (2) Records set aside while paused are only taken up again when this is None, not when it is used up.
+        if not part:
+            self._next_partition_records = None
+
+    def _in_hand(self) -> list[TopicPartition]:
+        """Return the partitions with something to decode. Takes answers that are empty, or errors, which it raises."""
+        is_paused = self._subscriptions.is_paused
+        for partition in [p for p in self._paused_completed_fetches if not is_paused(p)]:
+            self._completed_fetches.append(self._paused_completed_fetches.pop(partition))
+        found = [p for p in self._paused_partition_records if not is_paused(p)]
+        part: Any = self._next_partition_records
+        if part and part.is_exhausted:
+            self._append(defaultdict(list), part, 1, update_offsets=True)
+        error: Any = self._next_in_line_exception_metadata
+        found += ([part.topic_partition] if part else []) + ([error.partition] if error else [])
+        for _ in range(len(self._completed_fetches)):  # another thread adds to them
+            answer = self._completed_fetches.popleft()
+            if is_paused(answer.topic_partition):
+                self._paused_completed_fetches[answer.topic_partition] = answer
+            elif answer.partition_data.records:
+                self._completed_fetches.append(answer)
+                found.append(answer.topic_partition)
+            else:
+                self._parse_fetched_data(answer)
+        return found
 
     def _append(self, drained: Any, part: Any, max_records: int, update_offsets: bool) -> Any:
         before = part.bytes_read if part else 0

@@ -60,6 +60,11 @@ class LineReader:
         self._at = None if position else 0
         self._idle, self._counted = _State(-1, 0), (0, 0)
 
+    def has_more(self) -> bool:
+        """Return whether the file has bytes behind the last line that was read, and changed since none was whole."""
+        state = self._open()
+        return state != self._idle and (self._at is None or state.size > self._at)
+
     def read(self) -> list[bytes]:
         """Return the next lines, about a block of them; none when no further line is complete."""
         state = self._open()

@@ -183,6 +183,16 @@ class MemorySource:
                 runs = self._take(max_records)
         return Batch.of(runs)
 
+    def wait(self, timeout_s: float) -> bool:
+        changed = self._stream.changed
+        with changed:
+            has_more = changed.wait_for(self._has_more, timeout_s if self._clock is None else 0.0)
+        if not has_more and self._clock is not None:
+            self._clock.sleep(timeout_s)
+            with changed:
+                has_more = self._has_more()
+        return has_more
+
     def seek(self, partition: Partition, offset: int) -> None:
         self._check_assigned([partition])
         self._positions[partition] = offset
@@ -219,10 +229,17 @@ class MemorySource:
             if partition not in self._positions:
                 raise ValueError(f"{partition} is not assigned")
 
+    def _readable(self) -> list[Partition]:
+        return [p for p in self._positions if p not in self._paused and p not in self._stream.blocked]
+
+    def _has_more(self) -> bool:
+        self._stream.check()
+        return any(self._stream.log(p).end != self._positions[p] for p in self._readable())
+
     def _take(self, max_records: int) -> list[Run]:
         self._stream.check()
         runs: list[Run] = []
-        for partition in [p for p in self._positions if p not in self._paused and p not in self._stream.blocked]:
+        for partition in self._readable():
             try:
                 run = self._run(partition, max_records - sum(len(run.values) for run in runs))
             except StreamError:

@@ -216,6 +216,21 @@ class Source(Protocol):
         """
         ...
 
+    def wait(self, timeout_s: float) -> bool:
+        """Wait until bytes of a partition that is not paused are in hand, and decode none of them.
+
+        Whoever takes note of what may kill the process while it is decoded does so between this and `poll`: nothing is
+        known of a record while it is still waited for.
+
+        Returns:
+            Whether `poll` has something to decode, at once. Records need not come of it: it may be half a line, a
+            transaction that was aborted, or an error.
+
+        Raises:
+            OffsetGone, PartitionFault, StreamError: As of `poll`.
+        """
+        ...
+
     def seek(self, partition: Partition, offset: int) -> None:
         """Continue reading `partition` at `offset`.
 

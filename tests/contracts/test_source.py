@@ -275,6 +275,87 @@ class TestReading:
             assert source.ends() == source.positions() == {zero: 10}
 
 
+def comes(source: Source) -> bool:
+    """Whether bytes come into hand while a test is patient."""
+    deadline = time.monotonic() + PATIENCE_S
+    while not source.wait(0.2):
+        if time.monotonic() > deadline:
+            return False
+    return True
+
+
+class TestWaiting:
+    def test_nothing_is_in_hand_before_it_is_written(self, stream: Backend) -> None:
+        """Until then whoever waits has touched no record."""
+        zero = Partition(stream.topic(), 0)
+        with reading(stream, {zero: 0}) as source:
+            source.wait(stream.quiet_s)  # the first one may have to connect
+            started = time.monotonic()
+            assert not source.wait(0.3)
+            assert 0.25 < time.monotonic() - started < 5
+
+            stream.write(zero.topic, numbered(1))
+            assert comes(source)
+
+    def test_what_is_in_hand_stays_there_until_it_is_read_and_comes_at_once(self, stream: Backend) -> None:
+        """One record, and those behind it, which may have come with it."""
+        zero = Partition(stream.topic(), 0)
+        stream.write(zero.topic, numbered(3))
+        with reading(stream, {zero: 0}) as source:
+            for offset in range(3):
+                assert comes(source)
+                assert source.wait(0.0)
+                assert source.positions() == {zero: offset}
+                assert source.poll(1, 0.0).values == numbered(1, offset)
+            assert not source.wait(stream.quiet_s)
+
+    def test_it_is_waited_for_partitions_that_are_not_paused(self, stream: Backend) -> None:
+        """Taking turns, with bytes of both in hand: those of the one that is paused do not count, and are not lost."""
+        topic = stream.topic(2)
+        partitions = [Partition(topic, number) for number in range(2)]
+        for partition in partitions:
+            stream.write(topic, numbered(20), partition.number)
+        with reading(stream, dict.fromkeys(partitions, 0)) as source:
+            source.pause(partitions)
+            assert not source.wait(stream.quiet_s)
+            for turn in range(40):
+                partition = partitions[turn % 2]
+                source.resume([partition])
+                assert comes(source)
+                batch = source.poll(1, 0.0)
+                assert (batch.partitions, batch.values) == ((partition,), numbered(1, turn // 2))
+                source.pause([partition])
+            source.resume(partitions)
+            assert not source.wait(stream.quiet_s)
+
+    def test_whoever_waits_and_polls_by_turns_misses_nothing(self, stream: Backend) -> None:
+        topic = stream.topic(3)
+        partitions = [Partition(topic, number) for number in range(3)]
+        for partition in partitions:
+            stream.write(topic, numbered(50), partition.number)
+        with reading(stream, dict.fromkeys(partitions, 0)) as source:
+            seen = Seen()
+            while comes(source) and seen.count < 150:
+                seen.add(source.poll(7, 0.0))
+                if seen.count == 150:
+                    break
+
+        assert seen.offsets == {partition: list(range(50)) for partition in partitions}
+
+    def test_a_position_that_is_not_in_the_log_is_told_and_not_waited_for(self, stream: Backend) -> None:
+        zero = Partition(stream.topic(), 0)
+        stream.write(zero.topic, numbered(3))
+        with reading(stream, {zero: 9}) as source:
+            raised = None
+            try:
+                assert comes(source)
+                source.poll(1, 1.0)
+            except OffsetGone as error:
+                raised = error
+            assert raised is not None
+            assert raised.position == 9
+
+
 class TestPausing:
     def test_a_paused_partition_is_silent_and_loses_nothing(self, stream: Backend) -> None:
         """One of two, with records of both already fetched: the others go on, and it goes on where it stood."""

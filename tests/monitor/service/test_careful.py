@@ -2,24 +2,72 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
+import sqlalchemy as sa
+from sqlalchemy import event
+from sqlalchemy.engine import Engine
+from sqlalchemy.exc import OperationalError
 
+from monitor.errors import PartitionFault, StoreError
 from monitor.service.careful import CarefulReading
 from monitor.service.paused import PausedPartitions
 from monitor.store import schema
+from monitor.store import tables as t
 from monitor.store.attempts import AttemptLog
 from monitor.store.engine import connect
 from monitor.store.writer import Claim, StoreWriter
+from monitor.stream.kafka import KafkaSource, KafkaSpec
 from monitor.stream.memory import MemorySource, MemoryStream
-from monitor.stream.types import Partition
+from monitor.stream.types import Batch, Partition
 from tests.monitor.service.stepping import SteppedClock
+from tests.servers.kafka import Cluster
+from tests.servers.topics import Topics
 
 RECORDS = 20
 ONE, TWO, QUIET = (Partition("events", number) for number in range(3))
 ALL = frozenset({ONE, TWO, QUIET})
+
+
+class Clock(SteppedClock):
+    """Has something done while it is waited."""
+
+    meanwhile: Callable[[], object] | None = None
+
+    def sleep(self, seconds: float) -> None:
+        if self.meanwhile is not None:
+            self.meanwhile()
+        super().sleep(seconds)
+
+
+class Decoding(MemorySource):
+    """Has something done while records are decoded: behind the last moment at which there were none."""
+
+    meanwhile: Callable[[], object] | None = None
+
+    def poll(self, max_records: int, timeout_s: float) -> Batch:
+        if self.meanwhile is not None:
+            self.meanwhile()
+        return super().poll(max_records, timeout_s)
+
+
+def store(path: Path) -> Engine:
+    engine = connect(f"sqlite:///{path}/driftd.db")
+    schema.upgrade(engine)
+    return engine
+
+
+def attempts(engine: Engine) -> AttemptLog:
+    """Those of a process that has just claimed the store: what another one before it writes is of no effect."""
+    claim = StoreWriter(engine, "us", 1_000).claim(0.0, lambda owner: True)
+    assert isinstance(claim, Claim)
+    return AttemptLog(engine, claim.epoch)
 
 
 class Reading:
@@ -31,18 +79,22 @@ class Reading:
         for number in range(RECORDS):
             for partition in (ONE, TWO):
                 stream.append("events", b"%d" % number, partition.number)
-        self.clock = SteppedClock()
-        self.source: MemorySource = stream.source("events", clock=self.clock)
+        self.clock = Clock()
+        self.source = Decoding(stream, ("events",), clock=self.clock)
         self.source.assign(dict.fromkeys(ALL, 0))
         self.paused = PausedPartitions(self.source)
-        engine = connect(f"sqlite:///{path}/driftd.db")
-        schema.upgrade(engine)
-        claim = StoreWriter(engine, "us", 1_000).claim(0.0, lambda owner: True)
-        assert isinstance(claim, Claim)
+        self.engine = store(path)
         for _ in range(2):
-            self.careful = CarefulReading(self.source, AttemptLog(engine, claim.epoch))
-            self.careful.begin(dict.fromkeys(ALL, 0), was_killed=True)
-        self.engine = engine
+            self.begin()
+
+    def begin(self) -> None:
+        """As a process that comes after one that was killed."""
+        self.careful = CarefulReading(self.source, attempts(self.engine))
+        self.careful.begin(dict.fromkeys(ALL, 0), was_killed=True)
+
+    def noted(self) -> int:
+        """Partitions of which the store says that a record of them is being read."""
+        return noted(self.engine)
 
     def turn(self, *candidates: Partition) -> tuple[Partition | None, int]:
         """Whose turn it was, and how many records came."""
@@ -51,6 +103,11 @@ class Reading:
             return None, 0
         self.paused.set(ALL - {partition})
         return partition, len(self.careful.read(partition))
+
+
+def noted(engine: Engine) -> int:
+    with engine.connect() as c:
+        return len(c.execute(sa.select(t.attempt).where(t.attempt.c.reading)).all())
 
 
 @pytest.fixture
@@ -85,3 +142,91 @@ def test_one_whose_doubtful_record_is_processed_or_that_is_at_its_end_is_a_suspe
     reading.careful.acquit({ONE: 1, TWO: 0, QUIET: 0}, {QUIET})
 
     assert reading.careful.suspects.keys() == {TWO}
+
+
+# -- notes -------------------------------------------------------------------------------------------------
+
+
+def test_a_process_that_is_killed_while_nothing_has_come_accuses_no_record(reading: Reading) -> None:
+    """However often: it is the next process that begins while this one still waits."""
+    for _ in range(3):
+        killed, reading.clock.meanwhile = reading.careful, reading.begin
+        reading.paused.set(ALL - {QUIET})
+        killed.read(QUIET)
+
+    assert reading.careful.suspects[QUIET].deaths == 0
+
+
+def test_a_record_that_ends_the_process_twice_while_it_is_decoded_is_not_read_again(reading: Reading) -> None:
+    for deaths in (1, 2):
+        killed, reading.source.meanwhile = reading.careful, reading.begin
+        reading.paused.set(ALL - {ONE})
+        killed.read(ONE)
+        reading.source.seek(ONE, 0)
+        assert reading.careful.suspects[ONE].deaths == deaths
+
+    with pytest.raises(PartitionFault, match="the process ended 2 times while it read this record"):
+        reading.careful.read(ONE)
+
+
+def test_a_note_stands_while_a_record_is_decoded_and_no_longer(reading: Reading) -> None:
+    seen: list[int] = []
+    reading.source.meanwhile = lambda: seen.append(reading.noted())
+
+    for _ in range(3):
+        reading.turn(ONE)
+        assert reading.noted() == 0
+
+    assert seen == [1, 1, 1]
+
+
+def test_a_note_that_could_not_be_taken_back_is_before_anything_else_is_read(reading: Reading) -> None:
+    """The database was away in that moment: else whoever ends the process later would accuse the record."""
+    updates: list[str] = []
+
+    def fail(_connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
+        if statement.startswith("UPDATE attempt"):
+            updates.append(statement)
+            if len(updates) in (2, 3):
+                raise OperationalError(statement, None, Exception("disk I/O error"))
+
+    event.listen(reading.engine, "before_cursor_execute", fail)
+    assert reading.turn(ONE) == (ONE, 1)
+    assert reading.noted() == 1
+
+    reading.careful.acquit(dict.fromkeys(ALL, 1), ALL)
+    assert reading.careful.suspects.keys() == {ONE}  # it is not forgotten
+    with pytest.raises(StoreError):
+        reading.turn(ONE)
+    assert reading.turn(ONE) == (ONE, 1)
+
+    assert reading.noted() == 0
+
+
+@pytest.mark.kafka
+def test_no_note_stands_while_the_first_answer_of_a_broker_is_waited_for(
+    tmp_path: Path, kafka: Cluster, topics: Topics
+) -> None:
+    topic = topics.make()
+    topics.write(topic, [b"0"])
+    partition = Partition(topic, 0)
+    engine = store(tmp_path)
+    with closing(KafkaSource(KafkaSpec(bootstrap=(kafka.bootstrap,)), [topic])) as source:
+        source.assign({partition: 0})
+        for _ in range(2):
+            careful = CarefulReading(source, attempts(engine))
+            careful.begin({partition: 0}, was_killed=True)
+        kafka.nodes[0].freeze()
+        try:
+            reader = threading.Thread(target=careful.read, args=(partition,))
+            reader.start()
+            seen = 0
+            while reader.is_alive():
+                seen = max(seen, noted(engine))
+                time.sleep(0.02)
+        finally:
+            kafka.nodes[0].thaw()
+
+        assert seen == 0
+        assert len(careful.read(partition)) == 1
+    engine.dispose()

@@ -228,6 +228,26 @@ class TestDamage:
             source.resume([lost])
             assert read(source, 1) == [b"behind"]
 
+    def test_what_is_waited_for_is_not_decoded(self, kafka: Cluster, topics: Topics, spec: KafkaSpec) -> None:
+        """Whatever decoding it does to the process: it is told by the poll, however often it was waited for."""
+        topic = topics.make()
+        topics.write(topic, [b"damaged"])
+        kafka.damage(topic, b"damaged")
+        with reading(spec, **{topic: 0}) as (source, (partition,)):
+            wait_for(lambda: source.wait(0.5))
+            assert source.wait(0.0)
+            with pytest.raises(PartitionFault):
+                source.poll(1, 0.0)
+            assert source.positions() == {partition: 0}
+
+    def test_an_answer_without_records_is_nothing_to_decode_and_tells_the_end(
+        self, topics: Topics, spec: KafkaSpec
+    ) -> None:
+        topic = topics.make()
+        topics.write(topic, numbered(3))
+        with reading(spec, **{topic: 3}) as (source, (partition,)):
+            wait_for(lambda: not source.wait(0.3) and source.ends() == {partition: 3})
+
     def test_a_poll_is_limited_in_bytes_as_well(self, topics: Topics, spec: KafkaSpec) -> None:
         """A thousand records of a kilobyte on the wire may be a gigabyte in memory."""
         one, other = topics.make(), topics.make()
