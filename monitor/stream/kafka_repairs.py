@@ -16,6 +16,7 @@ upstream and the workaround can be removed.
 9. A TLS handshake has no time limit: with a hanging broker a constructor never returns.
 10. The last data of a broker before it closes the connection are discarded, such as the reason of a refusal.
 11. A batch is decompressed whatever comes of it, and a poll is limited in records only (`kafka_batches`).
+12. A client that is closed with a request half sent leaves the socket to the garbage collector.
 """
 
 # mypy: disable-error-code="misc, has-type, no-untyped-call"
@@ -81,7 +82,7 @@ def construct(factory: Callable[..., Client], **config: object) -> Client:
         def net_client(**net_config: object) -> Any:
             net = NetworkSelector(**net_config)
             managers.append(RepairedManager(net, **net_config))
-            made = KafkaNetClient(net, managers[-1], **net_config)
+            made = RepairedNetClient(net, managers[-1], **net_config)
             undo.callback(made.close)
             return made
 
@@ -94,6 +95,15 @@ def construct(factory: Callable[..., Client], **config: object) -> Client:
         return client
 
 
+class RepairedNetClient(KafkaNetClient):
+    """Closes what is left open when nobody sends any more (12)."""
+
+    def close(self, node_id: Any = None) -> None:
+        super().close(node_id)
+        if node_id is None:
+            self._manager.release()
+
+
 class RepairedManager(KafkaConnectionManager):
     """Connects, remembers why a connection failed (8), and creates no topics by queries (4)."""
 
@@ -101,6 +111,7 @@ class RepairedManager(KafkaConnectionManager):
         super().__init__(net, **config)
         self.cluster.config["allow_auto_create_topics"] = False
         self.failure: Exception | None = None
+        self._transports: list[Any] = []
         self._refusals: dict[Any, SaslAuthenticationFailedError] = {}
 
     def get_connection(self, node_id: Any, *arguments: Any, **options: Any) -> Any:
@@ -122,13 +133,24 @@ class RepairedManager(KafkaConnectionManager):
         sock = await create_connection(self._net, node.host, node.port, options, DIRECT, timeout_at)
         try:
             if not self.ssl_enabled:
-                return Transport(self._net, sock, host=node.host)
+                return self._kept(Transport(self._net, sock, host=node.host))
             transport = TlsTransport(self._net, sock, host=node.host, ssl_context=self.config["ssl_context"])
         except BaseException:
             sock.close()
             raise
         await transport.handshake_until(timeout_at)
+        return self._kept(transport)
+
+    def _kept(self, transport: Any) -> Any:
+        self._transports = [*(t for t in self._transports if t._sock is not None), transport]
         return transport
+
+    def release(self) -> None:
+        """Close the connections that wait for the rest of a request to be sent, once no thread sends it."""
+        for transport in self._transports:
+            sock, transport._sock = transport._sock, None
+            if sock is not None:
+                sock.close()
 
 
 class ClosingSocket(KafkaNetSocket):

@@ -30,6 +30,7 @@ from monitor.stream.kafka_repairs import (
     DataFault,
     RepairedConsumer,
     RepairedProducer,
+    Transport,
     construct,
 )
 from monitor.stream.kafka_spec import KafkaSecurity, KafkaSpec
@@ -295,6 +296,17 @@ def test_a_connection_that_cannot_be_made() -> None:
     }
     for sock in made["upstream"]:
         sock.close()
+
+
+def test_a_connection_that_is_closed_before_all_is_sent(kafka: Cluster) -> None:
+    """Upstream leaves its socket open: nobody sends the rest any more. Ours closes it at the end."""
+    ours, theirs = socket.socketpair()
+    with closing(construct(RepairedConsumer, bootstrap_servers=kafka.bootstrap, **AS_WE_USE_IT)) as consumer, theirs:
+        transport = consumer._client._manager._kept(Transport(consumer._client._net, ours, host="peer"))
+        transport._write_buffer.append(b"the rest of a request")
+        transport.close()
+        assert ours.fileno() != -1
+    assert ours.fileno() == -1
 
 
 def test_a_password_that_is_refused(by_password: KafkaSpec) -> None:
