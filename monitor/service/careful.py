@@ -88,11 +88,11 @@ class CarefulReading:
             StoreError: The database failed.
         """
         for _ in range(_LOOKS):
-            is_doubtful = self._is_doubtful(partition)
             # Whoever ends the process while nothing has come yet knows nothing of the record that is waited for.
             if not self._source.wait(_LOOK_S):
                 continue
-            batch = self._read_noted(partition) if is_doubtful else self._source.poll(1, 0.0)
+            # Not before: offsets without a record may have been passed meanwhile.
+            batch = self._read_noted(partition) if self._is_doubtful(partition) else self._source.poll(1, 0.0)
             if len(batch):
                 return batch
         self._turn = -1  # it may take long, as behind an open transaction: the next turn is for the others

@@ -9,15 +9,17 @@ from __future__ import annotations
 import itertools
 import threading
 import zlib
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 
 from monitor.clock import Clock
 from monitor.errors import OffsetGone, PartitionFault, StreamError, TopicsMissing
 from monitor.stream.types import Batch, Blocked, Envelope, Message, Partition, Run, TopicSpec, TopicState
+
+_Found = TypeVar("_Found", bool, list[Run])
 
 
 class Record(NamedTuple):
@@ -173,25 +175,21 @@ class MemorySource:
         return {partition: (log.first, log.end) for partition, log in logs.items()}
 
     def poll(self, max_records: int, timeout_s: float) -> Batch:
-        changed = self._stream.changed
-        with changed:
-            wait_s = timeout_s if self._clock is None else 0.0
-            runs = changed.wait_for(lambda: self._take(max_records), wait_s)
-        if not runs and self._clock is not None:
-            self._clock.sleep(timeout_s)
-            with changed:
-                runs = self._take(max_records)
-        return Batch.of(runs)
+        return Batch.of(self._until_any(lambda: self._take(max_records), timeout_s))
 
     def wait(self, timeout_s: float) -> bool:
+        return self._until_any(self._has_more, timeout_s)
+
+    def _until_any(self, look: Callable[[], _Found], timeout_s: float) -> _Found:
+        """Return what `look` finds, once it is anything, or when the time is over."""
         changed = self._stream.changed
         with changed:
-            has_more = changed.wait_for(self._has_more, timeout_s if self._clock is None else 0.0)
-        if not has_more and self._clock is not None:
+            found = changed.wait_for(look, timeout_s if self._clock is None else 0.0)
+        if not found and self._clock is not None:
             self._clock.sleep(timeout_s)
             with changed:
-                has_more = self._has_more()
-        return has_more
+                found = look()
+        return found
 
     def seek(self, partition: Partition, offset: int) -> None:
         self._check_assigned([partition])

@@ -284,6 +284,14 @@ def comes(source: Source) -> bool:
     return True
 
 
+def full(stream: Backend, partitions: int, records: int) -> list[Partition]:
+    """Partitions of one topic with so many records each."""
+    topic = stream.topic(partitions)
+    for number in range(partitions):
+        stream.write(topic, numbered(records), number)
+    return [Partition(topic, number) for number in range(partitions)]
+
+
 class TestWaiting:
     def test_nothing_is_in_hand_before_it_is_written(self, stream: Backend) -> None:
         """Until then whoever waits has touched no record."""
@@ -311,10 +319,7 @@ class TestWaiting:
 
     def test_it_is_waited_for_partitions_that_are_not_paused(self, stream: Backend) -> None:
         """Taking turns, with bytes of both in hand: those of the one that is paused do not count, and are not lost."""
-        topic = stream.topic(2)
-        partitions = [Partition(topic, number) for number in range(2)]
-        for partition in partitions:
-            stream.write(topic, numbered(20), partition.number)
+        partitions = full(stream, 2, 20)
         with reading(stream, dict.fromkeys(partitions, 0)) as source:
             source.pause(partitions)
             assert not source.wait(stream.quiet_s)
@@ -329,31 +334,25 @@ class TestWaiting:
             assert not source.wait(stream.quiet_s)
 
     def test_whoever_waits_and_polls_by_turns_misses_nothing(self, stream: Backend) -> None:
-        topic = stream.topic(3)
-        partitions = [Partition(topic, number) for number in range(3)]
-        for partition in partitions:
-            stream.write(topic, numbered(50), partition.number)
+        partitions = full(stream, 3, 50)
         with reading(stream, dict.fromkeys(partitions, 0)) as source:
             seen = Seen()
-            while comes(source) and seen.count < 150:
+            while seen.count < 150 and comes(source):
                 seen.add(source.poll(7, 0.0))
-                if seen.count == 150:
-                    break
 
         assert seen.offsets == {partition: list(range(50)) for partition in partitions}
 
     def test_a_position_that_is_not_in_the_log_is_told_and_not_waited_for(self, stream: Backend) -> None:
         zero = Partition(stream.topic(), 0)
         stream.write(zero.topic, numbered(3))
-        with reading(stream, {zero: 9}) as source:
-            raised = None
-            try:
-                assert comes(source)
-                source.poll(1, 1.0)
-            except OffsetGone as error:
-                raised = error
-            assert raised is not None
-            assert raised.position == 9
+
+        def wait_and_poll(source: Source) -> None:
+            assert comes(source)
+            source.poll(1, 1.0)
+
+        with reading(stream, {zero: 9}) as source, pytest.raises(OffsetGone) as raised:
+            wait_and_poll(source)
+        assert raised.value.position == 9
 
 
 class TestPausing:

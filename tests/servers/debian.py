@@ -1,4 +1,4 @@
-"""Programs of Debian's that tests run: those of the machine, else taken out of the package, which needs no rights."""
+"""Programs of Debian's that tests run: those of the machine, else taken out of packages, which needs no rights."""
 
 from __future__ import annotations
 
@@ -6,12 +6,18 @@ import os
 import shutil
 import subprocess
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
 import pytest
 
-PACKAGES: Final = {"promtool": "prometheus", "prometheus": "prometheus"}
+# The one with the program first, then those with libraries that a small machine lacks.
+PACKAGES: Final = {
+    "promtool": ("prometheus",),
+    "prometheus": ("prometheus",),
+    "systemd-analyze": ("systemd", "libsystemd-shared", "libapparmor1", "libip4tc2", "libkmod2"),
+}
 CACHE: Final = Path(tempfile.gettempdir()) / "driftd-debian-programs"
 
 
@@ -24,15 +30,29 @@ def program(name: str) -> Path:
     found = shutil.which(name)
     if found is not None:
         return Path(found)
-    package = PACKAGES[name]
-    path = CACHE / package / "usr" / "bin" / name
+    packages = PACKAGES[name]
+    path = CACHE / packages[0] / "usr" / "bin" / name
     if not path.exists():
         try:
-            _unpack(package, CACHE / package)
+            _unpack(packages, CACHE / packages[0])
         except (OSError, subprocess.SubprocessError) as error:
-            advice = f"{name} is needed: apt-get install {package}"
+            advice = f"{name} is needed: apt-get install {packages[0]}"
             raise ProgramMissing(f"{advice} ({error}{_told(error)})") from error
     return path
+
+
+def root_of(path: Path) -> Path:
+    """Return the folder that a program takes for the root of its file system, were it installed."""
+    return path.resolve().parents[2]
+
+
+def environment_of(path: Path) -> dict[str, str]:
+    """Return the environment in which a program finds its libraries."""
+    root = root_of(path)
+    if root == Path("/"):
+        return dict(os.environ)
+    libraries = sorted({str(library.parent) for library in root.glob("usr/lib/**/lib*.so*")})
+    return {**os.environ, "LD_LIBRARY_PATH": os.pathsep.join(libraries)}
 
 
 def skip_or_fail(name: str) -> None:
@@ -45,14 +65,14 @@ def skip_or_fail(name: str) -> None:
         pytest.skip(str(missing))
 
 
-def _unpack(package: str, into: Path) -> None:
-    """Unpack a package without installing it: into a folder of this process first, since others may do the same."""
+def _unpack(packages: Sequence[str], into: Path) -> None:
+    """Unpack packages without installing them: into a folder of this process first, since others may do the same."""
     CACHE.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory(dir=CACHE) as folder:
-        _download(package, folder)
-        (deb,) = Path(folder).glob("*.deb")
+        _download(packages, folder)
         whole = Path(folder) / "unpacked"
-        _run(["dpkg-deb", "--extract", str(deb), str(whole)], folder)
+        for deb in Path(folder).glob("*.deb"):
+            _run(["dpkg-deb", "--extract", str(deb), str(whole)], folder)
         try:
             whole.rename(into)
         except OSError:
@@ -60,12 +80,12 @@ def _unpack(package: str, into: Path) -> None:
                 raise
 
 
-def _download(package: str, folder: str) -> None:
+def _download(packages: Sequence[str], folder: str) -> None:
     try:
-        _run(["apt-get", "download", package], folder)
+        _run(["apt-get", "download", *packages], folder)
     except subprocess.CalledProcessError:
         _run(["apt-get", "update"], folder)  # a new machine may have no lists of packages yet
-        _run(["apt-get", "download", package], folder)
+        _run(["apt-get", "download", *packages], folder)
 
 
 def _run(command: list[str], folder: str) -> None:

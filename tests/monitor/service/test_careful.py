@@ -47,9 +47,15 @@ class Clock(SteppedClock):
 
 
 class Decoding(MemorySource):
-    """Has something done while records are decoded: behind the last moment at which there were none."""
+    """Has something done while records are decoded, and passes offsets without a record, as Kafka does."""
 
     meanwhile: Callable[[], object] | None = None
+    gap: tuple[int, int] | None = None  # offsets of ONE from the first to the second are without a record
+
+    def wait(self, timeout_s: float) -> bool:
+        if self.gap is not None and self.positions()[ONE] == self.gap[0]:
+            self.seek(ONE, self.gap[1])
+        return super().wait(timeout_s)
 
     def poll(self, max_records: int, timeout_s: float) -> Batch:
         if self.meanwhile is not None:
@@ -163,6 +169,23 @@ def test_a_record_that_ends_the_process_twice_while_it_is_decoded_is_not_read_ag
         reading.paused.set(ALL - {ONE})
         killed.read(ONE)
         reading.source.seek(ONE, 0)
+        assert reading.careful.suspects[ONE].deaths == deaths
+
+    with pytest.raises(PartitionFault, match="the process ended 2 times while it read this record"):
+        reading.careful.read(ONE)
+
+
+def test_a_record_behind_offsets_without_one_is_found_though_they_are_passed_while_it_is_waited_for(
+    reading: Reading,
+) -> None:
+    """As behind the marker of a transaction: which position a record is read at is known when its bytes are there."""
+    reading.source.seek(ONE, 2)
+    reading.source.gap = (2, 3)
+    for deaths in (1, 2):
+        killed, reading.source.meanwhile = reading.careful, reading.begin
+        reading.paused.set(ALL - {ONE})
+        killed.read(ONE)
+        reading.source.seek(ONE, 2)
         assert reading.careful.suspects[ONE].deaths == deaths
 
     with pytest.raises(PartitionFault, match="the process ended 2 times while it read this record"):
