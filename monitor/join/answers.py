@@ -13,7 +13,7 @@ from monitor.join.entries import Entries, shadow_bit
 from monitor.join.ids import shadow_keys
 from monitor.join.index import EMPTY
 from monitor.join.results import BatchResults, JoinVerdict, MetOutcomes
-from monitor.join.rows import PAYLOAD, JoinRows, RowKind
+from monitor.join.rows import JoinRows, RowKind
 from monitor.join.slots import ANSWER, DONE, MATCHED, OUTCOME, RAN_OUT, UNSERVED
 
 
@@ -80,7 +80,7 @@ class AnswerStep:
         column["state"][slot] = ANSWER
         entries.waiting += len(slot)
         entries.mark_changed(slot)
-        for shadow in entries.shadow_answers_of(rows, row, slot):
+        for shadow in entries.shadow_answers_of(slot):
             results.add_compared(row[shadow.position], slot[shadow.position], shadow.slot)
         if len(early):
             self._meet_outcomes(rows, row[early], cell[early], slot[early], outcomes, state, results)
@@ -146,8 +146,7 @@ class AnswerStep:
         entries, column = self._entries, self._entries.slots.column
         entries.add_shadow_variants(variant)
         slot, fresh = entries.slots_of_requests(rows, row, cell)
-        for name in PAYLOAD:
-            column[name][slot[fresh]] = 0
+        entries.clear_payload(slot[fresh])
         # Time and variant of an entry that is only a mark: what its TTL is counted by.
         mark = column["state"][slot] & (ANSWER | OUTCOME) == 0
         column["time"][slot[mark]] = np.maximum(column["time"][slot[mark]], rows.payload["time"][row[mark]])

@@ -13,7 +13,7 @@ from monitor.join.closed import late_tag, tag_of
 from monitor.join.ended import Ending
 from monitor.join.entries import Entries
 from monitor.join.results import JoinCounts, MetOutcomes
-from monitor.join.rows import PAYLOAD, JoinRows
+from monitor.join.rows import JoinRows
 from monitor.join.slots import DONE, MATCHED, OUTCOME, RAN_OUT
 
 
@@ -106,8 +106,7 @@ class Completion:
         variant, mask = column["variant"][slot], column["shadow_mask"][slot]
         entries.retire_answers(slot)
         own = entries.open(rows, row, cell)
-        for name in PAYLOAD:
-            column[name][own] = 0
+        entries.clear_payload(own)
         column["variant"][own], column["shadow_mask"][own] = variant, mask
         column["value"][own], column["time"][own] = outcomes.value, outcomes.time
         column["pane"][own] = outcomes.effective_time - outcomes.time

@@ -96,6 +96,11 @@ class Entries:
         for name in PAYLOAD:
             self.slots.column[name][slot] = rows.payload[name][row]
 
+    def clear_payload(self, slot: SlotIndices) -> None:
+        """Have slots hold neither an answer nor an outcome."""
+        for name in (*PAYLOAD, "pane"):
+            self.slots.column[name][slot] = 0
+
     def write_answers(self, slot: SlotIndices, rows: JoinRows, row: RowIndices) -> None:
         """Copy the payload of answers into slots, and their panes where the batch has them."""
         self.write_payload(slot, rows, row)
@@ -132,27 +137,22 @@ class Entries:
             if variant not in known:
                 known.append(variant)
 
-    def shadow_answers_of(self, rows: JoinRows, row: RowIndices, slot: SlotIndices) -> list[ShadowAnswers]:
-        """Find the open shadow answers of requests.
-
-        Args:
-            rows: The batch.
-            row: A row of each request.
-            slot: Slot of each request's own entry.
+    def shadow_answers_of(self, slot: SlotIndices) -> list[ShadowAnswers]:
+        """Find the open shadow answers of requests, given the slot of each request's own entry.
 
         Returns:
-            An element for each variant that has any; `position` counts in `row`.
+            An element for each variant that has any; `position` counts in `slot`.
         """
-        masks = self.slots.column["shadow_mask"][slot]
+        masks, lo, hi = (self.slots.column[name][slot] for name in ("shadow_mask", "lo", "hi"))
         found = []
         for bit in np.flatnonzero(np.bitwise_or.reduce(masks, initial=0) >> np.arange(64, dtype=np.uint64) & 1):
             at = np.flatnonzero(masks >> np.uint64(bit) & np.uint64(1))
             for variant in self._shadow_variants.get(int(bit), ()):
-                cell = self.index.find(shadow_keys(rows.lo[row[at]], np.full(len(at), variant)))
+                cell = self.index.find(shadow_keys(lo[at], np.full(len(at), variant)))
                 value = self.index.value_at(cell)
                 there = np.flatnonzero(value >= 0)
                 other = value[there].astype(np.int64)
-                mine = self.slots.column["hi"][other] == rows.hi[row[at[there]]]
+                mine = self.slots.column["hi"][other] == hi[at[there]]
                 there, other = there[mine], other[mine]
                 if len(there):
                     found.append(ShadowAnswers(at[there], other, cell[there]))

@@ -43,36 +43,34 @@ class Expiry:
         held = np.flatnonzero(value >= 0)
         if not len(held):
             return
-        column = self._entries.slots.column
         slot, at = value[held].astype(np.int64), row[held]
         ttls = rows.prediction_ttl[at], rows.outcome_ttl[at], rows.pane_width[at]
-        over = self._is_over(slot, rows.watermark[at], *ttls)
+        over = self._ends_at(slot, *ttls) <= rows.watermark[at]
         if over.any():
-            self._end(slot[over], cell[held[over]], column["state"][slot[over]])
+            self._end(slot[over], cell[held[over]], rows.watermark[at[over]], *(ttl[over] for ttl in ttls))
 
-    def _is_over(
-        self,
-        slot: SlotIndices,
-        watermark: int | Milliseconds,
-        prediction_ttl: Milliseconds,
-        outcome_ttl: Milliseconds,
-        pane_width: Milliseconds,
-    ) -> Mask:
-        """Tell which entries stream time has left behind."""
+    def _ends_at(
+        self, slot: SlotIndices, prediction_ttl: Milliseconds, outcome_ttl: Milliseconds, pane_width: Milliseconds
+    ) -> Milliseconds:
+        """Return the stream time that leaves entries behind, ms."""
         column = self._entries.slots.column
-        state, age = column["state"][slot], watermark - column["time"][slot]
+        state = column["state"][slot]
         is_outcome = state & OUTCOME != 0
-        age -= np.where(is_outcome, column["pane"][slot], 0)
+        since = column["time"][slot] + np.where(is_outcome, column["pane"][slot], 0)
         limit = np.where(is_outcome, outcome_ttl, prediction_ttl) + np.where(state & ANSWER != 0, 0, pane_width)
-        result: Mask = age >= limit
+        result: Milliseconds = since + limit
         return result
 
-    def _end(self, slot: SlotIndices, cell: CellIndices, state: NDArray[np.uint8]) -> None:
-        """End entries of any kind."""
+    def _end(self, slot: SlotIndices, cell: CellIndices, watermark: int | Milliseconds, *ttls: Milliseconds) -> None:
+        """End entries of any kind that stream time has left behind, with the TTLs that `_ends_at` takes."""
+        column = self._entries.slots.column
+        state, ends_at = column["state"][slot], self._ends_at(slot, *ttls)
         answer, outcome = state & ANSWER != 0, state & OUTCOME != 0
         self.end_answers(slot[answer], cell[answer])
-        self._end_outcomes(slot[outcome], cell[outcome])
         mark = ~answer & ~outcome
+        mark[outcome] = self._end_outcomes(slot[outcome], cell[outcome], ends_at[outcome])
+        # Of an outcome a mark may be left, and stream time may have left that behind as well.
+        mark &= self._ends_at(slot, *ttls) <= watermark
         self._end_marks(slot[mark], cell[mark])
 
     def end_answers(self, slot: SlotIndices, cell: CellIndices) -> None:
@@ -84,23 +82,34 @@ class Expiry:
             self._entries.ended.add_expired(slot, column["time"][slot])
             self._entries.close_answers_without_outcome(slot, cell, keys)
 
-    def _end_outcomes(self, slot: SlotIndices, cell: CellIndices) -> None:
-        """End outcomes for which no answer can come: orphans, unless they have met one."""
+    def _end_outcomes(self, slot: SlotIndices, cell: CellIndices, ends_at: Milliseconds) -> Mask:
+        """End outcomes for which no answer can come: orphans, unless they have met one.
+
+        Where answers that were not served are known, the mark stays that there are: the one that is served may still
+        come. When they were given is not known any more: it lasts as if they had been when the outcome ends.
+
+        Returns:
+            Of which a mark is left.
+        """
         if not len(slot):
-            return
+            return np.zeros(0, np.bool_)
         entries, column = self._entries, self._entries.slots.column
         keys, state = column["lo"][slot], column["state"][slot]
         met = state & (MATCHED | RAN_OUT) != 0
-        marked = ~met & (column["shadow_mask"][slot] != 0)
+        marked: Mask = ~met & (column["shadow_mask"][slot] != 0)
         entries.closed.close(cell[met], keys[met], outcome_tags(column["value"][slot[met]], state[met]))
-        entries.closed.close_without_outcome(cell[marked], keys[marked])
         unknown = ~met & ~marked
         entries.closed.empty(cell[unknown], keys[unknown])
         self._counts.orphans += int(np.count_nonzero(~met))
         lost = slot[~met]
         outcomes = MetOutcomes(column["value"][lost], column["time"][lost], column["time"][lost])
         entries.ended.add_outcomes(column["lo"][lost], column["variant"][lost], outcomes, Ending.ORPHANED)
-        entries.slots.retire(slot)
+        entries.slots.retire(slot[~marked])
+        left, variant = slot[marked], column["variant"][slot[marked]]
+        entries.clear_payload(left)
+        column["state"][left], column["time"][left], column["variant"][left] = 0, ends_at[marked], variant
+        entries.mark_changed(left)
+        return marked
 
     def _end_marks(self, slot: SlotIndices, cell: CellIndices) -> None:
         """End requests of which only shadow answers were seen, all of them too long ago."""
@@ -123,14 +132,17 @@ class Expiry:
         self._swept_to = start + length if start + length < size else 0
         held = start + np.flatnonzero(column["state"][start : start + length] != FREE)
         variant = column["variant"][held]
-        slot = held[self._is_over(held, watermark, prediction_ttl[variant], outcome_ttl[variant], pane_width[variant])]
+        ttls = prediction_ttl[variant], outcome_ttl[variant], pane_width[variant]
+        over = self._ends_at(held, *ttls) <= watermark
+        slot = held[over]
         if len(slot):
-            self._end(slot, self._entries.index.find(column["lo"][slot]), column["state"][slot])
+            cell = self._entries.index.find(column["lo"][slot])
+            self._end(slot, cell, watermark, *(ttl[over] for ttl in ttls))
 
     def end_waiting_outcomes(self) -> None:
         """End all outcomes that wait."""
-        slot = self._entries.held(OUTCOME)
-        self._end_outcomes(slot, self._entries.index.find(self._entries.slots.column["lo"][slot]))
+        slot, column = self._entries.held(OUTCOME), self._entries.slots.column
+        self._end_outcomes(slot, self._entries.index.find(column["lo"][slot]), column["time"][slot])
 
 
 def outcome_tags(values: Values, state: NDArray[np.uint8]) -> ClosedTags:

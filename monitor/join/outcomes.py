@@ -119,7 +119,7 @@ class OutcomeStep:
         """
         matched = np.zeros(len(row), np.bool_)
         column = self._entries.slots.column
-        for at, other, cell in self._entries.shadow_answers_of(rows, row, slot):
+        for at, other, cell in self._entries.shadow_answers_of(slot):
             its = column["time"][other], outcomes.effective_time[at]
             over, ahead = is_late(rows, row[at], *its), is_early(rows, row[at], *its)
             self._expiry.end_answers(other[over], cell[over])

@@ -63,6 +63,7 @@ class _Request:
     outcome: _Outcome | None = None  # waits for answers
     closed: bool = False
     actual: float | None = None
+    marked: int = 0  # of one that has neither a served answer nor an outcome: when the latest of the others was given
 
 
 class OneByOne:
@@ -105,13 +106,10 @@ class OneByOne:
                 request.closed, request.actual = True, outcome.value
             else:
                 self.orphans += 1
-                request.closed = bool(request.others)
+                request.marked = outcome.own_time + self.outcome_ttl + self.pane
             request.outcome = None
-        elif served is None and outcome is None and request.others and not request.closed:
-            request.closed = clock - self._latest(request) >= self.prediction_ttl + self.pane
-
-    def _latest(self, request: _Request) -> int:
-        return max(other.time for other in request.others.values())
+        if served is None and request.outcome is None and request.others and not request.closed:
+            request.closed = clock - request.marked >= self.prediction_ttl + self.pane
 
     def _meet(self, answer: _Answer, request: int, outcome: _Outcome) -> str:
         """Pair the two, or say by how they miss each other."""
@@ -176,6 +174,8 @@ class OneByOne:
             self.expired += event.waits and self.keeps
             return
         outcome = request.outcome
+        if request.served is None and outcome is None:
+            request.marked = max(request.marked, answer.time)
         late = outcome is not None and outcome.own_time - answer.time >= self.prediction_ttl
         if outcome is not None and late and not (outcome.met or outcome.ran_out):
             outcome.ran_out = True
@@ -205,7 +205,7 @@ class OneByOne:
                 self._complete(request, outcome)
             return "JOINED" if outcome.met else "LATE" if how == "late" else "ORPHAN"
         if request.others and not outcome.met:
-            outcome.ran_out = outcome.own_time - self._latest(request) >= self.prediction_ttl
+            outcome.ran_out = outcome.own_time - request.marked >= self.prediction_ttl
         request.outcome = outcome
         return "JOINED" if outcome.met else "LATE" if outcome.ran_out else "WAITING"
 

@@ -135,3 +135,16 @@ def test_an_outcome_long_before_its_prediction_is_an_orphan_although_the_predict
         pairs, counts = pairs_of(*events)
         assert pairs == set()
         assert (counts["late"], counts["expired"], counts["orphans"]) == (0, 1, 1)
+
+
+def test_a_served_answer_counts_although_an_outcome_long_before_it_has_ended_meanwhile() -> None:
+    """And an answer that was not served is known: that one is no repeat of the other."""
+    outcome = Event(1, T0 - 12, 0, 1.0)
+    shadow = Event(1, T0, 0, 2.0, variant=2, served=False)
+    answer = Event(1, T0, 0, 1.0, variant=1, effective=T0 + PANE - 1)
+
+    for seed in range(10):  # however far stream time is, and however the events are cut
+        for events in ((outcome, shadow, answer), (answer, outcome, shadow)):
+            pairs, counts = joined(list(events), random.Random(seed), keeps=True)
+            assert pairs == set()
+            assert (counts["duplicates"], counts["orphans"], counts["expired"]) == (0, 1, 2)
