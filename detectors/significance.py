@@ -1,4 +1,4 @@
-"""p-values, critical values, and the significance level that a false-alarm budget leaves for one test.
+"""p-values and critical values.
 
 The null hypothesis is always that window and reference come from the same distribution. With overdispersion φ
 (`dispersion`), n events carry as much information as n/φ independent ones: the effective size. Pure.
@@ -264,21 +264,3 @@ def _quantile_steps(r: NumericReference, grid: int) -> FloatArray:
     # Between two points the quantile function jumps where the distribution function has the value between them.
     where = np.minimum((ends[:-1] * grid).astype(np.int64), grid - 1)
     return np.bincount(where, np.diff(r.points / 2) / r.sd * 2, minlength=grid).astype(np.float64)
-
-
-@dataclass(frozen=True, slots=True)
-class Budget:
-    """Divide the false-alarm budget of a model among its tests.
-
-    Attributes:
-        checks: Allowed mean number of checks between two false alarms.
-        tests: Number of tests per check that share the budget: features × detectors × versions, and rules.
-    """
-
-    checks: float
-    tests: int
-
-    @property
-    def alpha(self) -> float:
-        """Return the significance level of one test; conservative, because successive windows overlap."""
-        return 1 / max(self.checks * self.tests, 1.0)

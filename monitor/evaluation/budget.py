@@ -1,10 +1,11 @@
-"""The false-alarm budget of a model, and what it leaves for each test. Pure."""
+"""The false-alarm budget of a model, and what it leaves for the alarms of each version. Pure."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
 
-from detectors.significance import Budget
 from monitor.evaluation.version_state import VersionState
 from monitor.events.codes import OTHER, VERSIONLESS_TIERS
 from monitor.reference.active import ReferenceSet
@@ -12,6 +13,25 @@ from monitor.spec import ModelSpec
 
 _MONTH = 30 * 86_400_000  # ms
 _UNKNOWN_RATE = 1e-3  # events per ms, where nothing tells it
+# Parts of the budget: of drift, of rules, and of data quality. A part that nobody uses goes to the others.
+_DRIFT: Final = 0.60
+_RULES: Final = 0.35
+_QUALITY: Final = 0.05
+
+
+@dataclass(frozen=True, slots=True)
+class Allowed:
+    """Hold how many false alarms one check of a version may raise on average, by what raises them.
+
+    Attributes:
+        drift: By tests of how values are distributed.
+        quality: By tests of missing and of unseen values.
+        rules: By rules.
+    """
+
+    drift: float
+    quality: float
+    rules: float
 
 
 class FalseAlarmBudget:
@@ -25,29 +45,35 @@ class FalseAlarmBudget:
         self._spec, self._versions, self._references = spec, versions, references
         self.rate: float | None = None
 
-    def tests(self, version: VersionState) -> int:
-        """Count the tests of one check of a version."""
-        held = (c for c in self._references.comparisons(version.version) if c.holds(version.window.total))
-        return sum(c.tests for c in held) + len(version.rules)
-
-    def share(self, version: VersionState) -> Budget:
-        """Return what the budget leaves for each test of a version.
+    def allowed(self, version: VersionState) -> Allowed:
+        """Return what the budget leaves for one check of a version.
 
         In time windows every version is checked in every pane, so versions share the budget; counted windows
         are checked by events, of whichever version they are.
         """
+        return self._parts(version, 1 / max(self._checks(version), 1.0))
+
+    def _checks(self, version: VersionState) -> float:
+        """Return after how many checks of the version one false alarm is allowed."""
         drift, window = self._spec.drift, self._spec.window
         if drift is None:
-            return Budget(_MONTH / max(window.pane, 1000), len(version.rules))
+            return _MONTH / max(window.pane, 1000)
         budget, rate = drift.budget, self._measured_rate(version)
         if window.counted:
             events = budget.events or budget.period * rate
-            return Budget(events / budget.alarms / window.every, self.tests(version))
+            return events / budget.alarms / window.every
         period = budget.period or budget.events / max(rate, 1e-9)
         checked = sum(
             v.version not in (*VERSIONLESS_TIERS, OTHER) and len(v.window) > 0 for v in self._versions.values()
         )
-        return Budget(period / budget.alarms / window.pane, self.tests(version) * max(checked, 1))
+        return period / budget.alarms / window.pane * max(checked, 1)
+
+    def _parts(self, version: VersionState, whole: float) -> Allowed:
+        compared = any(c.holds(version.window.total) for c in self._references.comparisons(version.version))
+        drift, quality = (_DRIFT, _QUALITY) if compared and self._spec.drift is not None else (0.0, 0.0)
+        rules = _RULES if version.rules else 0.0
+        used = (drift + quality + rules) or 1.0
+        return Allowed(whole * drift / used, whole * quality / used, whole * rules / used)
 
     def _measured_rate(self, version: VersionState) -> float:
         """Measure the rate once: of the reference if that has times, else of the first window."""

@@ -220,7 +220,8 @@ class Evaluator:
             version.features.skip()
             version.count_check("too_few")
             return self.unchecked(version, Verdict.TOO_FEW, window.events), [], None
-        alpha = self.budget.share(version).alpha
+        allowed = self.budget.allowed(version)
+        alpha = (allowed.drift + allowed.quality) / max(sum(c.tests for c in comparisons), 1)
         listed = {*version.drift.features(), *version.quality.features()}
         seen = self._references.seen
         result = comparisons[0].check(version.window.total, alpha, listed, seen)
@@ -305,7 +306,7 @@ class Evaluator:
         """Judge the rules on the metrics of a window, then the health of the version."""
         if version.closed is not None:
             return [], []
-        alpha = self.budget.share(version).alpha
+        alpha = self.budget.allowed(version).rules / max(len(version.rules), 1)
         records: list[AlertRecord] = []
         proposals: list[Proposal] = []
         for rank, rule in enumerate(version.rules):

@@ -33,7 +33,6 @@ from detectors.pane import Counts
 from detectors.reference import CategoricalReference, NumericReference, Reference
 from detectors.reference_builder import Column, build_features
 from detectors.registry import MIN_EFFECT
-from detectors.significance import Budget
 from detectors.types import FloatArray, IntArray
 from detectors.window import Slice, Window, WindowRule
 
@@ -148,7 +147,7 @@ def simulate(setting: Setting, references: int, checks: int, *, seed: int = 0, u
         watched = [(comparison, Episodes())]
         if uncorrected:
             watched.append((comparison_of(made, corrected=False), Episodes()))
-        alpha = Budget(setting.budget / setting.pane, comparison.tests).alpha
+        alpha = setting.pane / setting.budget / comparison.tests
         panes = setting.window // setting.pane
         window = Window(WindowRule(panes, panes, setting.window))
         events = stream((checks + panes - 1) * setting.pane, setting.autocorrelation, rng)

@@ -1,4 +1,4 @@
-"""p-values: scipy's where it has them, true to alpha where they are simulated, and what a budget leaves."""
+"""p-values: scipy's where it has them, true to alpha where they are simulated."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ from scipy import stats
 
 from detectors.comparison import Comparison
 from detectors.significance import (
-    Budget,
     WassersteinLaw,
     chi_square_p_value,
     ks_critical,
@@ -280,17 +279,3 @@ def test_a_constant_reference_has_a_law_all_the_same() -> None:
     law = WassersteinLaw([a_number([1.0, 1.0]), a_number(np.arange(100.0))])
 
     assert law.p_value(1, 0.0, 10.0) == 0.5
-
-
-# -- the budget ------------------------------------------------------------------------------------------
-
-
-def test_a_budget_is_divided_by_checks_and_tests() -> None:
-    """One false alarm in 2 000 checks, shared by 20 tests."""
-    assert Budget(2_000, 20).alpha == pytest.approx(1 / 40_000)
-
-
-@pytest.mark.parametrize(("checks", "tests"), [(0.0, 5), (0.01, 3), (10.0, 0)])
-def test_alpha_is_a_probability(checks: float, tests: int) -> None:
-    """However generous the budget."""
-    assert Budget(checks, tests).alpha == 1.0

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from detectors.reference import Baseline
 from fallback.types import Route, ServingSpec
 from monitor.aggregation.metrics import Estimate
+from monitor.evaluation.budget import Allowed
 from monitor.evaluation.rules import Judgement, Measured, RuleState, RuleVerdict, judge
 from monitor.saved import from_plain, to_plain
 from monitor.spec import Bound, BudgetSpec, LimitBasis, ModelSpec, Severity, Task
@@ -380,38 +381,53 @@ def test_a_metric_with_a_value_beyond_json_is_published_without_it() -> None:
 # -- the budget ------------------------------------------------------------------------------------------
 
 
-def alphas_of(**parts: Any) -> list[float]:
-    """What the budget of a model leaves for each test of v1, after ten minutes of an answer a second."""
+def allowed_of(**parts: Any) -> Allowed:
+    """What the budget of a model leaves for a check of v1, after ten minutes of an answer a second."""
     rows = [{"x": random.Random(i).random(), "y": random.Random(-i).random()} for i in range(200)]
     run = Run(a_core(a_model(**{"reference": from_file(), **parts})), profiles={"m": a_profile(rows)})
     run.feed(records_of(answers(600, features={"x": 0.5, "y": 0.5})))
-    return [run.model.evaluator.budget.share(watch).alpha for watch in run.model.versions.states.values()]
+    (allowed,) = [run.model.evaluator.budget.allowed(watch) for watch in run.model.versions.states.values()]
+    return allowed
 
 
-def test_the_budget_is_shared_by_all_features_detectors_and_rules() -> None:
-    """Two features, each by two detectors and by its missing values: six tests, and one more for a rule."""
+def whole(allowed: Allowed) -> float:
+    return allowed.drift + allowed.quality + allowed.rules
+
+
+def test_the_budget_has_a_part_for_drift_for_rules_and_for_data_quality() -> None:
     month = 30 * 24 * HOUR
-    drift = a_drift(1, period=month)
-    plain = alphas_of(window=timed(MINUTE, 5 * MINUTE), drift=drift)
-    with_rule = alphas_of(window=timed(MINUTE, 5 * MINUTE), drift=drift, rules=(ERRORS,))
+    model = {"window": timed(MINUTE, 5 * MINUTE), "drift": a_drift(1, period=month)}
 
-    assert plain == [pytest.approx(MINUTE / month / 6)]
-    assert with_rule == [pytest.approx(MINUTE / month / 7)]
+    allowed = allowed_of(**model, rules=(ERRORS,))
+
+    assert whole(allowed) == pytest.approx(MINUTE / month)
+    assert allowed.rules == pytest.approx(0.35 * MINUTE / month)
+    assert allowed.quality == pytest.approx(0.05 * MINUTE / month)
+
+
+def test_a_part_of_the_budget_that_nobody_uses_goes_to_the_others() -> None:
+    month = 30 * 24 * HOUR
+    window, drift = timed(MINUTE, 5 * MINUTE), a_drift(1, period=month)
+
+    without_rules = allowed_of(window=window, drift=drift)
+    without_drift = allowed_of(window=window, rules=(ERRORS,))
+
+    assert without_rules.rules == without_drift.drift == without_drift.quality == 0.0
+    assert whole(without_rules) == pytest.approx(MINUTE / month)
+    assert without_drift.rules == pytest.approx(MINUTE / month)
 
 
 def test_a_budget_in_events_meets_counted_windows_as_it_is() -> None:
     drift = replace(a_drift(1), budget=BudgetSpec(2, events=100_000))
 
-    assert alphas_of(window=counted(100, 50), drift=drift) == [pytest.approx(2 * 50 / 100_000 / 6)]
+    assert whole(allowed_of(window=counted(100, 50), drift=drift)) == pytest.approx(2 * 50 / 100_000)
 
 
 def test_a_budget_in_time_meets_counted_windows_by_the_rate_of_events() -> None:
     """An answer a second, so an hour is 3600 events; the rate is measured once, in the first window."""
     drift = replace(a_drift(1), budget=BudgetSpec(1, period=HOUR))
 
-    (alpha,) = alphas_of(window=counted(100, 50), drift=drift)
-
-    assert alpha == pytest.approx(50 / 3_600 / 6, rel=0.02)
+    assert whole(allowed_of(window=counted(100, 50), drift=drift)) == pytest.approx(50 / 3_600, rel=0.02)
 
 
 def test_versions_share_the_budget_of_windows_by_time() -> None:
@@ -421,33 +437,32 @@ def test_versions_share_the_budget_of_windows_by_time() -> None:
         profiles={"m": a_profile([{"x": float(i)} for i in range(100)])},
     )
 
-    def alphas() -> list[float]:
+    def allowed() -> list[float]:
         return [
-            run.model.evaluator.budget.share(watch).alpha
+            whole(run.model.evaluator.budget.allowed(watch))
             for watch in run.model.versions.states.values()
             if len(watch.window)
         ]
 
     run.events(*answers(300, features={"x": 5.0}))
-    (alone,) = alphas()
+    (alone,) = allowed()
     run.events(*answers(20, start=300, version="v2", features={"x": 5.0}))
-    assert alphas() == [alone]
+    assert allowed() == [alone]
     run.events(*answers(100, start=320, version="v2", features={"x": 5.0}))
 
-    assert alphas() == [alone / 2, alone / 2]
+    assert allowed() == [alone / 2, alone / 2]
 
 
-def test_what_a_window_does_not_hold_has_no_share_of_the_budget() -> None:
-    """A reference that has just been learned: windows from before have nothing to compare with it."""
+def test_windows_from_before_a_reference_was_learned_use_nothing_of_the_budget_of_drift() -> None:
     model = a_model(window=counted(100, 50), drift=a_drift(events=100_000), reference=learned(100))
     run = Run(a_core(model))
-    tests = []
+    compared = []
     for start in range(0, 150, 50):
         run.events(*answers(50, start=start, features={"x": 5.0}))
         (watch,) = run.model.versions.states.values()
-        tests.append(run.model.evaluator.budget.tests(watch))
+        compared.append(run.model.evaluator.budget.allowed(watch).drift > 0)
 
-    assert tests == [0, 0, 5]
+    assert compared == [False, False, True]
 
 
 @pytest.mark.parametrize("task", [Task.BINARY, Task.MULTICLASS])
