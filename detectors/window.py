@@ -10,11 +10,14 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from typing import Final
 
 import numpy as np
 
 from detectors.pane import CountsByName
 from detectors.types import FloatArray, IntArray
+
+_ENOUGH: Final = 0.9  # share of its span from which a window spans it
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,21 +37,16 @@ class WindowRule:
     longest: int
     min_events: int
 
-    def first(self, held: list[tuple[int, int]]) -> int:
-        """Return the number of panes at the beginning that are no longer in the window.
+    def leaves(self, first: Slice, last: int, events: int) -> bool:
+        """Tell whether the earliest pane is no longer in the window.
 
         Args:
-            held: Pane number and number of events of each pane, in order; the window ends with the last.
+            first: The earliest pane.
+            last: Number of the latest pane.
+            events: Events of all panes, the earliest included.
         """
-        last = held[-1][0]
-        drop, events = 0, sum(n for _, n in held)
-        for pane, n in held[:-1]:
-            too_old = pane <= last - self.longest
-            spare = pane <= last - self.span and events - n >= self.min_events
-            if not (too_old or spare):
-                break
-            drop, events = drop + 1, events - n
-        return drop
+        too_old = first.pane <= last - self.longest
+        return too_old or (first.pane <= last - self.span and events - first.events >= self.min_events)
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +82,7 @@ class Window:
         self._slices: deque[Slice] = deque()
         self._totals: dict[str, IntArray] = {}
         self._holders: dict[str, int] = {}  # number of panes that have a vector
+        self._events = 0
 
     def push(self, newest: Slice) -> None:
         """Add a closed pane and drop those that are no longer in the window.
@@ -92,7 +91,7 @@ class Window:
         """
         self._slices.append(newest)
         self._add(newest, 1)
-        for _ in range(self.rule.first([(s.pane, s.events) for s in self._slices])):
+        while len(self._slices) > 1 and self.rule.leaves(self._slices[0], newest.pane, self.events):
             self._add(self._slices.popleft(), -1)
 
     def with_partial(self, last: Slice) -> Window:
@@ -111,6 +110,7 @@ class Window:
         self._slices = deque(kept)
 
     def _add(self, piece: Slice, sign: int) -> None:
+        self._events += sign * piece.events
         for name, counts in piece.counts.items():
             if name not in self._totals:
                 self._totals[name] = np.zeros(counts.size, np.int64)
@@ -126,10 +126,20 @@ class Window:
         """
         return self._totals.get(name)
 
+    def spans(self, name: str) -> bool:
+        """Tell whether the window holds what its rule asks for, and every pane of it a count vector.
+
+        A window that has just begun, or whose earlier panes were counted against another reference, does not. As panes
+        without events are no panes, a tenth of the span may lack at the beginning.
+        """
+        if not self._slices or self._events < self.rule.min_events or self._holders.get(name) != len(self._slices):
+            return False
+        return self._slices[-1].pane - self._slices[0].pane + 1 >= _ENOUGH * self.rule.span
+
     @property
     def events(self) -> int:
         """Return the number of accepted predictions in the window."""
-        return sum(s.events for s in self._slices)
+        return self._events
 
     @property
     def start(self) -> int:

@@ -98,6 +98,7 @@ class DriftSpec:
         budget: False alarms accepted for the whole model.
         min_effect: Effect size by detector below which no alarm is raised.
         resolve_after: Consecutive calm checks that resolve an alert.
+        windows: Extents of the windows that are checked, in multiples of the configured one, which is 1.
     """
 
     numeric: tuple[str, ...]
@@ -105,6 +106,7 @@ class DriftSpec:
     budget: BudgetSpec
     min_effect: Mapping[str, float]
     resolve_after: int
+    windows: tuple[float, ...] = (1.0,)
 
 
 LEARNING: Final = 200_000  # default of `limits.learning`

@@ -18,7 +18,7 @@ import typer
 
 from monitor.cli.options import CONFIG, MOST, ConfigOption, ModelArgument, err, escape, known
 from monitor.cli.stored import SinceOption, has_tables, since_ms, store_of
-from monitor.evaluation.version_state import window_label
+from monitor.evaluation.extents import window_label
 from monitor.printable import cell, printable
 from monitor.store.history import HistoryValue, extent
 from monitor.store.history import history as stored_history

@@ -30,6 +30,7 @@ from monitor.config.sections.rules import RuleSection
 from monitor.config.sections.stream import SecuritySection
 from monitor.config.sections.webhooks import WebhookSection
 from monitor.errors import ConfigError
+from monitor.evaluation.extents import other_extents, window_rule
 from monitor.files import read_small
 from monitor.publishing.destinations.webhook import WebhookSpec, parse_keys
 from monitor.spec import (
@@ -243,6 +244,7 @@ def _drift(section: DriftSection, window: WindowSpec) -> DriftSpec:
         budget=section.false_alarms or default,
         min_effect=section.min_effects,
         resolve_after=section.resolve_after,
+        windows=tuple(section.windows),
     )
 
 
@@ -354,12 +356,8 @@ def memory_need(config: Configuration, per_second: float, features: int = 20) ->
             unanswered += per_second * model.outcomes.prediction_ttl / 1000
             pairs += 0 if model.window.counted else per_second * (model.window.pane + spec.allowed_lateness) / 1000
         cells = features * (2 * model.reference.points + 1)
-        panes = (
-            model.window.events // model.window.every
-            if model.window.counted
-            else model.window.span // model.window.pane
-        )
-        windows += 2 * cells * 16 + panes * cells * 16
+        extents = [window_rule(model.window), *(extent.rule for extent in other_extents(model))]
+        windows += 2 * cells * 16 * len(extents) + max(extent.span for extent in extents) * cells * 16
     pending = int(min(unanswered, spec.limits.pending))
     remembered = int((spec.limits.pending + spec.limits.seen) * 20)
     return MemoryNeed(pending * 75, remembered, windows, config.stream.buffer_bytes + int(pairs * 100))

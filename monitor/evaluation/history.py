@@ -26,7 +26,7 @@ class HistoryRow:
         events: Events behind each value.
         coverage: Share of answers whose outcome has arrived; None in a row of answers.
         probabilities: Whether numbers of a binary task were read as probabilities, or as labels; None without any.
-        window: What the window is called: `version_state.window_label`.
+        window: What the window is called: `extents.window_label`.
         tests: What the check found of the features: of the last names, one of each.
         threshold: The p-value at which these tests alarm; NaN where there was no check.
     """

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from monitor.aggregation.metrics import METRICS
+from monitor.evaluation.extents import left_out
 from monitor.spec import Consequence, ModelSpec, RuleSpec
 
 
 def notes_of(spec: ModelSpec) -> list[str]:
-    """Return what the rules of a model cannot do, and what to change. Without rules there is nothing to say."""
-    return list(_on_rules(spec)) if spec.own_rules and spec.rules else []
+    """Return what rules and windows of a model cannot do, and what to change; nothing of rules where there are none."""
+    rules = _on_rules(spec) if spec.own_rules and spec.rules else ()
+    return [*rules, *(f"drift.windows: {out.multiple:g} is left out: {out.why}" for out in left_out(spec))]
 
 
 def _on_rules(spec: ModelSpec) -> Iterator[str]:

@@ -13,7 +13,7 @@ import numpy as np
 
 from detectors.findings import Family
 from detectors.types import BoolArray, IntArray
-from detectors.window import Slice, Window, WindowRule
+from detectors.window import Slice, Window
 from fallback.health import HealthState
 from fallback.types import Health
 from monitor.aggregation.metrics import (
@@ -31,13 +31,13 @@ from monitor.alerting.episodes import DriftEpisode, DriftEpisodeState, EpisodeSt
 from monitor.alerting.records import AlertKind, AlertRecord, ClosedBecause, Subject
 from monitor.evaluation.answer_baseline import AnswerBaseline
 from monitor.evaluation.concept_drift import ConceptDrift, SavedConceptDrift
+from monitor.evaluation.extents import WindowExtent, other_extents, window_label, window_rule
 from monitor.evaluation.feature_courses import FeatureCourses
 from monitor.evaluation.quality_baseline import QualityBaseline, QualityBaselineState
 from monitor.evaluation.rules import RuleState, RuleVerdict
 from monitor.events.codes import OTHER, VERSIONLESS_TIERS
 from monitor.events.readings import Readings
-from monitor.spec import BASELINE_MAX, ModelSpec, RuleSpec, WindowSpec
-from monitor.times import duration_text
+from monitor.spec import BASELINE_MAX, ModelSpec, RuleSpec
 
 _RESOLVE_AFTER = 3  # checks, where drift is not monitored
 
@@ -47,17 +47,12 @@ def resolve_after(spec: ModelSpec) -> int:
     return spec.drift.resolve_after if spec.drift else _RESOLVE_AFTER
 
 
-def window_rule(spec: WindowSpec) -> WindowRule:
-    """Return how far windows reach back, in panes."""
-    if spec.counted:
-        span = spec.events // spec.every
-        return WindowRule(span, span, spec.events)
-    return WindowRule(spec.span // spec.pane, max(spec.longest, spec.span) // spec.pane, spec.min_events)
+@dataclass(frozen=True, slots=True)
+class OtherWindow:
+    """A window of another extent than the configured one, over the same panes."""
 
-
-def window_label(spec: WindowSpec) -> str:
-    """Return what windows are called in history and alerts: `15m`, or `1000 events`."""
-    return f"{spec.events} events" if spec.counted else duration_text(spec.span)
+    extent: WindowExtent
+    window: Window
 
 
 @dataclass(slots=True)
@@ -116,6 +111,7 @@ class SavedVersion(SavedParts, kw_only=True):
     checks: dict[str, int]
     sent_until: int = -1
     closed: ClosedBecause | None = None
+    found: dict[str, list[str]] = {}
 
 
 _ATTRIBUTES = [name for name in SavedVersion.__struct_fields__ if name not in SavedParts.__struct_fields__]
@@ -125,6 +121,9 @@ class VersionState:
     """The state of one version.
 
     Attributes:
+        window: The configured window, which everything is judged by but drift.
+        others: Windows of other extents, which drift is judged by as well; the shortest first.
+        found: Features that the latest check of each of these found to have drifted, by its label; only where any.
         counted: Accepted answers: where the next one falls in counted panes.
         predictions: Answers in closed or open panes.
         joined: Matched pairs.
@@ -140,6 +139,9 @@ class VersionState:
     def __init__(self, code: int, version: str, spec: ModelSpec, baseline_n: int) -> None:
         self.code, self.version = code, version
         self.window, self.window_label = Window(window_rule(spec.window)), window_label(spec.window)
+        judged = version not in (*VERSIONLESS_TIERS, OTHER)
+        self.others = tuple(OtherWindow(e, Window(e.rule)) for e in other_extents(spec) if judged)
+        self.found: dict[str, list[str]] = {}
         self.counted = self.predictions = self.joined = self.landed = 0
         self._model, self._baseline_n = spec.name, baseline_n
         windows = spec.outcomes.baseline_max if spec.outcomes else BASELINE_MAX
@@ -216,7 +218,7 @@ class VersionState:
 
     def push(self, closed: Slice) -> None:
         """Move the window on by a closed pane; the baseline takes it too while the version is healthy."""
-        self.window.push(closed)
+        self._push(closed)
         self.sent_until = max(self.sent_until, closed.end)
         if self.closed is ClosedBecause.NO_TRAFFIC:
             self.closed = None
@@ -238,17 +240,32 @@ class VersionState:
         if self.outcomes is not None:
             self.outcomes.agree(panes, agreed)
 
+    def _push(self, piece: Slice) -> None:
+        for window in self._windows:
+            window.push(piece)
+
+    @property
+    def _windows(self) -> list[Window]:
+        return [self.window, *(other.window for other in self.others)]
+
+    @property
+    def first_pane(self) -> int:
+        """Number of the earliest pane that a window holds; there must be one."""
+        return min(window.first_pane for window in self._windows)
+
     def restore_pane(self, pane: int, held: OpenPane, width: int) -> None:
         """Take back a closed pane of the window."""
         piece = slice_of(pane, held, width)
-        self.window.push(piece)
+        self._push(piece)
         self.sent_until = max(self.sent_until, piece.end)  # an earlier release did not store it
 
     def forget_vectors(self, names: Sequence[str]) -> None:
         """Drop vectors from the window: what they were counted against is no longer the reference."""
         for name in names:
-            self.window.forget(name)
+            for window in self._windows:
+                window.forget(name)
         self.features.clear()
+        self.found = {}
 
     def reset_window(self) -> None:
         """Begin counting anew, under another configuration of windows."""

@@ -291,7 +291,7 @@ class ModelMonitor:
         for subscriber in self.pane_subscribers:
             subscriber.on_closed_pane(closed)
         state = self.versions[variant]
-        self._dirty.first_panes[variant] = state.window.first_pane
+        self._dirty.first_panes[variant] = state.first_pane
         if self.spec.window.counted and len(state.window) < state.window.rule.span:
             return []
         panes = None

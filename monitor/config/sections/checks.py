@@ -28,6 +28,7 @@ from monitor.config.sections.base import (
 from monitor.times import duration_text
 
 MOST_PANES: Final = 2_000  # of a window
+MOST_MULTIPLE: Final = 100.0  # of a window
 DEFAULT_SPAN: Final = 15 * 60_000
 DEFAULT_PANE: Final = 30_000
 DEFAULT_MIN_EVENTS: Final = 1_000
@@ -160,6 +161,11 @@ class DriftSection(Section):
         + ", ".join(f"{name} {effect:g}" for name, effect in MIN_EFFECT.items()),
     )
     resolve_after: Count = Field(3, ge=1, description="consecutive calm checks that resolve an alert")
+    windows: list[Number] = Field(
+        [0.2, 0.5, 1, 2, 5],
+        description="windows that are checked for drift at once, as multiples of `window`: short ones find large changes "
+        "early, long ones find small changes; each has an equal part of the budget. `[1]`: `window` alone",
+    )
 
     @field_validator("min_effect")
     @classmethod
@@ -171,6 +177,24 @@ class DriftSection(Section):
             for name, effect in value.items()
             if name not in MIN_EFFECT or effect <= 0
         )
+        return value
+
+    @field_validator("windows")
+    @classmethod
+    def _multiples(cls, value: list[float]) -> list[float]:
+        found = [
+            ConfigIssue(f"[{i}]", multiple, f"a multiple of the window lies above 0 and is at most {MOST_MULTIPLE:g}")
+            for i, multiple in enumerate(value)
+            if not 0 < multiple <= MOST_MULTIPLE
+        ]
+        found += [
+            ConfigIssue(f"[{i}]", multiple, "is listed twice: leave one out")
+            for i, multiple in enumerate(value)
+            if multiple in value[:i]
+        ]
+        if 1 not in value:
+            found.append(ConfigIssue("", None, "must contain 1, the configured window: add it"))
+        raise_if_any(found)
         return value
 
     @property
