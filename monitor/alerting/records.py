@@ -97,6 +97,32 @@ class AlertWindow:
 
 
 @dataclass(frozen=True, slots=True)
+class SeenWindow:
+    """A window that shows drift, and its strongest finding; `window` has a label."""
+
+    window: AlertWindow
+    feature: str
+    statistic: str
+    effect: float
+    p_value: float
+
+    def document(self) -> dict[str, Any]:
+        """Return it as published."""
+        (window,) = self.window.documents()
+        found = {"feature": self.feature, "statistic": self.statistic, "effect": _finite(self.effect)}
+        return {**window, **found, "p_value": _finite(self.p_value)}
+
+
+@dataclass(frozen=True, slots=True)
+class ChangeInterval:
+    """When a change began, ms: most likely at `at`, and hardly before `first` or after `last`."""
+
+    at: int
+    first: int
+    last: int
+
+
+@dataclass(frozen=True, slots=True)
 class Reading:
     """What was measured in one window: value, effect, and the end of the window in ms."""
 
@@ -136,6 +162,7 @@ class DriftedFeature:
     peak: Reading | None = None
     peak_weight: float = 0.0
     as_of: int | None = None
+    window: str | None = None  # label of the window that the statistics are of; None where that is the record's own
 
     def document(self) -> dict[str, Any]:
         """Return it as published."""
@@ -151,6 +178,7 @@ class DriftedFeature:
             "threshold": self.threshold,
             "reference": {"edges": edges, "counts": reference},
             "current": {"edges": edges, "counts": current},
+            "window": self.window,
             **_course(self.at_start, self.peak, self.as_of),
         }
 
@@ -247,6 +275,8 @@ class AlertRecord:
     silenced: bool = False  # recorded, not published
     closed_because: ClosedBecause | None = None  # of a resolved record
     since: AlertWindow | None = None  # the window that began the episode
+    seen: tuple[SeenWindow, ...] = ()  # the windows that show drift, the shortest first
+    change: ChangeInterval | None = None  # when what drifts began to
     unjudged: tuple[str, ...] = ()  # features that cannot be judged: they have a name and no statistics
 
     @property
@@ -263,11 +293,6 @@ class AlertRecord:
                 "end": format_time(self.window.end),
                 "events": self.window.events,
             }
-        since = self.since and {
-            "at": format_time(self.starts_at),
-            "from": format_time(self.since.start),
-            "to": format_time(self.since.end),
-        }
         return {
             "schema": SCHEMA,
             "event_id": self.event_id,
@@ -285,12 +310,28 @@ class AlertRecord:
             "closed_because": self.closed_because and self.closed_because.value,
             "issued_at": format_time(self.issued_at),
             "window": window,
-            "windows": self.window.documents() if self.window else [],
-            "since": since,
+            "windows": self._windows(),
+            "since": self._since(),
             "features": _fitting([feature.document() for feature in self.features] + list(map(_named, self.unjudged))),
             "metric": self.metric.document() if self.metric else None,
             "rule": None if self.subject.kind is AlertKind.BLIND else self.subject.name or None,
         }
+
+    def _windows(self) -> list[dict[str, Any]]:
+        """Return the windows that show drift; where none does any more, or it is no drift, the record's own."""
+        if self.seen:
+            return [seen.document() for seen in self.seen]
+        return self.window.documents() if self.window else []
+
+    def _since(self) -> dict[str, Any] | None:
+        """Return when the change began; where that is not known, the window that began the episode."""
+        if self.change is not None:
+            at, first, last = self.change.at, self.change.first, self.change.last
+        elif self.since is not None:
+            at, first, last = self.starts_at, self.since.start, self.since.end
+        else:
+            return None
+        return {"at": format_time(at), "from": format_time(first), "to": format_time(last)}
 
     def _labels(self) -> dict[str, str]:
         cause = self.subject.name if self.subject.kind is AlertKind.BLIND else ""

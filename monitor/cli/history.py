@@ -18,7 +18,7 @@ import typer
 
 from monitor.cli.options import CONFIG, MOST, ConfigOption, ModelArgument, err, escape, known
 from monitor.cli.stored import SinceOption, has_tables, since_ms, store_of
-from monitor.evaluation.extents import window_label
+from monitor.evaluation.extents import other_extents, window_label
 from monitor.printable import cell, printable
 from monitor.store.history import HistoryValue, extent
 from monitor.store.history import history as stored_history
@@ -39,7 +39,7 @@ def history(
     since: SinceOption = None,
     last: Annotated[int | None, typer.Option(min=1, max=MOST, help="Only so many of the latest windows.")] = None,
     windows: Annotated[
-        bool, typer.Option("--windows", help="Also windows of other extents than is configured.")
+        bool, typer.Option("--windows", help="Also windows of other extents, where what they show of drift changed.")
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object a line.")] = False,
     as_csv: Annotated[bool, typer.Option("--csv", help="Print comma-separated values with a header.")] = False,
@@ -52,7 +52,8 @@ def history(
         if not has_tables(p.engine):
             err.print("nothing was committed yet: start it with `driftd run`")
             return
-        configured = next(window_label(m.window) for m in p.core.models if m.name == model)
+        spec = next(m for m in p.core.models if m.name == model)
+        configured = window_label(spec.window)
         left_out: set[str] = set()
         values = stored_history(
             p.engine, model, metric=metric, version=version, feature=feature, since=since_ms(p.engine, since),
@@ -62,6 +63,7 @@ def history(
         stored = None if any_came else extent(p.engine, model)
     if not any_came:
         err.print(escape(_why_nothing(model, stored, configured)))
+    left_out.difference_update(extent.label for extent in other_extents(spec))
     if left_out:
         err.print(f"without windows of {', '.join(sorted(left_out))}: {configured} is configured; --windows shows all")
 

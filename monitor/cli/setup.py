@@ -13,7 +13,7 @@ import typer
 from monitor.cli.options import CONFIG, ConfigOption, JsonOption, configuration, err, escape, known, out, show_json
 from monitor.config import build
 from monitor.config.schema import Configuration
-from monitor.evaluation.notes import notes_of
+from monitor.evaluation.notes import notes_of, notes_on_windows
 from monitor.names import feature_of, shown_name, shown_names
 from monitor.service.app import open_stream, parts
 from monitor.spec import Bound, BudgetSpec, Consequence, LimitBasis, ModelSpec, RuleSpec
@@ -114,8 +114,11 @@ def _about(m: ModelSpec) -> dict[str, Any]:
         "false_alarms": None if m.drift is None else _budget(m.drift.budget),
         "learn": m.reference.learn,
         "rules": [_rule(r) for r in m.rules],
-        "notes": [*([_UNMEASURED] if m.serving.shadows and m.outcomes is None else []), *notes_of(m), *_on_names(m)],
-    }
+        "notes": [
+            *([_UNMEASURED] if m.serving.shadows and m.outcomes is None else []),
+            *notes_of(m), *notes_on_windows(m), *_on_names(m),
+        ],
+    }  # fmt: skip
 
 
 def _budget(budget: BudgetSpec) -> str:

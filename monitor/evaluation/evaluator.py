@@ -7,54 +7,28 @@ to fire propose what they are configured to do; serving is decided once per look
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from detectors.comparison import Comparison
-from detectors.evidence import Evidence
-from detectors.findings import CheckResult, Skipped, Value, Verdict
-from detectors.types import IntArray
 from fallback.health import observe, worst
 from fallback.types import Decision, Health
 from monitor.aggregation.metrics import METRICS, QUANTILES, Estimate
-from monitor.alerting.blind import listed
-from monitor.alerting.records import AlertRecord, AlertStatus, AlertWindow, MetricEvidence
+from monitor.alerting.records import AlertRecord, AlertWindow, MetricEvidence
 from monitor.evaluation.baselines import BaselineOf, Baselines, count_above
 from monitor.evaluation.budget import FalseAlarmBudget
 from monitor.evaluation.closing import retire
-from monitor.evaluation.feature_courses import watched
+from monitor.evaluation.drift_checks import CheckedFeatures, DriftChecks
 from monitor.evaluation.history import HistoryRow, answer_row
 from monitor.evaluation.rules import SKIPPED, Judgement, Measured, RuleVerdict, differs, judge
 from monitor.evaluation.version_state import RuleInstance, VersionState, resolve_after
-from monitor.events.codes import OTHER, VERSIONLESS_TIERS
-from monitor.names import shown_name
 from monitor.reference.active import ReferenceSet
-from monitor.reference.identifiers import is_identifier
 from monitor.serving.controller import ServingController
 from monitor.serving.proposals import Action, Proposal, Proposer, ServingEffects
-from monitor.spec import Bound, Consequence, FeatureKind, LimitBasis, ModelSpec, RuleSpec, Severity, Task
+from monitor.spec import Bound, Consequence, LimitBasis, ModelSpec, RuleSpec, Severity, Task
 
 _HEALTH = {Severity.WARNING: Health.DEGRADED, Severity.CRITICAL: Health.FAILED}
 _ACTION = {Consequence.FALLBACK: Action.STEP_DOWN, Consequence.ROLLBACK: Action.ROLL_BACK}
 Above = Mapping[str, Callable[[float], tuple[int, int]]]
-
-
-@dataclass(frozen=True, slots=True)
-class CheckedFeatures:
-    """What a check found of its features.
-
-    Attributes:
-        compared: How many there are.
-        unseen: Those that no event ever had, with the number of predictions that should have; none that identify rows.
-        blind: Those of which no difference would be significant, where no other feature could be judged, or none of
-            the answers.
-        mistyped: Values of another type than the reference's, by feature.
-    """
-
-    compared: int
-    unseen: Mapping[str, float]
-    blind: tuple[str, ...]
-    mistyped: Mapping[str, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +55,7 @@ class Look:
         history: The row of the window, if there is one.
         checked: What the check of the window found of its features; None where there was none.
         quality: What was seen of outcomes in each window that was judged, in order.
+        others: Rows of windows of other extents, where what they show has changed.
     """
 
     records: tuple[AlertRecord, ...] = ()
@@ -88,6 +63,7 @@ class Look:
     history: HistoryRow | None = None
     checked: CheckedFeatures | None = None
     quality: tuple[SeenOutcomes, ...] = ()
+    others: tuple[HistoryRow, ...] = ()
 
     @property
     def published(self) -> tuple[AlertRecord | Decision, ...]:
@@ -120,6 +96,7 @@ class Evaluator:
         self._references, self._controller = references, controller
         self._baselines = Baselines(spec, versions, references, controller)
         self.budget = FalseAlarmBudget(spec, versions, references)
+        self.drift = DriftChecks(spec, references, self.budget)
 
     def check(
         self,
@@ -144,15 +121,16 @@ class Evaluator:
             if agreement is not None:
                 estimates["agreement"] = agreement
         version.metrics = estimates
-        result, records, checked = self._check_drift(version, window)
+        drift = self.drift.check(version, window)
         reading = sums.probabilities if self._spec.task is Task.BINARY else None
-        row = answer_row(version.version, window, estimates, result, probabilities=reading)
+        row = answer_row(version.version, window, estimates, drift.result, probabilities=reading)
         baseline = self._baselines.of_answers(version, user_metrics)
         above = {name: count_above(sums.latency) for name in QUANTILES}
         rules, proposals = self._judge(
             version, _Window(window, estimates, baseline, False, above), window.end, wall
         )  # fmt: skip
-        return Look((*records, *rules), self._look_ends(proposals, window.end), row, checked)
+        serving = self._look_ends(proposals, window.end)
+        return Look((*drift.records, *rules), serving, row, drift.checked, others=drift.rows)
 
     def judge_outcomes(
         self, version: VersionState, clock: int, now: int, user_metrics: Sequence[str], wall: int | None
@@ -201,102 +179,6 @@ class Evaluator:
     def health(self, version: str) -> Health:
         """Return the health of a version; healthy where nothing is known."""
         return next((v.health.health for v in self._versions.values() if v.version == version), Health.HEALTHY)
-
-    # -- drift -------------------------------------------------------------------------------------------
-
-    def _check_drift(
-        self, version: VersionState, window: AlertWindow
-    ) -> tuple[CheckResult | None, list[AlertRecord], CheckedFeatures | None]:
-        """Compare the window with the reference, and pass the result to the episodes of the version."""
-        if self._spec.drift is None or version.version in (*VERSIONLESS_TIERS, OTHER):
-            return None, [], None
-        everything = self._references.comparisons(version.version)
-        comparisons = [c for c in everything if c.holds(version.window.total)]
-        if not comparisons:
-            version.features.clear()
-            version.count_check("no_reference")
-            return self.unchecked(version, Verdict.NO_REFERENCE, window.events), [], None
-        if not self._spec.window.counted and window.events < self._spec.window.min_events:
-            version.features.skip()
-            version.count_check("too_few")
-            return self.unchecked(version, Verdict.TOO_FEW, window.events), [], None
-        allowed = self.budget.allowed(version)
-        alpha = (allowed.drift + allowed.quality) / max(sum(c.tests for c in comparisons), 1)
-        listed = {*version.drift.features(), *version.quality.features()}
-        seen = self._references.seen
-        result = comparisons[0].check(version.window.total, alpha, listed, seen)
-        for comparison in comparisons[1:]:
-            result = result.joined(comparison.check(version.window.total, alpha, listed, seen))
-        absent = {name for name, why in result.skipped.items() if why is Skipped.NO_EVENTS}
-        checked_names = [name for c in comparisons for name in c.names]
-        seen.update(set(checked_names) - absent)
-        version.skipped = {name: why.value for name, why in result.skipped.items()}
-        judged = len(result.skipped) < len(checked_names)
-        version.count_check("drift" if result.findings else "ok" if judged else "blind")
-        compared = [name for c in everything for name in c.names]
-
-        def evidence(name: str) -> Evidence | None:
-            found = (c.evidence(name, version.window.total) for c in comparisons)
-            return next((e for e in found if e is not None), None)
-
-        episodes = (version.drift, version.quality) if version.closed is None else ()
-        updates = [e.update(result, window, compared, evidence) for e in episodes]
-        updates[1:] = [self._explained(record, comparisons, version) for record in updates[1:]]
-        self._follow(version, comparisons, result, evidence)
-        checked = _checked(comparisons, result, absent - seen, version.window.total, window.events)
-        uncounted = [c for c in everything if c not in comparisons]  # no pane of the window was counted against them
-        result = replace(
-            result, untested=(*result.untested, *_untested(uncounted, Verdict.NO_REFERENCE, window.events))
-        )
-        return result, [record for record in updates if record is not None], checked
-
-    def unchecked(self, version: VersionState, why: Verdict, events: int) -> CheckResult | None:
-        """Return what a window of so many events says of every feature where it was not checked; None without drift."""
-        if self._spec.drift is None or version.version in (*VERSIONLESS_TIERS, OTHER):
-            return None
-        return CheckResult.of_untested(_untested(self._references.comparisons(version.version), why, events))
-
-    def _follow(
-        self,
-        version: VersionState,
-        comparisons: Sequence[Comparison],
-        result: CheckResult,
-        evidence: Callable[[str], Evidence | None],
-    ) -> None:
-        """Keep what a check found of the features that people look at."""
-        drift, profile = self._spec.drift, self._references.profile
-        if drift is None:
-            return
-        features = {name for c in comparisons if c is self._references.features for name in c.names}
-        own = [name for c in comparisons if c is not self._references.features for name in c.names]
-        kinds = self._spec.feature_kinds.items()
-        configured = [name for name, kind in kinds if kind is not FeatureKind.IGNORE]
-        shown = () if profile is None else map(shown_name, (f.name for f in profile.features))
-        compared = [name for name in shown if name in features]
-        listed = {**version.drift.state.listed, **version.quality.state.listed}.values()
-        alarmed = [feature.name for feature in sorted(listed, key=lambda f: (-f.weight, f.name))]
-        names = watched(configured, compared, own)
-        version.features.move_on(names, result, drift.min_effect, evidence, alarmed)
-
-    def _explained(
-        self, record: AlertRecord | None, comparisons: Sequence[Comparison], version: VersionState
-    ) -> AlertRecord | None:
-        """Add to a record of data quality what is known: values of another type, and what came instead."""
-        if record is None or record.status is not AlertStatus.FIRING:
-            return record
-        window = version.window
-        began = window.start if record.since is None else record.since.start
-        mistyped = {name for c in comparisons for name in c.mistyped_in(window.total)}
-        missing = [feature.name for feature in record.features if feature.statistic == "missing_rate"]
-        changed = [name for name in missing if name in mistyped]
-        missed = [name for name in missing if name not in mistyped]
-        instead = self._references.instead(missed, window.end, began) if missed else []
-        told = [record.summary]
-        if changed:
-            told.append(f"type changed, text or true/false where the reference has numbers: {listed(changed)}")
-        if instead:
-            told.append(f"missing: {listed(missed)}; in the events and not in the reference: {listed(instead)}")
-        return replace(record, summary="; ".join(told))
 
     # -- rules -------------------------------------------------------------------------------------------
 
@@ -365,10 +247,6 @@ class Evaluator:
         return self.decide((*proposals, Proposal.recover()), now)
 
 
-def _untested(comparisons: Sequence[Comparison], why: Verdict, events: int) -> tuple[Value, ...]:
-    return tuple(value for c in comparisons for value in c.untested(why, events))
-
-
 def _came(rule: RuleInstance, window: _Window) -> bool:
     """Tell whether a window has a rule's metric of the user's own, which may come with answers or with outcomes.
 
@@ -380,30 +258,6 @@ def _came(rule: RuleInstance, window: _Window) -> bool:
     if rule.came_with_outcomes in (None, window.of_outcomes):
         rule.verdict = RuleVerdict.NO_DATA
     return False
-
-
-def _checked(
-    comparisons: Sequence[Comparison],
-    result: CheckResult,
-    unseen: Collection[str],
-    totals: Callable[[str], IntArray | None],
-    events: int,
-) -> CheckedFeatures:
-    missed = [r for c in comparisons for r in c.references if r.name in unseen and not is_identifier(r)]
-    compared = sum(len(c.names) for c in comparisons)
-    blind = [name for name, why in result.skipped.items() if why is Skipped.BLIND]
-    mistyped = {name: count for c in comparisons for name, count in c.mistyped_in(totals).items()}
-    return CheckedFeatures(
-        compared,
-        {r.name: events * r.rows / max(r.rows + r.missing, 1) for r in missed},
-        tuple(sorted(blind)) if any(_is_dark(c.names, result.skipped) for c in comparisons) else (),
-        mistyped,
-    )
-
-
-def _is_dark(names: Collection[str], skipped: Mapping[str, Skipped]) -> bool:
-    """Return whether none of the features, or none of the answers, could be judged, and not only as none came."""
-    return all(name in skipped for name in names) and any(skipped[name] is Skipped.BLIND for name in names)
 
 
 def _words(rule: RuleSpec, metric: MetricEvidence) -> str:

@@ -10,9 +10,13 @@ from monitor.spec import Consequence, ModelSpec, RuleSpec
 
 
 def notes_of(spec: ModelSpec) -> list[str]:
-    """Return what rules and windows of a model cannot do, and what to change; nothing of rules where there are none."""
-    rules = _on_rules(spec) if spec.own_rules and spec.rules else ()
-    return [*rules, *(f"drift.windows: {out.multiple:g} is left out: {out.why}" for out in left_out(spec))]
+    """Return what the rules of a model cannot do, and what to change. Without rules there is nothing to say."""
+    return list(_on_rules(spec)) if spec.own_rules and spec.rules else []
+
+
+def notes_on_windows(spec: ModelSpec) -> list[str]:
+    """Return the multiples of the window that are not checked, why, and what to change."""
+    return [f"drift.windows: {out.multiple:g} is left out: {out.why}" for out in left_out(spec)]
 
 
 def _on_rules(spec: ModelSpec) -> Iterator[str]:

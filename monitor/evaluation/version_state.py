@@ -27,7 +27,8 @@ from monitor.aggregation.metrics import (
 from monitor.aggregation.outcome_windows import OutcomeWindows
 from monitor.aggregation.outcomes import OutcomeTable, ScoredPairs
 from monitor.aggregation.panes import OpenPane, slice_of
-from monitor.alerting.episodes import DriftEpisode, DriftEpisodeState, EpisodeState, SimpleEpisode
+from monitor.alerting.drift_episodes import DriftEpisode, DriftEpisodeState
+from monitor.alerting.episodes import EpisodeState, SimpleEpisode
 from monitor.alerting.records import AlertKind, AlertRecord, ClosedBecause, Subject
 from monitor.evaluation.answer_baseline import AnswerBaseline
 from monitor.evaluation.concept_drift import ConceptDrift, SavedConceptDrift

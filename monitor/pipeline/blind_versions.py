@@ -12,7 +12,8 @@ from typing import Final
 from monitor.aggregation.metrics import METRICS
 from monitor.alerting.blind import BlindAlerts, Blindness, Cause, Patience, Waiting, listed
 from monitor.alerting.records import AlertRecord
-from monitor.evaluation.evaluator import CheckedFeatures, Look, SeenOutcomes
+from monitor.evaluation.drift_checks import CheckedFeatures
+from monitor.evaluation.evaluator import Look, SeenOutcomes
 from monitor.evaluation.rules import SKIPPED, RuleVerdict
 from monitor.evaluation.version_state import RuleInstance, VersionState
 from monitor.reference.active import ReferenceSet

@@ -11,7 +11,8 @@ from typing import Any, Final
 
 from detectors.findings import Family
 from monitor.alerting.blind import BlindAlerts
-from monitor.alerting.episodes import DriftEpisode, SimpleEpisode
+from monitor.alerting.drift_episodes import DriftEpisode
+from monitor.alerting.episodes import SimpleEpisode
 from monitor.alerting.label_watch import episodes_of_labels, labels_of
 from monitor.alerting.records import AlertKind, AlertRecord, ClosedBecause, Subject
 from monitor.evaluation.rules import RuleState

@@ -300,7 +300,7 @@ class ModelMonitor:
             state.windows.note(window)
             panes = window.first, window.last
         look = self.evaluator.check(state, panes, list(self.user_metrics), wall)
-        self._dirty.history += [] if look.history is None else [look.history]
+        self._dirty.history += [*([] if look.history is None else [look.history]), *look.others]
         published = self._published(look, self.blind.on_check(state, look))
         return published + self._end_silent(state.window.end) if self.spec.window.counted else published
 
@@ -351,7 +351,7 @@ class ModelMonitor:
             sums, estimates = state.measured(list(self.user_metrics), whole_window)
             seen = AlertWindow(whole_window.start, whole_window.end, whole_window.events, state.window_label)
             reading = sums.probabilities if self.spec.task is Task.BINARY else None
-            untested = self.evaluator.unchecked(state, Verdict.TOO_FEW, seen.events)
+            untested = self.evaluator.drift.unchecked(state, Verdict.TOO_FEW, seen.events)
             row = answer_row(state.version, seen, estimates, untested, probabilities=reading)
             self._dirty.history.append(row)
             if state.outcomes is not None and self.spec.outcomes is not None:

@@ -25,6 +25,7 @@ from monitor.times import format_time
 
 UNKNOWN: Final = "unknown"  # the verdict on a feature that an earlier release did not store
 _PREDICTIONS: Final = ("", "predictions")
+_MOST_EXTENTS: Final = 100  # rows with one end, of windows of several extents
 _Windows = Iterable[tuple[Row[Any], StoredWindow]]
 
 
@@ -207,13 +208,18 @@ def last_window(engine: Engine, model: str) -> LastWindow | None:
     version = found["models"][model]["champion"]
     h = t.history
     mine = (h.c.model == model, h.c.version == version, ~h.c.outcomes)
-    wanted = sa.select(h).where(*mine).order_by(h.c.end_ms.desc(), h.c.start_ms).limit(1)
+    wanted = sa.select(h).where(*mine).order_by(h.c.end_ms.desc(), h.c.start_ms).limit(_MOST_EXTENTS)
+    row, n = None, None
     with snapshot(engine) as c:
-        found_one = next(iter(_windows(c, wanted)), None)
-    if found_one is None:
+        for row, its in _windows(c, wanted):
+            # Windows of other extents than the configured one have rows of features only.
+            n = next((v.events for v in its.values if (v.feature, v.name) == _PREDICTIONS), None)
+            if n is not None:
+                break
+    if row is None:
         return None
-    row, its = found_one
     with damage_in(_row(row)):
-        n = {(value.feature, value.name): value.events for value in its.values}[_PREDICTIONS]
+        if n is None:
+            raise KeyError(_PREDICTIONS)
     positions = {Partition(topic, number): at for topic, number, at in found["positions"]}
     return LastWindow(version, row.start_ms, row.end_ms, n, positions)

@@ -29,6 +29,7 @@ from monitor.times import duration_text
 
 MOST_PANES: Final = 2_000  # of a window
 MOST_MULTIPLE: Final = 100.0  # of a window
+MOST_WINDOWS: Final = 20
 DEFAULT_SPAN: Final = 15 * 60_000
 DEFAULT_PANE: Final = 30_000
 DEFAULT_MIN_EVENTS: Final = 1_000
@@ -163,8 +164,8 @@ class DriftSection(Section):
     resolve_after: Count = Field(3, ge=1, description="consecutive calm checks that resolve an alert")
     windows: list[Number] = Field(
         [0.2, 0.5, 1, 2, 5],
-        description="windows that are checked for drift at once, as multiples of `window`: short ones find large changes "
-        "early, long ones find small changes; each has an equal part of the budget. `[1]`: `window` alone",
+        description="windows that are checked for drift at once, as multiples of `window`: short ones find large "
+        "changes early, long ones find small changes; each has an equal part of the budget. `[1]`: `window` alone",
     )
 
     @field_validator("min_effect")
@@ -192,6 +193,8 @@ class DriftSection(Section):
             for i, multiple in enumerate(value)
             if multiple in value[:i]
         ]
+        if len(value) > MOST_WINDOWS:
+            found.append(ConfigIssue("", len(value), f"at most {MOST_WINDOWS} windows"))
         if 1 not in value:
             found.append(ConfigIssue("", None, "must contain 1, the configured window: add it"))
         raise_if_any(found)

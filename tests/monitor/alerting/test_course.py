@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from detectors.findings import CheckResult, Family, Finding, Value
-from monitor.alerting.episodes import DriftEpisode, DriftEpisodeState, EpisodeState, SimpleEpisode
+from monitor.alerting.drift_episodes import DriftEpisode, DriftEpisodeState
+from monitor.alerting.episodes import EpisodeState, SimpleEpisode
 from monitor.alerting.records import AlertKind, AlertRecord, AlertStatus, AlertWindow, MetricEvidence, Subject
 from monitor.saved import from_plain, to_plain
 from monitor.spec import LimitBasis, ModelSpec, Severity, Task

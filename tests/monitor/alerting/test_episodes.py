@@ -10,7 +10,7 @@ from dataclasses import replace
 
 from detectors.evidence import Evidence
 from detectors.findings import CheckResult, Family, Finding, Value
-from monitor.alerting.episodes import DriftEpisode, DriftEpisodeState
+from monitor.alerting.drift_episodes import DriftEpisode, DriftEpisodeState
 from monitor.alerting.records import (
     AlertKind,
     AlertRecord,
