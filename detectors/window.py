@@ -126,6 +126,12 @@ class Window:
         """
         return self._totals.get(name)
 
+    def begins_run(self, length: int) -> bool:
+        """Tell whether the latest pane is the first of a run of `length` panes, by their numbers."""
+        if len(self._slices) < 2:
+            return True
+        return self._slices[-1].pane // length > self._slices[-2].pane // length
+
     def spans(self, name: str) -> bool:
         """Tell whether the window holds what its rule asks for, and every pane of it a count vector.
 

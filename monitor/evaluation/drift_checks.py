@@ -19,10 +19,10 @@ from detectors.window import Window
 from monitor.alerting.blind import listed
 from monitor.alerting.drift_episodes import DriftEpisode, WindowCheck
 from monitor.alerting.records import AlertRecord, AlertStatus, AlertWindow, ChangeInterval
-from monitor.evaluation.budget import Allowed, FalseAlarmBudget
+from monitor.evaluation.budget import FalseAlarmBudget
 from monitor.evaluation.feature_courses import watched
 from monitor.evaluation.history import HistoryRow, answer_row
-from monitor.evaluation.version_state import VersionState
+from monitor.evaluation.version_state import OtherWindow, VersionState
 from monitor.events.codes import OTHER, VERSIONLESS_TIERS
 from monitor.names import shown_name
 from monitor.reference.active import ReferenceSet
@@ -90,18 +90,10 @@ class DriftChecks:
             version.features.skip()
             version.count_check("too_few")
             return DriftCheck(self.unchecked(version, Verdict.TOO_FEW, window.events))
-        spanned = [[c for c in comparisons if o.window.spans(c.vectors[0])] for o in version.others]
-        level = _level(self._budget.allowed(version), comparisons, 1 + sum(map(bool, spanned)))
-        result = self._compare(version, version.window, comparisons, level)
-        others = [
-            WindowCheck(
-                AlertWindow(o.window.start, o.window.end, o.window.events, o.extent.label),
-                self._compare(version, o.window, held, level) if held else None,
-                _evidence(comparisons, o.window),
-                longer=o.extent.multiple > 1,
-            )
-            for o, held in zip(version.others, spanned, strict=True)
-        ]
+        full = [o for o in version.others if any(o.window.spans(c.vectors[0]) for c in comparisons)]
+        part = 1 / (1 + len(full))  # of the budget: windows that are not full leave theirs to the others
+        result = self._compare(version, version.window, comparisons, part)
+        others = [self._other_check(version, o, comparisons, part, is_full=o in full) for o in version.others]
         absent = {name for name, why in result.skipped.items() if why is Skipped.NO_EVENTS}
         checked_names = [name for c in comparisons for name in c.names]
         seen = self._references.seen
@@ -131,10 +123,45 @@ class DriftChecks:
             return None
         return CheckResult.of_untested(_untested(self._references.comparisons(version.version), why, events))
 
+    def _other_check(
+        self,
+        version: VersionState,
+        other: OtherWindow,
+        comparisons: Sequence[Comparison],
+        part: float,
+        *,
+        is_full: bool,
+    ) -> WindowCheck:
+        """Check a window of another extent, once in its stride; what keeps an episode open is checked always."""
+        label, window = other.extent.label, other.window
+        kept = label in version.drift.state.keepers or label in version.quality.state.keepers
+        due = window.begins_run(other.extent.stride)
+        result = None
+        if is_full and (due or kept):
+            held = [c for c in comparisons if window.spans(c.vectors[0])]
+            result = self._compare(version, window, held, part, other.extent.stride if due else 1)
+        return WindowCheck(
+            AlertWindow(window.start, window.end, window.events, label),
+            result,
+            _evidence(comparisons, window),
+            longer=other.extent.multiple > 1,
+        )
+
     def _compare(
-        self, version: VersionState, window: Window, comparisons: Sequence[Comparison], level: float
+        self, version: VersionState, window: Window, comparisons: Sequence[Comparison], part: float, stride: int = 1
     ) -> CheckResult:
-        """Compare one window with its references."""
+        """Compare a window with its references.
+
+        Args:
+            version: The version.
+            window: One of its windows.
+            comparisons: What it is compared with; at least one.
+            part: Its part of the budget.
+            stride: Panes from one look at it to the next: a look in so many panes may raise so many times the alarms.
+        """
+        allowed = self._budget.allowed(version)
+        drift, quality = allowed.drift * part * stride, allowed.quality * part * stride
+        level = (drift + quality) / max(sum(c.tests for c in comparisons), 1)
         listed = {*version.drift.features(), *version.quality.features()}
         seen = self._references.seen
         result = comparisons[0].check(window.total, level, listed, seen)
@@ -197,11 +224,6 @@ class DriftChecks:
         if instead:
             told.append(f"missing: {listed(missed)}; in the events and not in the reference: {listed(instead)}")
         return replace(record, summary="; ".join(told))
-
-
-def _level(allowed: Allowed, comparisons: Sequence[Comparison], windows: int) -> float:
-    """Return the significance level of a test of one window: all windows have equal parts of the budget."""
-    return (allowed.drift + allowed.quality) / windows / max(sum(c.tests for c in comparisons), 1)
 
 
 def _evidence(comparisons: Sequence[Comparison], window: Window) -> Callable[[str], Evidence | None]:

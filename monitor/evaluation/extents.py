@@ -33,6 +33,15 @@ class WindowExtent:
     rule: WindowRule
     label: str
 
+    @property
+    def stride(self) -> int:
+        """Panes from one look at it to the next; the configured window is looked at in every pane.
+
+        A look after few of many panes finds hardly more than the one before, and costs as much. With the square root
+        both what looks cost and what they come late by stay small.
+        """
+        return max(round(math.sqrt(self.rule.span)), 1)
+
 
 @dataclass(frozen=True, slots=True)
 class LeftOut:

@@ -209,15 +209,17 @@ def last_window(engine: Engine, model: str) -> LastWindow | None:
     h = t.history
     mine = (h.c.model == model, h.c.version == version, ~h.c.outcomes)
     wanted = sa.select(h).where(*mine).order_by(h.c.end_ms.desc(), h.c.start_ms).limit(_MOST_EXTENTS)
-    row, n = None, None
+    last: tuple[Row[Any], int | None] | None = None
     with snapshot(engine) as c:
         for row, its in _windows(c, wanted):
             # Windows of other extents than the configured one have rows of features only.
             n = next((v.events for v in its.values if (v.feature, v.name) == _PREDICTIONS), None)
+            last = row, n
             if n is not None:
                 break
-    if row is None:
+    if last is None:
         return None
+    row, n = last
     with damage_in(_row(row)):
         if n is None:
             raise KeyError(_PREDICTIONS)

@@ -1,6 +1,6 @@
 """`make bench`: speed and memory, side by side in one run.
 
-    python -m tests.bench [throughput partitions memory latency checks peers] [--predictions N] [--rounds N] [--json]
+    python -m tests.bench [throughput partitions memory latency checks windows peers] [--predictions N] [--rounds N] [--json]
 
 Absolute figures are of this machine and of this minute; the ratios are what can be compared. Exits 1 if one of the
 project's bounds is missed.
@@ -22,7 +22,7 @@ MOST_MB = 500.0
 MOST_CHECK_MS = 2.0
 MOST_ALERT_S = 2.0
 PARTITIONS = 12
-PARTS = ("throughput", "partitions", "memory", "latency", "checks", "peers")
+PARTS = ("throughput", "partitions", "memory", "latency", "checks", "windows", "peers")
 
 
 def main() -> int:
@@ -47,6 +47,10 @@ def main() -> int:
         from tests.bench.checks import by_window_size
 
         results["checks"] = by_window_size(_tell)
+    if "windows" in parts:
+        from tests.bench.windows import several
+
+        results["windows"] = [several(asked.rounds, panes, _tell) for panes in (10, 25)]
     if "peers" in parts:
         from tests.bench.checks import peers
 
