@@ -1,9 +1,9 @@
 """Episodes of drift and of data quality: each follows a version check by check.
 
 Pure. A feature joins when a window of any extent shows that it drifts, and stays until several checks in a row found
-all of them calm, which ends the episode. Calm are the configured window and all shorter ones: a longer one would show
-for long what is over, and keeps open only an episode that it alone began. No episode recovers without evidence. What
-else ends it is told to it (`end`). Its records say what is true at their own time.
+all of them calm, which ends the episode. Asked are the configured window and all shorter ones: a longer one would show
+for long what is over, and keeps open only an episode that longer ones alone began. No episode recovers without
+evidence. What else ends it is told to it (`end`). Its records say what is true at their own time.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ class DriftEpisodeState:
         told_until: End of its window, ms.
         begun: The window that began the episode.
         change: When what drifted first began to; None where that is not known.
-        keepers: Labels of the longer windows that began the episode alone, and keep it open.
+        keepers: Labels of the longer windows that saw it while no other one had: they keep the episode open.
         near: Listed features that the configured window or a shorter one has found to drift.
         spent: Features of an episode that is over, and since when they are calm, ms: where a longer window still
             reaches back beyond that, its findings on them are old ones.
@@ -155,9 +155,9 @@ class DriftEpisode:
         begins = state.starts_at is None
         if state.starts_at is None:
             state.starts_at, state.begun = window.end, window
-            state.keepers = self._keepers(others)
+        self._note_keepers(others)
         told = self._told()
-        judged = self._judge(check, seen, window.end)
+        judged = self._judge(check, others, seen, window.end)
         current = WindowCheck(window, check, evidence)
         if fresh or gone or severity is not state.severity or begins or self._has_moved(told, judged, window):
             state.severity = severity
@@ -204,11 +204,11 @@ class DriftEpisode:
             return found
         return {name: f for name, f in found.items() if spent.get(name, -1) <= other.window.start}
 
-    def _keepers(self, others: Sequence[WindowCheck]) -> list[str]:
-        """Return the labels of the longer windows that begin an episode alone; none where another one sees it."""
-        if self.state.near:
-            return []
-        return [other.window.label for other in others if other.longer and self._found(other)]
+    def _note_keepers(self, others: Sequence[WindowCheck]) -> None:
+        """Take note of the longer windows that see what drifts while no other one has."""
+        if not self.state.near:
+            longer = (other for other in others if other.longer and self._found(other))
+            self.state.keepers = sorted({*self.state.keepers, *(other.window.label for other in longer)})
 
     def _count_calm(self, check: CheckResult, others: Sequence[WindowCheck], fresh: Collection[str]) -> None:
         """Count a calm check, reset the count, or leave it where a listed feature had no value."""
@@ -235,15 +235,29 @@ class DriftEpisode:
 
     # -- what is true now --------------------------------------------------------------------------------
 
-    def _judge(self, check: CheckResult, seen: Mapping[str, _Seen], now: int) -> dict[str, _Seen]:
+    def _judge(
+        self, check: CheckResult, others: Sequence[WindowCheck], seen: Mapping[str, _Seen], now: int
+    ) -> dict[str, _Seen]:
         """Take over what a check found of the features; return the strongest finding of those it could judge."""
         listed = self.state.listed
-        followed = _strongest(f for f in check.listed if f.family is self.family and f.feature in listed)
-        blind = check.skipped.keys() if self.family is Family.DRIFT else ()
-        judged = {name: _Seen(finding) for name, finding in followed.items() if name not in blind} | dict(seen)
+        labels = {other.window.label for other in others}
+        judged = self._followed(check, {name for name, feature in listed.items() if feature.window not in labels})
+        for other in others:
+            names = {name for name, feature in listed.items() if feature.window == other.window.label}
+            if names and other.result is not None:
+                judged |= self._followed(other.result, names, other)
+        judged |= seen
         for name, its in judged.items():
             listed[name] = _judged(its, listed.get(name), self.state.starts_at or now, now)
         return judged
+
+    def _followed(
+        self, check: CheckResult, names: Collection[str], elsewhere: WindowCheck | None = None
+    ) -> dict[str, _Seen]:
+        """Return what a window found of features that it was the last to show, if it could judge them."""
+        found = _strongest(f for f in check.listed if f.family is self.family and f.feature in names)
+        blind = check.skipped.keys() if self.family is Family.DRIFT else ()
+        return {name: _Seen(finding, elsewhere) for name, finding in found.items() if name not in blind}
 
     def _told(self) -> float:
         """Return the size of the largest change that the latest record told."""

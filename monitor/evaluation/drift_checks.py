@@ -132,16 +132,14 @@ class DriftChecks:
         *,
         is_full: bool,
     ) -> WindowCheck:
-        """Check a window of another extent, once in its stride; what keeps an episode open is checked always."""
-        label, window = other.extent.label, other.window
-        kept = label in version.drift.state.keepers or label in version.quality.state.keepers
-        due = window.begins_run(other.extent.stride)
+        """Check a window of another extent, once in its stride, and while an episode lasts in every pane."""
+        window, stride = other.window, other.extent.stride
         result = None
-        if is_full and (due or kept):
+        if is_full and (version.drift.firing or version.quality.firing or window.begins_run(stride)):
             held = [c for c in comparisons if window.spans(c.vectors[0])]
-            result = self._compare(version, window, held, part, other.extent.stride if due else 1)
+            result = self._compare(version, window, held, part, stride)
         return WindowCheck(
-            AlertWindow(window.start, window.end, window.events, label),
+            AlertWindow(window.start, window.end, window.events, other.extent.label),
             result,
             _evidence(comparisons, window),
             longer=other.extent.multiple > 1,

@@ -1,6 +1,6 @@
 """`make bench`: speed and memory, side by side in one run.
 
-    python -m tests.bench [throughput partitions memory latency checks windows peers] [--predictions N] [--rounds N] [--json]
+    python -m tests.bench [PARTS] [--predictions N] [--rounds N] [--json]
 
 Absolute figures are of this machine and of this minute; the ratios are what can be compared. Exits 1 if one of the
 project's bounds is missed.

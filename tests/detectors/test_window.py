@@ -150,3 +150,31 @@ def test_an_empty_window_holds_nothing() -> None:
     window = Window(WindowRule(1, 1, 1))
 
     assert (len(window), window.events, window.total("a")) == (0, 0, None)
+
+
+@given(rules, steps)
+def test_a_window_spans_its_extent_once_it_reaches_back_so_far_with_enough_events(
+    rule: WindowRule, script: list[Step]
+) -> None:
+    """A window that has just begun does not, nor one of which a pane lacks what is asked for."""
+    window, pane = Window(rule), 0
+    for step in script:
+        pane += step.gap
+        window.push(a_slice(pane, step))
+        held = list(window)
+        for name in NAMES:
+            full = window.events >= rule.min_events and pane - held[0].pane + 1 >= 0.9 * rule.span
+            assert window.spans(name) == (full and all(name in piece.counts for piece in held))
+
+
+@given(st.integers(1, 5), st.lists(st.integers(1, 7), min_size=1, max_size=30))
+def test_a_run_of_panes_begins_once_whatever_panes_lack(length: int, gaps: list[int]) -> None:
+    """Numbers say which pane is the first of its run: after a restart it is the same one."""
+    window, pane, begun = Window(WindowRule(100, 1_000, 1)), 0, list[int]()
+    for gap in gaps:
+        pane += gap
+        window.push(a_slice(pane, Step(1, 1, (0, 0), "", "")))
+        if window.begins_run(length):
+            begun.append(pane // length)
+
+    assert begun == sorted(set(begun))

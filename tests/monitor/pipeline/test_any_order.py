@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -78,6 +78,7 @@ MODELS: dict[str, ModelSpec] = {
         task=Task.BINARY, window=timed(10 * SECOND, 30 * SECOND), outcomes=OUTCOMES, rules=QUALITY, serving=SERVING
     ),
     "learning": a_model(**LEARNING),
+    "extents": a_model(**{**LEARNING, "drift": replace(LEARNING["drift"], windows=(1.0, 2.0, 4.0))}),
     "everything": a_model(
         task=Task.BINARY,
         outcomes=OUTCOMES,
