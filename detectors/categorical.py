@@ -16,8 +16,6 @@ from detectors.reference import CategoricalReference
 from detectors.types import FloatArray, IntArray
 
 _FEWEST_EXPECTED = 5.0  # Cochran (1954): categories with fewer expected events are pooled
-_FEWEST_FOR_DIVERGENCE = 20.0  # the χ² law of the Jensen-Shannon divergence needs more than that of χ²
-
 
 _BOOLEANS = {"True": "true", "TRUE": "true", "False": "false", "FALSE": "false"}
 
@@ -110,94 +108,76 @@ class Homogeneity:
         statistic: Pearson's chi-square statistic.
         df: Its degrees of freedom.
         effect: Cramér's V that samples of equal size with the same shares would have, 0 to 1; so it does not depend on
-            how much larger the reference is than the window.
-        categories: Number of categories left after pooling.
+            how much larger the reference is than the window. Categories that are pooled count as one.
+        group: Group of each category, shape (k,), -1 for those of a pool that is itself too small for the statistic.
     """
 
     statistic: float
     df: int
     effect: float
-    categories: int
+    group: IntArray
 
-
-@dataclass(frozen=True, slots=True)
-class Divergence:
-    """Hold the Jensen-Shannon distance of two rows of counts.
-
-    Attributes:
-        distance: Square root of the divergence in bits, 0 to 1.
-        statistic: The divergence, scaled so that it is chi-square distributed if nothing has changed.
-        df: Degrees of freedom of that law; 0 if the window is too small for it.
-    """
-
-    distance: float
-    statistic: float
-    df: int
+    @property
+    def categories(self) -> int:
+        """Return the number of groups that were compared."""
+        return int(self.group.max()) + 1 if len(self.group) else 0
 
 
 def homogeneity(reference: FloatArray, window: FloatArray) -> Homogeneity:
     """Test whether two rows of counts have the same shares.
 
     The test is of homogeneity, not of goodness of fit, because the reference is itself a sample. There is no continuity
-    correction. Categories in which either row expects fewer than five events are pooled (Cochran, 1954).
+    correction. Categories in which either row expects fewer than five events are pooled with each other (Cochran,
+    1954), and left out where their pool expects fewer as well: a frequent one would drown them.
 
     Args:
         reference: Counts per category, shape (k,), with at least one event.
         window: The same of the window.
     """
-    n, m = window.sum(), reference.sum()
-    pooled_reference, pooled_window = _pooled(reference, window, _FEWEST_EXPECTED)
-    total = pooled_reference + pooled_window
-    expected_window = total * (n / (n + m))
-    expected_reference = total - expected_window
-    statistic = float(
-        ((pooled_window - expected_window) ** 2 / expected_window).sum()
-        + ((pooled_reference - expected_reference) ** 2 / expected_reference).sum()
-    )
-    p, q = pooled_reference / m, pooled_window / n
-    v_squared = 0.5 * float(((p - q) ** 2 / (p + q)).sum())
-    return Homogeneity(statistic, len(total) - 1, float(np.sqrt(v_squared)), len(total))
-
-
-def divergence(reference: FloatArray, window: FloatArray) -> Divergence:
-    """Compute the Jensen-Shannon distance of two rows of counts (Lin, 1991).
-
-    The distance is of the categories as they are. Under the null hypothesis the divergence in nats is distributed as
-    ⅛(1/n + 1/m)·χ². This law needs at least twenty expected events per category, so for the statistic smaller
-    categories are pooled.
-
-    Args:
-        reference: Counts per category, shape (k,), with at least one event.
-        window: The same of the window.
-    """
-    n, m = window.sum(), reference.sum()
-    distance = float(np.sqrt(_jensen_shannon(reference / m, window / n) / np.log(2)))
-    pooled_reference, pooled_window = _pooled(reference, window, _FEWEST_FOR_DIVERGENCE)
-    if n < 2 * _FEWEST_FOR_DIVERGENCE:
-        return Divergence(distance, 0.0, 0)
-    nats = _jensen_shannon(pooled_reference / m, pooled_window / n)
-    return Divergence(distance, float(8 * nats / (1 / n + 1 / m)), len(pooled_window) - 1)
-
-
-def _jensen_shannon(p: FloatArray, q: FloatArray) -> float:
-    middle = (p + q) / 2
-    return max(0.0, float((special.rel_entr(p, middle).sum() + special.rel_entr(q, middle).sum()) / 2))
-
-
-def _pooled(reference: FloatArray, window: FloatArray, fewest: float) -> tuple[FloatArray, FloatArray]:
-    """Put the categories in which either row expects fewer than `fewest` events into one, the last."""
+    n, m = float(window.sum()), float(reference.sum())
     total = reference + window
-    smaller = min(window.sum(), reference.sum()) / total.sum()
-    small = total * smaller < fewest
-    if not small.any():
-        return reference, window
-    pooled_reference = np.append(reference[~small], reference[small].sum())
-    pooled_window = np.append(window[~small], window[small].sum())
-    held = pooled_reference + pooled_window
-    if held[-1] * smaller < fewest and len(held) > 1:
-        # The pool itself is still too small: merge it with the smallest of the others.
-        smallest = int(np.argmin(held[:-1]))
-        pooled_reference[smallest] += pooled_reference[-1]
-        pooled_window[smallest] += pooled_window[-1]
-        pooled_reference, pooled_window = pooled_reference[:-1], pooled_window[:-1]
-    return pooled_reference, pooled_window
+    smaller = min(n, m) / (n + m)
+    small = total * smaller < _FEWEST_EXPECTED
+    group = np.cumsum(~small) - 1
+    pooled = int((~small).sum())
+    group[small] = pooled
+    groups = pooled + bool(small.any())
+    p, q = np.bincount(group, reference) / m, np.bincount(group, window) / n
+    v_squared = 0.5 * float(((p - q) ** 2 / (p + q)).sum())
+    if groups > pooled and float(total[small].sum()) * smaller < _FEWEST_EXPECTED:
+        group[small] = -1
+        groups = pooled
+    held = group >= 0
+    statistic = _chi_square(
+        np.bincount(group[held], reference[held], minlength=groups).astype(np.float64),
+        np.bincount(group[held], window[held], minlength=groups).astype(np.float64),
+    )
+    return Homogeneity(statistic, max(groups - 1, 0), float(np.sqrt(v_squared)), group)
+
+
+def _chi_square(reference: FloatArray, window: FloatArray) -> float:
+    total = reference + window
+    if not total.sum():
+        return 0.0
+    expected_window = total * (window.sum() / total.sum())
+    expected_reference = total - expected_window
+    # A row without events expects none anywhere.
+    if not window.sum() or not reference.sum():
+        return 0.0
+    return float(
+        ((window - expected_window) ** 2 / expected_window).sum()
+        + ((reference - expected_reference) ** 2 / expected_reference).sum()
+    )
+
+
+def jensen_shannon_distance(reference: FloatArray, window: FloatArray) -> float:
+    """Compute the Jensen-Shannon distance of two rows of counts in base 2, 0 to 1 (Lin, 1991).
+
+    Args:
+        reference: Counts per category, shape (k,), with at least one event.
+        window: The same of the window.
+    """
+    p, q = reference / reference.sum(), window / window.sum()
+    middle = (p + q) / 2
+    nats = float((special.rel_entr(p, middle).sum() + special.rel_entr(q, middle).sum()) / 2)
+    return float(np.sqrt(max(nats, 0.0) / np.log(2)))

@@ -1,52 +1,40 @@
-"""One check: a window against its references, all features and detectors together.
+"""A window against its references: all features and detectors together.
 
-A verdict of drift needs enough events, a p-value of at most the alpha that the false-alarm budget leaves, and an
-effect that matters. Statistics and effects are computed for all features at once; p-values, which cost more than
-everything else, only where the effect is large enough. Pure. Called by `monitor.evaluation`.
+Statistics and effects are computed for all features at once; p-values, which cost more than everything else, only
+where the effect is large enough (`checking`). Pure. Called by `monitor.evaluation`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from typing import Final
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from functools import cache
 
 import numpy as np
 
-from detectors.categorical import CategoryCells, divergence, homogeneity
+from detectors.categorical import CategoryCells
+from detectors.category_law import category_test
 from detectors.cells import NumericCells
+from detectors.checking import ComputedTests, Rates, Totals
+from detectors.dependence import Dependence
+from detectors.discrete import DiscreteValues, is_discrete
+from detectors.dispersion import Dispersion
 from detectors.evidence import Evidence, category_evidence, numeric_evidence
 from detectors.expected import Expected, ExpectedCategories
 from detectors.feature_tests import (
-    DiscreteValues,
     FeatureTest,
     chi_square_test,
-    is_discrete,
-    ks_test,
+    jensen_shannon_test,
     missing_test,
     psi_test,
     unseen_test,
-    wasserstein_test,
 )
-from detectors.findings import CheckResult, Family, Finding, Skipped, Value, Verdict
-from detectors.numeric import NumericDistances, Transport
+from detectors.findings import CheckResult, Family, Skipped, Value, Verdict
+from detectors.numeric import NumericDistances
+from detectors.numeric_tests import NumericLaws, distribution_tests
 from detectors.pane import Counts
 from detectors.reference import CategoricalReference, NumericReference
 from detectors.registry import CATEGORICAL, NUMERIC, RATES
-from detectors.significance import (
-    BLIND_ABOVE,
-    KolmogorovLaw,
-    WassersteinLaw,
-    ks_critical,
-    least_p_value,
-    pair_size,
-    rate_p_value,
-)
 from detectors.types import FloatArray, IntArray
-
-# A feature that alarmed is calm again when its effect is below this share of the minimum effect,
-CALM_EFFECT: Final = 0.8
-# or when its p-value is above this multiple of alpha.
-CALM_ALPHA_FACTOR: Final = 10.0
 
 
 class Comparison:
@@ -73,21 +61,13 @@ class Comparison:
         self.numeric_cells = NumericCells(numeric)
         self.category_cells = CategoryCells(categorical)
         self._distances = NumericDistances(self.numeric_cells)
-        self._law = WassersteinLaw(numeric)
+        self._laws = [NumericLaws(r) for r in numeric]
         self._detectors = frozenset(detectors)
         self._min_effect = min_effect
         self._names = [*(r.name for r in numeric), *(r.name for r in categorical)]
         self._frequent = [ExpectedCategories(r) for r in categorical]
         self._discrete = [DiscreteValues(self.numeric_cells, f) for f in range(len(numeric)) if is_discrete(numeric[f])]
         self._statistics = self._statistics_by_feature()
-
-    @property
-    def tests(self) -> int:
-        """Return the number of tests of one check, which share the false-alarm budget."""
-        numeric = sum(name in self._detectors for name in NUMERIC) * len(self.numeric_cells)
-        categorical = sum(name in self._detectors for name in CATEGORICAL)
-        by_category = categorical * (len(self.category_cells) + len(self._discrete))
-        return numeric + by_category + len(self._names) + len(self.category_cells)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -136,7 +116,7 @@ class Comparison:
         """Return the references that windows are compared with, numeric ones first."""
         return (*self.numeric_cells.references, *self.category_cells.references)
 
-    def mistyped_in(self, totals: Callable[[str], IntArray | None]) -> dict[str, int]:
+    def mistyped_in(self, totals: Totals) -> dict[str, int]:
         """Return how many values of another type than the reference's a window has, by feature that has any."""
         counts = totals(self.mistyped)
         names = [r.name for r in self.numeric_cells.references]
@@ -145,49 +125,50 @@ class Comparison:
 
     # -- checks ------------------------------------------------------------------------------------------
 
-    def holds(self, totals: Callable[[str], IntArray | None]) -> bool:
+    def holds(self, totals: Totals) -> bool:
         """Tell whether a window has events that were counted against these references."""
         return totals(self.vectors[0]) is not None
 
-    def check(
-        self,
-        totals: Callable[[str], IntArray | None],
-        alpha: float,
-        listed: Collection[tuple[Family, str]] = (),
-        seen: Collection[str] | None = None,
-    ) -> CheckResult:
-        """Judge a window.
+    def compute(self, totals: Totals, seen: Collection[str] | None = None) -> ComputedTests:
+        """Compute the tests of a window.
 
         Args:
             totals: Returns a count vector of the window by name, None if no pane has it.
-            alpha: Significance level of each test.
-            listed: Features that alarmed before, of which the result says whether they are calm again.
             seen: Features that events had at some time. A feature that is missing in all of the window and not
                 among them is a column of the reference that events do not have, and is not judged. None: all.
         """
         vectors = [totals(name) for name in self.vectors]
         if any(v is None for v in vectors):
             skipped = dict.fromkeys(self._names, Skipped.NO_EVENTS)
-            return CheckResult((), (), frozenset(), skipped, untested=self.untested(Verdict.NO_EVENTS))
+            return ComputedTests((), skipped, frozenset(), self._statistics, self._min_effect)
         cells, positions, categories, missing = (v for v in vectors if v is not None)
         skipped = {}
         tests = [
-            *self._numeric_tests(cells, positions, missing, alpha, skipped),
+            *self._numeric_tests(cells, positions, missing, skipped),
             *self._categorical_tests(categories, missing, skipped),
         ]
         absent: set[str] = set()
         if seen is not None:
             absent = {name for name, why in skipped.items() if why is Skipped.NO_EVENTS} - set(seen)
             tests = [t for t in tests if t.feature not in absent]
-        values = tuple(self._value(t, alpha, skipped) for t in tests)
-        findings = tuple(
-            self._finding(t, alpha) for t, v in zip(tests, values, strict=True) if v.verdict is Verdict.DRIFT
-        )
-        followed = [t for t in tests if (t.family, t.feature) in listed] if listed else []
-        restless = {(t.family, t.feature) for t in followed if not self._calm(t, alpha)}
-        now = tuple(self._finding(t, alpha) for t in followed)
-        untested = self._untested(skipped, absent, {(v.feature, v.statistic) for v in values}) if skipped else ()
-        return CheckResult(values, findings, frozenset(listed) - restless, skipped, now, untested, alpha)
+        return ComputedTests(tuple(tests), skipped, frozenset(absent), self._statistics, self._min_effect)
+
+    def check(
+        self,
+        totals: Totals,
+        rates: Rates,
+        listed: Collection[tuple[Family, str]] = (),
+        seen: Collection[str] | None = None,
+    ) -> CheckResult:
+        """Judge a window by itself, where each share of the budget is given.
+
+        Args:
+            totals: As for `compute`.
+            rates: False alarms per check that each test may raise.
+            listed: Features that alarmed before, of which the result says whether they are calm again.
+            seen: As for `compute`.
+        """
+        return self.compute(totals, seen).judged(rates, listed)
 
     def untested(self, why: Verdict, events: int = 0) -> tuple[Value, ...]:
         """Return all statistics of a window of so many events in which none was computed, with the reason."""
@@ -197,7 +178,7 @@ class Comparison:
             for statistic in statistics
         )
 
-    def evidence(self, feature: str, totals: Callable[[str], IntArray | None]) -> Evidence | None:
+    def evidence(self, feature: str, totals: Totals) -> Evidence | None:
         """Describe a feature in the reference and in a window, without raw values.
 
         Args:
@@ -216,30 +197,6 @@ class Comparison:
                 return category_evidence(c, self.category_cells.of_feature(categories, f))
         return None
 
-    def _value(self, test: FeatureTest, alpha: float, skipped: Mapping[str, Skipped]) -> Value:
-        """Judge a test. Its p-value is computed at most once, and only where the effect is large enough."""
-        p_value: float | KolmogorovLaw | None = None
-        why = skipped.get(test.feature) if test.family is Family.DRIFT else None
-        unseeing = Verdict(why) if why in (Skipped.BLIND, Skipped.RARE) else None
-        verdict = unseeing or Verdict.OK
-        if test.effect >= self._min_effect[test.statistic]:
-            p_value = test.p_value() if test.law is None else test.law
-            significant = p_value <= alpha if isinstance(p_value, float) else test.is_significant(alpha)
-            verdict = Verdict.DRIFT if significant else unseeing or Verdict.CHANCE
-        return Value(test.feature, test.statistic, test.value, test.events, test.effect, verdict, p_value)
-
-    def _untested(
-        self, skipped: Mapping[str, Skipped], absent: Collection[str], computed: Collection[tuple[str, str]]
-    ) -> tuple[Value, ...]:
-        """Return the statistics of skipped features that were not computed."""
-        reasons = {name: Verdict.NEVER_CAME if name in absent else Verdict(why) for name, why in skipped.items()}
-        return tuple(
-            Value(name, statistic, np.nan, 0, verdict=why)
-            for name, why in reasons.items()
-            for statistic in self._statistics[name]
-            if (name, statistic) not in computed
-        )
-
     def _statistics_by_feature(self) -> dict[str, tuple[str, ...]]:
         """List the statistics of every feature in the order of its tests."""
         missing, unseen = RATES
@@ -252,18 +209,8 @@ class Comparison:
             found[r.name] = (missing, *numeric, *(by_category if f in discrete else ()))
         return found | {r.name: (missing, unseen, *by_category) for r in self.category_cells.references}
 
-    def _calm(self, test: FeatureTest, alpha: float) -> bool:
-        small = test.effect < CALM_EFFECT * self._min_effect[test.statistic]
-        return small or not test.is_significant(CALM_ALPHA_FACTOR * alpha)
-
-    def _finding(self, test: FeatureTest, alpha: float) -> Finding:
-        return Finding(
-            test.family, test.feature, test.statistic, test.value, test.effect, self._min_effect[test.statistic],
-            test.p_value, alpha, test.events, test.error,
-        )  # fmt: skip
-
     def _numeric_tests(
-        self, cells: IntArray, positions: IntArray, missing: IntArray, alpha: float, skipped: dict[str, Skipped]
+        self, cells: IntArray, positions: IntArray, missing: IntArray, skipped: dict[str, Skipped]
     ) -> Iterator[FeatureTest]:
         """Yield the tests of the numeric features, and note in `skipped` those that cannot be judged."""
         window = self._distances.window(cells)
@@ -278,37 +225,18 @@ class Comparison:
             if not n or not r.rows:
                 skipped[r.name] = Skipped.NO_REFERENCE if n else Skipped.NO_EVENTS
                 continue
-            phi = r.dispersion.at(n)
-            size = pair_size(n, r.rows, phi)
-            least = least_p_value(n / phi, r.rows / phi)
-            if ks is not None:
-                d = float(ks.value[f])
-                if ks_critical(alpha, size) > BLIND_ABOVE or least > alpha:
-                    skipped[r.name] = Skipped.BLIND
-                yield ks_test(r.name, d, n, size, least, float(ks.error[f]))
-            if w1 is not None and self.numeric_cells.sd[f] > 0:
-                yield self._wasserstein_test(f, w1, n, phi, least)
+            laws = self._laws[f]
+            d = None if ks is None else float(ks.value[f])
+            error = 0.0 if ks is None else float(ks.error[f])
+            distance = (w1, f) if w1 is not None and self.numeric_cells.sd[f] > 0 else None
+            if d is not None or distance is not None:
+                yield from distribution_tests(r, laws, n, d, distance, error)
             if psi is not None and bins is not None:
-                yield psi_test(r, float(psi.value[f]), int(bins[f]), n, phi)
+                yield psi_test(r, float(psi.value[f]), int(bins[f]), n, float(laws.phi(n).max()))
             if f in discrete:
-                yield from self._category_tests(r.name, discrete[f].expected, discrete[f].of_window(cells), n, phi)
-
-    def _wasserstein_test(self, feature: int, found: Transport, n: int, phi: float, least: float) -> FeatureTest:
-        """Make a test of two parts, each of which may use half of alpha.
-
-        The law of the distance holds between the outermost points of the reference. Beyond them one event of a heavy
-        tail may lie anywhere, so there the number of events is tested, not their distance.
-        """
-        r = self.numeric_cells.references[feature]
-        inner, beyond = float(found.inner[feature]), int(found.beyond[feature])
-        distance, error = float(found.value[feature]), float(found.error[feature])
-
-        def p_value() -> float:
-            within = self._law.p_value(feature, inner, pair_size(n, r.rows, phi))
-            outside = rate_p_value(beyond, n, r.outside, r.rows, phi) if beyond else 1.0
-            return max(min(2 * min(within, outside), 1.0), least)
-
-        return wasserstein_test(r.name, distance, n, error, p_value)
+                values = discrete[f]
+                window_of, phi = values.of_window(cells), _phi(r.value_dependence, r.dispersion, n)
+                yield from self._category_tests(r.name, values.expected, window_of, n, phi, r.value_dependence.rows)
 
     def _categorical_tests(
         self, categories: IntArray, missing: IntArray, skipped: dict[str, Skipped]
@@ -321,23 +249,29 @@ class Comparison:
             if not n or not r.rows:
                 skipped[r.name] = Skipped.NO_REFERENCE if n else Skipped.NO_EVENTS
                 continue
-            phi = r.dispersion.at(n)
-            yield unseen_test(r, int(window[-1]), n, phi)
+            yield unseen_test(r, int(window[-1]), n, r.dispersion.at(n))
             frequent = self._frequent[f]
             if frequent.blind:
                 skipped[r.name] = Skipped.RARE
-            yield from self._category_tests(r.name, frequent.expected, frequent.of_window(window), n, phi)
+            phi = frequent.pooled(_phi(r.dependence, r.dispersion, n))
+            of_window = frequent.of_window(window)
+            yield from self._category_tests(r.name, frequent.expected, of_window, n, phi, r.dependence.rows)
 
     def _category_tests(
-        self, name: str, expected: Expected, window: FloatArray, n: int, phi: float
+        self, name: str, expected: Expected, window: FloatArray, n: int, phi: FloatArray, rows: int
     ) -> Iterator[FeatureTest]:
         """Yield the configured tests of what is expected and what came, by category."""
-        present = expected.rows + window > 0
-        reference, window = expected.rows[present], window[present]
-        phi += expected.overdispersion(n)
+        if not self._detectors.intersection(CATEGORICAL):
+            return
+        by_category = phi if len(phi) == len(window) else np.full(len(window), phi.max())
+        found = category_test(expected.rows, window, by_category, rows or np.inf, expected.overdispersion(n))
+        p_value = cache(found.p_value)
         if "chi_square" in self._detectors:
-            h = homogeneity(reference, window)
-            yield chi_square_test(name, "chi_square", h.statistic, h.effect, h.statistic, h.df, n, phi)
+            yield chi_square_test(name, found, n, p_value)
         if "jensen_shannon" in self._detectors:
-            d = divergence(reference, window)
-            yield chi_square_test(name, "jensen_shannon", d.distance, d.distance, d.statistic, d.df, n, phi)
+            yield jensen_shannon_test(name, expected.rows, window, found, n, p_value)
+
+
+def _phi(learned: Dependence, dispersion: Dispersion, n: int) -> FloatArray:
+    """Return φ of each category for windows of n events; of older profiles one for all."""
+    return learned.at(n) if learned.sizes else np.array([dispersion.at(n)])

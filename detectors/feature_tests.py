@@ -1,28 +1,38 @@
 """The single statistical tests of a check: one statistic of one feature with what its verdict needs.
 
-A p-value costs more than a statistic, so a test carries functions that compute it where the effect is large enough
-for it to matter. Pure. Called by `comparison`.
+Statistics that answer the same question share one p-value and one share of the false-alarm budget. A p-value costs
+more than a statistic, so a test carries functions that compute it where the effect is large enough for it to
+matter. Pure. Called by `comparison`.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final
+from enum import StrEnum
 
 import numpy as np
+from scipy import special
 
-from detectors.cells import NumericCells
-from detectors.expected import Expected, expected_rows
+from detectors.categorical import jensen_shannon_distance
+from detectors.category_law import CategoryTest
 from detectors.findings import Family
+from detectors.overlap import level_of, level_of_score
 from detectors.reference import CategoricalReference, NumericReference, Reference
-from detectors.significance import KolmogorovLaw, chi_square_p_value, ks_critical, psi_p_value, rate_p_value
-from detectors.types import FloatArray, IntArray
+from detectors.significance import psi_p_value, rate_change_p_value
+from detectors.types import FloatArray
 
-_TIED_SHARE: Final = 0.3  # a numeric feature with so much of its mass on one value counts as discrete,
-_TIED_DISTINCT: Final = 20  # and so does one with at most so many distinct values
-_FREQUENT_SHARE: Final = 0.01  # a value of a discrete feature with at least this share is a category
+Level = Callable[[float, int], float]  # of alarms per check and panes per window
+
+
+class Share(StrEnum):
+    """Name what tests of a feature have one share of the budget together."""
+
+    DISTRIBUTION = "distribution"  # Kolmogorov-Smirnov and Wasserstein
+    INDEX = "index"  # the population stability index
+    CATEGORIES = "categories"  # χ², the largest deviation of a category, Jensen-Shannon
+    MISSING = "missing"
+    UNSEEN = "unseen"
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,74 +40,70 @@ class FeatureTest:
     """Hold one statistic of one feature with what its verdict needs.
 
     Attributes:
-        family: The alarm that the test belongs to.
+        share: What has one share of the budget with it.
         feature: Name of the feature.
         statistic: Name of the statistic, as in `registry`.
         value: The statistic.
         effect: The effect size, which is compared with the minimum effect of the statistic.
         events: Number of events of the window behind the statistic.
-        error: Bound on how far the summary of the reference may have moved the statistic.
-        is_significant: Tells for a significance level alpha whether the p-value is at most alpha.
         p_value: Computes the p-value.
-        law: What `p_value` is computed from, where that takes long.
+        level: Returns the largest p-value that is significant, by alarms per check and panes per window.
+        error: Bound on how far the summary of the reference may have moved the statistic.
+        blind: Tells for a level whether no statistic could be significant.
+        certain: Whether nothing but a change can make it significant, so that it needs no share of the budget.
     """
 
-    family: Family
+    share: Share
     feature: str
     statistic: str
     value: float
     effect: float
     events: int
-    error: float
-    is_significant: Callable[[float], bool]
     p_value: Callable[[], float]
-    law: KolmogorovLaw | None = None
+    level: Level
+    error: float = 0.0
+    blind: Callable[[float], bool] = lambda alpha: False
+    certain: bool = False
 
-
-def ks_test(name: str, d: float, n: int, size: float, least: float, error: float) -> FeatureTest:
-    """Make the Kolmogorov-Smirnov test of a numeric feature.
-
-    Args:
-        name: Name of the feature.
-        d: The statistic, 0 to 1.
-        n: Events of the window.
-        size: Effective `pair_size` of window and reference.
-        least: The `least_p_value` of the two samples.
-        error: Bound on the error of `d`.
-    """
-    law = KolmogorovLaw(size, least)
-    # Comparing with the critical value is cheaper than a p-value: windows of about the same size share it.
-    return FeatureTest(
-        Family.DRIFT, name, "ks", d, d, n, error,
-        lambda alpha: alpha >= least and d >= ks_critical(alpha, size), lambda: law.p_value(d), law,
-    )  # fmt: skip
-
-
-def wasserstein_test(name: str, distance: float, n: int, error: float, p_value: Callable[[], float]) -> FeatureTest:
-    """Make the Wasserstein test of a numeric feature; `distance` and `error` are in its standard deviations."""
-    return FeatureTest(
-        Family.DRIFT, name, "wasserstein", distance, distance, n, error, lambda alpha: p_value() <= alpha, p_value
-    )
+    @property
+    def family(self) -> Family:
+        """Return the alarm that the test belongs to."""
+        return Family.DATA_QUALITY if self.share in (Share.MISSING, Share.UNSEEN) else Family.DRIFT
 
 
 def psi_test(r: NumericReference, value: float, bins: int, n: int, phi: float) -> FeatureTest:
     """Make the test of the population stability index, in nats, of n events with overdispersion phi."""
 
-    def p_value() -> float:
-        return psi_p_value(value, bins, n, r.rows, phi)
+    def score(p: float) -> float:
+        return float(np.sqrt(max(special.chdtri(max(bins - 1, 1), p) - max(bins - 3, 0), 1.0)))
 
-    return FeatureTest(Family.DRIFT, r.name, "psi", value, value, n, 0.0, lambda alpha: p_value() <= alpha, p_value)
+    return FeatureTest(
+        Share.INDEX, r.name, "psi", value, value, n, lambda: psi_p_value(value, bins, n, r.rows, phi),
+        lambda rate, panes: level_of_score(rate, panes, score), certain=bins < 2,
+    )  # fmt: skip
 
 
-def chi_square_test(
-    name: str, statistic: str, value: float, effect: float, chi_square: float, df: int, n: int, phi: float
+def chi_square_test(name: str, found: CategoryTest, n: int, p_value: Callable[[], float]) -> FeatureTest:
+    """Make the test of the categories of a feature, whose p-value is that of all and of any single one together."""
+    return FeatureTest(
+        Share.CATEGORIES, name, "chi_square", found.statistic, found.effect, n, p_value, _level_of(found),
+        certain=found.categories < 2,
+    )  # fmt: skip
+
+
+def jensen_shannon_test(
+    name: str, reference: FloatArray, window: FloatArray, found: CategoryTest, n: int, p_value: Callable[[], float]
 ) -> FeatureTest:
-    """Make a test whose statistic, scaled to `chi_square`, has a chi-square law with df degrees of freedom."""
+    """Make the test that is significant with χ², and whose effect is the Jensen-Shannon distance."""
+    distance = jensen_shannon_distance(reference, window)
+    return FeatureTest(
+        Share.CATEGORIES, name, "jensen_shannon", distance, distance, n, p_value, _level_of(found),
+        certain=found.categories < 2,
+    )  # fmt: skip
 
-    def p_value() -> float:
-        return chi_square_p_value(chi_square, df, phi)
 
-    return FeatureTest(Family.DRIFT, name, statistic, value, effect, n, 0.0, lambda alpha: p_value() <= alpha, p_value)
+def _level_of(found: CategoryTest) -> Level:
+    return lambda rate, panes: level_of_score(rate, panes, found.score)
 
 
 def unseen_test(r: CategoricalReference, unseen: int, n: int, phi: float) -> FeatureTest:
@@ -111,13 +117,10 @@ def unseen_test(r: CategoricalReference, unseen: int, n: int, phi: float) -> Fea
     """
     rate = unseen / n
     excess = max(rate - r.singletons / r.rows, 0.0)  # a window with fewer of them than expected is no fault of the data
-
-    def p_value() -> float:
-        return rate_p_value(unseen, n, r.singletons, r.rows, phi)
-
     return FeatureTest(
-        Family.DATA_QUALITY, r.name, "unseen_rate", rate, excess, n, 0.0, lambda alpha: p_value() <= alpha, p_value
-    )
+        Share.UNSEEN, r.name, "unseen_rate", rate, excess, n,
+        lambda: rate_change_p_value(unseen, n, r.singletons, r.rows, phi), level_of,
+    )  # fmt: skip
 
 
 def missing_test(r: Reference, missing: int, present: int) -> FeatureTest:
@@ -132,59 +135,7 @@ def missing_test(r: Reference, missing: int, present: int) -> FeatureTest:
     rate = missing / total if total else 0.0
     effect = abs(rate - (r.missing / known if known else 0.0))
     phi = r.missing_dispersion.at(total)
-
-    def p_value() -> float:
-        return rate_p_value(missing, total, r.missing, known, phi)
-
     return FeatureTest(
-        Family.DATA_QUALITY,
-        r.name,
-        "missing_rate",
-        rate,
-        effect,
-        total,
-        0.0,
-        lambda alpha: p_value() <= alpha,
-        p_value,
-    )
-
-
-def is_discrete(r: NumericReference) -> bool:
-    """Tell whether a numeric feature has so many ties that it must be compared by categories as well.
-
-    With many ties the Kolmogorov-Smirnov test alarms far less often than alpha and misses swaps of neighbours.
-    """
-    if not len(r.weights) or r.rows < 2:
-        return False
-    share = r.weights.max() / r.weights.sum()
-    return bool(share >= _TIED_SHARE or (len(r.points) <= _TIED_DISTINCT and r.rows > 5 * len(r.points)))
-
-
-class DiscreteValues:
-    """Count the frequent values of a numeric feature as categories; all other values are one more.
-
-    Attributes:
-        expected: The rows of the reference per category.
-    """
-
-    def __init__(self, cells: NumericCells, feature: int) -> None:
-        """Prepare the categories of the feature with this index among the references of `cells`."""
-        r = cells.references[feature]
-        self.feature = feature
-        self._cells = slice(int(cells.starts[feature]), int(cells.starts[feature + 1]))
-        total = int(r.weights.sum())
-        floor = math.ceil(_FREQUENT_SHARE * total)
-        frequent = np.flatnonzero(r.weights >= floor)
-        self._category = np.full(2 * len(r.points) + 1, len(frequent))
-        self._category[2 * frequent + 1] = np.arange(len(frequent))
-        found = expected_rows(r.weights[frequent], floor, total)
-        scale = r.rows / total
-        self.expected = Expected(found.rows * scale, found.noise * scale**2)
-
-    def of_window(self, cells: IntArray) -> FloatArray:
-        """Return the events of a window per category.
-
-        Args:
-            cells: Events of the window per cell of all numeric features.
-        """
-        return np.bincount(self._category, cells[self._cells], minlength=len(self.expected.rows)).astype(np.float64)
+        Share.MISSING, r.name, "missing_rate", rate, effect, total,
+        lambda: rate_change_p_value(missing, total, r.missing, known, phi), level_of,
+    )  # fmt: skip

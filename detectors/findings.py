@@ -86,7 +86,8 @@ class Value:
         events: Number of events behind it.
         effect: The effect size; NaN where nothing was tested.
         verdict: What the test came to.
-        p_value: The p-value where the effect matters, or the law that gives it, which costs much more; else None.
+        p_value: The p-value where the effect matters, or the law that gives it in an earlier release; else None.
+        alpha: The largest p-value at which the test alarms; NaN where the p-value did not matter.
     """
 
     feature: str
@@ -96,6 +97,7 @@ class Value:
     effect: float = float("nan")
     verdict: Verdict = Verdict.OK
     p_value: float | KolmogorovLaw | None = None
+    alpha: float = float("nan")
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +112,7 @@ class CheckResult:
         skipped: Features that were not judged, with the reason.
         listed: What every test found of the features that the caller listed, drift or not.
         untested: Statistics that could not be computed, each with the reason as its verdict.
-        alpha: The significance level of each test; NaN where there was none.
+        alpha: About the significance level of a test of drift, which varies with its law; NaN where there was none.
     """
 
     values: tuple[Value, ...]

@@ -7,6 +7,7 @@ the same number of alarms. Pure.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import lru_cache
 from typing import Final
 
@@ -60,3 +61,24 @@ def level_of(rate: float, panes: int) -> float:
     if excess(highest) >= 0 or excess(lowest) <= 0:
         return rate
     return float(special.ndtr(-optimize.brentq(excess, lowest, highest, xtol=1e-9)))
+
+
+def level_of_score(rate: float, panes: int, score_of: Callable[[float], float]) -> float:
+    """Return the level of single checks that gives so many alarms per check, for a statistic of any law.
+
+    Args:
+        rate: Allowed number of alarms per check, above 0.
+        panes: Number of panes in a window; with one pane, windows do not overlap and the level is the rate.
+        score_of: Returns the threshold with a given p-value, in standard deviations where the statistic varies most.
+    """
+    if panes <= 1 or rate >= 0.1:
+        return min(rate, 1.0)
+
+    def excess(level: float) -> float:
+        share = episode_share(score_of(np.exp(level)), panes)
+        return float(level + np.log(_MERGED * share) - np.log(rate))
+
+    lowest, highest = float(np.log(rate)), float(np.log(0.2))
+    if excess(lowest) >= 0 or excess(highest) <= 0:
+        return rate
+    return float(np.exp(optimize.brentq(excess, lowest, highest, xtol=1e-4)))

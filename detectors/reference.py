@@ -9,11 +9,12 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Final
 
 import numpy as np
 
+from detectors.dependence import Dependence
 from detectors.dispersion import Dispersion
 from detectors.quantiles import ROUNDING
 from detectors.saved import DamagedError, pack, unpack
@@ -40,6 +41,8 @@ class NumericReference:
         spread: Standard deviation of the rows; None if it is not known and has to be taken from the points.
         dispersion: Overdispersion of the values by window size.
         missing_dispersion: Overdispersion of the missing rate by window size.
+        dependence: How rows depend on each other, by directions in which windows vary; empty in older profiles.
+        value_dependence: The same by value, where the feature is compared by its frequent values as well.
     """
 
     name: str
@@ -52,6 +55,8 @@ class NumericReference:
     spread: float | None = None
     dispersion: Dispersion = field(default_factory=Dispersion)
     missing_dispersion: Dispersion = field(default_factory=Dispersion)
+    dependence: Dependence = field(default_factory=Dependence)
+    value_dependence: Dependence = field(default_factory=Dependence)
 
     @property
     def mean(self) -> float:
@@ -86,6 +91,7 @@ class CategoricalReference:
         missing: Number of rows without one.
         dispersion: Overdispersion of the shares of the categories by window size.
         missing_dispersion: Overdispersion of the missing rate by window size.
+        dependence: How rows depend on each other, by category, the last of them `other`; empty in older profiles.
     """
 
     name: str
@@ -99,6 +105,7 @@ class CategoricalReference:
     missing: int
     dispersion: Dispersion = field(default_factory=Dispersion)
     missing_dispersion: Dispersion = field(default_factory=Dispersion)
+    dependence: Dependence = field(default_factory=Dependence)
 
 
 Reference = NumericReference | CategoricalReference
@@ -174,6 +181,9 @@ class Profile:
         }
         if not told_apart:
             header["answers"] = len(self.answers)
+        dependence = _saved_dependence((*self.features, *self.answers), arrays)
+        if dependence:
+            header["dependence"] = dependence
         return pack(MAGIC, header, arrays)
 
     @staticmethod
@@ -187,6 +197,7 @@ class Profile:
         if header["schema"] > SCHEMA:
             raise DamagedError(f"profile has schema {header['schema']}, this release knows {SCHEMA}")
         found = [_restored_feature(i, saved, arrays) for i, saved in enumerate(header["features"])]
+        found = _with_dependence(found, header.get("dependence", {}), arrays)
         features, answers = _told_apart(found, header.get("answers"))
         return Profile(
             features=features,
@@ -226,6 +237,38 @@ def _saved_feature(index: int, f: Reference, arrays: dict[str, NumberArray]) -> 
         "singletons": f.singletons,
         **common,
     }
+
+
+def _saved_dependence(features: Sequence[Reference], arrays: dict[str, NumberArray]) -> dict[str, Any]:
+    """Return what a header says of dependence, and add the arrays; a release that does not know it reads the rest."""
+    saved: dict[str, Any] = {}
+    for i, f in enumerate(features):
+        learned = {f"{i}.dependence": f.dependence}
+        if isinstance(f, NumericReference):
+            learned[f"{i}.value_dependence"] = f.value_dependence
+        for key, dependence in learned.items():
+            if dependence.sizes:
+                saved[key] = {"sizes": list(dependence.sizes), "rows": dependence.rows}
+                arrays[key] = dependence.phi.astype(np.float32)
+    return saved
+
+
+def _with_dependence(
+    features: Sequence[Reference], saved: Mapping[str, Any], arrays: Mapping[str, NumberArray]
+) -> list[Reference]:
+    """Return features with what was saved of their dependence."""
+    learned = {
+        key: Dependence(tuple(its["sizes"]), arrays[key].astype(np.float64), its["rows"]) for key, its in saved.items()
+    }
+    done: list[Reference] = []
+    for i, f in enumerate(features):
+        its = learned.get(f"{i}.dependence", f.dependence)
+        if isinstance(f, NumericReference):
+            of_values = learned.get(f"{i}.value_dependence", f.value_dependence)
+            done.append(replace(f, dependence=its, value_dependence=of_values))
+        else:
+            done.append(replace(f, dependence=its))
+    return done
 
 
 def _restored_feature(index: int, saved: dict[str, Any], arrays: Mapping[str, NumberArray]) -> Reference:

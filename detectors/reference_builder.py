@@ -9,19 +9,25 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from typing import cast
+from dataclasses import replace
+from typing import Final, cast
 
 import numpy as np
 
-from detectors.dispersion import BlockVariance
+from detectors.dependence import Dependence, of_categories, of_numbers
+from detectors.discrete import frequent_values, is_discrete
+from detectors.dispersion import BlockVariance, Dispersion
 from detectors.quantiles import CAPACITY, QuantileSummary, distance_between, mid_block_points
 from detectors.reference import CategoricalReference, NumericReference, Reference
-from detectors.types import BoolArray, FloatArray, IntArray
+from detectors.types import BoolArray, FloatArray, IntArray, NumberArray
 
 POINTS = 2048  # default of `reference.points`
 CATEGORIES = 100  # categories with a cell of their own; the others share the cell `other`
 DISTINCT = 10_000  # categories remembered, to tell "rare" from "never seen"
 DECILES = 10
+_KEPT_ROWS: Final = 200_000  # rows of a feature that are kept in the order of time,
+_KEPT_VALUES: Final = 20_000_000  # and of all features together: two bytes each
+_FEWEST_KEPT: Final = 10_000
 
 Texts = Sequence[str | None]
 Column = FloatArray | Texts
@@ -120,35 +126,89 @@ class DistributionPass:
 
 
 class DispersionPass:
-    """Measure the overdispersion of features in the second reading of the same rows."""
+    """Learn how rows depend on each other in the second reading of the same rows.
+
+    That takes rows in a row: of each feature the first 200 000 are kept, of many features fewer. What windows vary that
+    are too large for those is measured by the variance of blocks of all rows.
+    """
 
     def __init__(self, features: Iterable[Reference]) -> None:
         """Start without rows; `features` is the result of the `DistributionPass`."""
         self._features = tuple(features)
-        self._binnings = [_Binning(f) for f in self._features]
-        self._values = [
-            BlockVariance(binning.shares, f.rows, ordered=isinstance(f, NumericReference))
-            for binning, f in zip(self._binnings, self._features, strict=True)
-        ]
-        self._missing = [_missing_variance(f) for f in self._features]
+        most = max(min(_KEPT_ROWS, _KEPT_VALUES // max(len(self._features), 1)), _FEWEST_KEPT)
+        self._courses = [_Course(f, most) for f in self._features]
 
     def add(self, columns: Mapping[str, Column], rows: int) -> None:
         """Add a batch of rows, in time order; arguments as for `DistributionPass.add`."""
-        for f, binning, values, missing in zip(
-            self._features, self._binnings, self._values, self._missing, strict=True
-        ):
-            present, bins = binning.bins_of(columns.get(f.name), rows)
-            values.add(bins)
-            missing.add((~present).astype(np.int64))
+        for f, course in zip(self._features, self._courses, strict=True):
+            course.add(columns.get(f.name), rows)
 
     def features(self) -> tuple[Reference, ...]:
-        """Return the references with their overdispersion."""
-        done: list[Reference] = []
-        for f, values, missing in zip(self._features, self._values, self._missing, strict=True):
-            kept = {name: getattr(f, name) for name in f.__slots__}
-            kept |= {"dispersion": values.result(), "missing_dispersion": missing.result()}
-            done.append(type(f)(**kept))
-        return tuple(done)
+        """Return the references with what was learned."""
+        return tuple(course.learned() for course in self._courses)
+
+
+class _Course:
+    """The rows of one feature in the order of time, as places among the points or categories of its reference."""
+
+    def __init__(self, f: Reference, most: int) -> None:
+        self._feature = f
+        self._most = most
+        self._kept: list[NumberArray] = []
+        self._held = 0
+        self._codes = None if isinstance(f, NumericReference) else {text: i for i, text in enumerate(f.categories)}
+        self._small = np.uint16 if isinstance(f, CategoricalReference) or len(f.points) < 1 << 16 else np.uint32
+        self._missing = _missing_variance(f)
+        self._long: BlockVariance | None = None
+        if f.rows > most:
+            self._grouping, shares = _groups(f)
+            self._long = BlockVariance(shares, f.rows, ordered=isinstance(f, NumericReference))
+
+    def add(self, column: Column | None, rows: int) -> None:
+        present, places = self._places(column, rows)
+        self._missing.add((~present).astype(np.int64))
+        if self._held < self._most:
+            kept = places[: self._most - self._held].astype(self._small)
+            self._held += len(kept)
+            self._kept.append(kept)
+        if self._long is not None:
+            self._long.add(self._grouping[places])
+
+    def _places(self, column: Column | None, rows: int) -> tuple[BoolArray, IntArray]:
+        """Return which rows have a value, shape (rows,), and the place of each that has one."""
+        if column is None:
+            return np.zeros(rows, np.bool_), np.zeros(0, np.int64)
+        f = self._feature
+        if isinstance(f, NumericReference):
+            values = np.asarray(column, np.float64)
+            present = np.isfinite(values)
+            return present, np.minimum(np.searchsorted(f.points, values[present]), len(f.points) - 1)
+        codes, other = self._codes or {}, len(f.categories)
+        texts = [text for text in cast("Texts", column) if text is not None]
+        found = np.fromiter((codes.get(t, other) for t in texts), np.int64, len(texts))
+        return np.fromiter((t is not None for t in column), np.bool_, rows), found
+
+    def learned(self) -> Reference:
+        """Return the reference with its dependence, and the largest of it as overdispersion."""
+        f = self._feature
+        places = np.concatenate(self._kept).astype(np.int64) if self._kept else np.zeros(0, np.int64)
+        longer = Dispersion() if self._long is None else self._long.result()
+        missing = self._missing.result()
+        if isinstance(f, CategoricalReference):
+            found = of_categories(places, len(f.categories) + 1).continued(longer)
+            return replace(f, dispersion=found.largest(), missing_dispersion=missing, dependence=found)
+        found = of_numbers(places, f.weights).continued(longer)
+        values = Dependence()
+        if is_discrete(f):
+            category = frequent_values(f)
+            values = of_categories(category[places], len(set(category.tolist()))).continued(longer)
+        return replace(
+            f,
+            dispersion=found.largest(),
+            missing_dispersion=missing,
+            dependence=found,
+            value_dependence=values,
+        )
 
 
 def _missing_variance(f: Reference) -> BlockVariance:
@@ -157,36 +217,17 @@ def _missing_variance(f: Reference) -> BlockVariance:
     return BlockVariance(np.array([1 - share, share]), total, ordered=False)
 
 
-class _Binning:
-    """Maps rows of one feature to bins: deciles of a number; the frequent categories and `other` of a text."""
+def _groups(f: Reference) -> tuple[IntArray, FloatArray]:
+    """Return the group of each place for the variance of blocks, and the share of each group.
 
-    def __init__(self, f: Reference) -> None:
-        self.shares: FloatArray
-        if isinstance(f, NumericReference):
-            cumulative = np.cumsum(f.weights)
-            total = int(cumulative[-1]) if len(cumulative) else 0
-            at = np.searchsorted(cumulative, np.arange(1, DECILES) / DECILES * total)
-            self._cuts = np.unique(f.points[at]) if total else np.zeros(0)
-            edges = np.searchsorted(f.points, self._cuts, side="right")
-            ends = np.concatenate([cumulative[edges - 1], [total]]) if total else np.ones(1)
-            self.shares = np.diff(ends, prepend=0) / max(ends[-1], 1)
-            self._codes: dict[str, int] | None = None
-        else:
-            self._codes = {text: i for i, text in enumerate(f.categories)}
-            self.shares = np.append(f.counts, f.other) / max(f.rows, 1)
-
-    def bins_of(self, column: Column | None, rows: int) -> tuple[BoolArray, IntArray]:
-        """Return which rows have a value, shape (rows,), and the bin of each that has one."""
-        if column is None:
-            return np.zeros(rows, np.bool_), np.zeros(0, np.int64)
-        if self._codes is None:
-            values = np.asarray(column, np.float64)
-            present = np.isfinite(values)
-            return present, np.searchsorted(self._cuts, values[present], side="left")
-        other = len(self._codes)
-        texts = [text for text in cast("Texts", column) if text is not None]
-        codes = np.fromiter((self._codes.get(t, other) for t in texts), np.int64, len(texts))
-        return np.fromiter((t is not None for t in column), np.bool_, rows), codes
+    Groups are about deciles of a number, and the categories of a text.
+    """
+    if isinstance(f, CategoricalReference):
+        return np.arange(len(f.counts) + 1), np.append(f.counts, f.other) / max(f.rows, 1)
+    cumulative = np.cumsum(f.weights)
+    cuts = np.unique(np.searchsorted(cumulative, np.arange(1, DECILES) / DECILES * cumulative[-1]))
+    group = np.searchsorted(cuts, np.arange(len(f.points)), side="left")
+    return group, np.bincount(group, f.weights) / cumulative[-1]
 
 
 def build_features(

@@ -7,17 +7,13 @@ The null hypothesis is always that window and reference come from the same distr
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 
 import numpy as np
 from scipy import special, stats
 
-from detectors.reference import NumericReference
 from detectors.types import FloatArray
 
-BLIND_ABOVE = 0.8  # a KS test with a larger critical value detects only a nearly complete change
 _EXACT_UP_TO = 5_000  # beyond this size `kstwo.sf` takes milliseconds, and the limit law is within 3 % at p = 1e-9
 
 
@@ -74,31 +70,6 @@ class KolmogorovLaw:
         return max(ks_p_value(statistic, self.size), self.least)
 
 
-def ks_critical(alpha: float, size: float) -> float:
-    """Return the smallest Kolmogorov-Smirnov statistic whose p-value is at most `alpha`.
-
-    Args:
-        alpha: Significance level.
-        size: Effective `pair_size`, of which three significant digits are used.
-
-    Returns:
-        The critical value; infinite if `size` is below 1.
-    """
-    if size < 1:
-        return np.inf
-    # Rounded down, so that windows of about the same size share an entry of the cache.
-    step = 10 ** max(int(np.floor(np.log10(size))) - 2, 0)
-    return _ks_critical(alpha, int(size // step * step))
-
-
-@lru_cache(maxsize=65536)
-def _ks_critical(alpha: float, size: int) -> float:
-    if size <= _EXACT_UP_TO:
-        return float(stats.kstwo.isf(alpha, size))
-    root = np.sqrt(size)
-    return float(special.kolmogi(alpha) / (root + 0.12 + 0.11 / root))
-
-
 def chi_square_p_value(statistic: float, df: int, phi: float = 1.0) -> float:
     """Compute P(χ² ≥ statistic / φ) with df degrees of freedom; 1 if there are none."""
     return float(special.chdtrc(df, statistic / phi)) if df > 0 else 1.0
@@ -140,6 +111,53 @@ def rate_p_value(hits: float, n: float, reference_hits: float, m: float, phi: fl
     at_least = special.betainc(k, total - k + 1, share) if k > 0 else 1.0
     at_most = special.betaincc(k + 1, total - k, share) if total > k else 1.0
     return float(min(1.0, 2 * min(at_least, at_most)))
+
+
+def deviation_scores(
+    hits: FloatArray, n: float, reference_hits: FloatArray, m: float, phi: FloatArray | float = 1.0
+) -> FloatArray:
+    """Compute how far rates, `hits` of n, lie from those of the reference, as standard normal scores.
+
+    Given its sum, each hit fell into the window with probability n / (n + m). The scores are those of the mid-p-values
+    of this binomial law (Lancaster, 1961), which is exact for rare hits, times what makes its variance that of the
+    hypergeometric law where they are frequent.
+
+    Args:
+        hits: Hits among the events of the window.
+        n: Events of the window.
+        reference_hits: Hits among the rows of the reference.
+        m: Rows of the reference.
+        phi: Overdispersion of the hits.
+
+    Returns:
+        Scores, above 0 where the window has more hits than expected.
+    """
+    if n <= 0 or m <= 0:
+        return np.zeros_like(hits, np.float64)
+    both = np.asarray(hits, np.float64) + reference_hits
+    frequent = np.clip(both / (n + m), 0.0, 1.0)
+    # The rarer of the two, hits or events without one.
+    flipped = frequent > 0.5
+    rarer = np.where(flipped, n - hits, hits) / phi
+    total = np.where(flipped, n + m - both, both) / phi
+    share = n / (n + m)
+    k, rest = np.maximum(rarer, 0.0), np.maximum(total - rarer, 0.0)
+    with np.errstate(divide="ignore"):
+        at_least = np.where(k > 0, special.betainc(np.maximum(k, 1e-9), rest + 1, share), 1.0)
+        above = np.where(rest > 0, special.betainc(k + 1, np.maximum(rest, 1e-9), share), 0.0)
+        at_most = np.where(rest > 0, special.betaincc(k + 1, np.maximum(rest, 1e-9), share), 1.0)
+        below = np.where(k > 0, special.betaincc(np.maximum(k, 1e-9), rest + 1, share), 0.0)
+        upper, lower = (at_least + above) / 2, (at_most + below) / 2
+        score = np.where(upper < lower, -special.ndtri(upper), special.ndtri(lower))
+    score = np.where(total > 0, score, 0.0) / np.sqrt(1 - np.minimum(frequent, 1 - frequent))
+    result: FloatArray = np.where(flipped, -score, score)
+    return result
+
+
+def rate_change_p_value(hits: float, n: float, reference_hits: float, m: float, phi: float = 1.0) -> float:
+    """Compute the two-sided mid-p-value of a rate against one of the reference; arguments as `deviation_scores`."""
+    score = deviation_scores(np.array([hits]), n, np.array([reference_hits]), m, phi)
+    return float(min(2 * special.ndtr(-abs(score[0])), 1.0))
 
 
 def share_p_value(hits: float, n: float, share: float, *, above: bool) -> float:
@@ -196,71 +214,3 @@ def mean_p_value(excess: float, variance: float, n: int) -> float:
     if variance <= 0:
         return 0.0 if excess > 0 else 1.0
     return float(special.stdtr(n - 1, -excess / np.sqrt(variance)))
-
-
-class WassersteinLaw:
-    """Hold the null distribution of √(nm/(n+m)) · W1 of each feature, in standard deviations of its reference.
-
-    The limit is ∫|B(F(x))|dx with a Brownian bridge B (del Barrio, Giné & Matrán, 1999). It is simulated once per
-    feature. Beyond the simulated quantiles the tail of a Gaussian with the largest variance of the limit, Var(X), is an
-    upper bound, because Φ⁻¹ of the distribution function is concave (Ehrhard, 1983; Borell, 1975).
-    """
-
-    PATHS = 4000
-    GRID = 256
-    _TAIL_PROBABILITIES = np.array([0.5, 0.2, 0.1, 0.05, 0.02, 0.01, 0.005])
-
-    def __init__(self, references: Sequence[NumericReference]) -> None:
-        """Simulate the distributions for these references."""
-        steps = np.array([_quantile_steps(r, self.GRID) for r in references]).reshape(len(references), self.GRID)
-        # One set of paths with a fixed seed: the same data always give the same p-value.
-        bridges = _bridges(self.PATHS, self.GRID)
-        simulated = bridges @ steps.T
-        self._scores = special.ndtri(1 - self._TAIL_PROBABILITIES)
-        self._quantiles = np.quantile(simulated, 1 - self._TAIL_PROBABILITIES, axis=0).T
-        # Largest distance from the mean of an event between the outermost points, in standard deviations.
-        self._reach = [
-            float(max(r.points[-1] - r.mean, r.mean - r.points[0]) / r.sd) if r.sd > 0 else 0.0 for r in references
-        ]
-
-    def p_value(self, feature: int, distance: float, size: float) -> float:
-        """Compute the p-value of a Wasserstein-1 distance, cut off at ½.
-
-        Args:
-            feature: Index of the feature among the references.
-            distance: The distance in standard deviations of the reference.
-            size: Effective `pair_size`.
-
-        Returns:
-            The p-value, or ½ if it is larger; 1 for an undefined distance.
-        """
-        if not np.isfinite(distance) or size <= 0:
-            return 1.0
-        z = np.sqrt(size) * distance
-        known = self._quantiles[feature]
-        if z <= known[-1]:
-            return float(special.ndtr(-np.interp(z, known, self._scores, left=0.0)))
-        # Bernstein's correction: where few events carry most of the variance, sums of n are not yet normal.
-        excess = z - known[-1]
-        excess /= np.sqrt(1 + self._reach[feature] * excess / (3 * np.sqrt(size)))
-        return float(special.ndtr(-(self._scores[-1] + excess)))
-
-
-@lru_cache(maxsize=1)
-def _bridges(paths: int, grid: int) -> FloatArray:
-    """Simulate |B(t)| at the middles of `grid` equal steps, shape (paths, grid)."""
-    rng = np.random.default_rng(0)
-    walk = np.cumsum(rng.standard_normal((paths, 2 * grid)) / np.sqrt(2 * grid), axis=1)
-    t = np.arange(1, 2 * grid + 1) / (2 * grid)
-    result: FloatArray = np.abs((walk - t * walk[:, -1:])[:, 0::2])
-    return result
-
-
-def _quantile_steps(r: NumericReference, grid: int) -> FloatArray:
-    """Return the rise of the quantile function over each of `grid` equal steps, in standard deviations."""
-    if r.sd <= 0:
-        return np.zeros(grid)
-    ends = np.cumsum(r.weights) / r.weights.sum()
-    # Between two points the quantile function jumps where the distribution function has the value between them.
-    where = np.minimum((ends[:-1] * grid).astype(np.int64), grid - 1)
-    return np.bincount(where, np.diff(r.points / 2) / r.sd * 2, minlength=grid).astype(np.float64)

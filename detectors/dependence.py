@@ -1,0 +1,142 @@
+"""How the events of a stream depend on each other, by feature: learned from a reference in the order of time.
+
+Autocorrelation makes windows vary more than independent events would, but not in all directions alike: a series that
+moves as a whole moves the middle of its distribution function, and hardly its kurtosis. So the ratio φ of long-run
+variance to variance is learned of several scores of the ranks: orthonormal polynomials of the normal score, the same
+as Hermite's where there are no ties. What they leave is given the median φ of some further ones. Of categories, φ is
+learned of each. Pure.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from dataclasses import dataclass, field
+from typing import Final
+
+import numpy as np
+from scipy import special
+
+from detectors.dispersion import Dispersion
+from detectors.sieve import long_run_ratios
+from detectors.types import FloatArray, IntArray
+
+SCORES: Final = 4  # directions with a φ of their own
+_FURTHER: Final = 4  # directions whose median stands for all others
+_SMALLEST: Final = 32  # events: windows that are smaller take the φ of this size
+_FEWEST_BLOCKS: Final = 3  # of the largest size
+
+
+@dataclass(frozen=True, slots=True)
+class Dependence:
+    """Hold φ ≥ 1 of several directions by window size.
+
+    Attributes:
+        sizes: Window sizes in events, growing by factors of two; none where nothing was learned.
+        phi: φ of each direction and size, shape (directions, sizes). Of numbers, the last direction is all the others.
+        rows: Rows that it was learned from.
+    """
+
+    sizes: tuple[int, ...] = ()
+    phi: FloatArray = field(default_factory=lambda: np.zeros((0, 0)))
+    rows: int = 0
+
+    def at(self, events: float) -> FloatArray:
+        """Return φ of each direction for windows of `events` events, shape (directions,).
+
+        It is interpolated in the logarithm of the size, and constant beyond the first and the last size.
+        """
+        after = bisect_right(self.sizes, events)
+        if after in (0, len(self.sizes)):
+            return np.asarray(self.phi[:, min(after, len(self.sizes) - 1)])
+        low, high = self.sizes[after - 1], self.sizes[after]
+        share = np.log(events / low) / np.log(high / low)
+        result: FloatArray = self.phi[:, after - 1] * (1 - share) + self.phi[:, after] * share
+        return result
+
+    def largest(self) -> Dispersion:
+        """Return the largest φ of any direction by window size."""
+        return Dispersion(self.sizes, tuple(self.phi.max(axis=0).tolist())) if self.sizes else Dispersion()
+
+    def continued(self, longer: Dispersion) -> Dependence:
+        """Return it with the sizes beyond its own of a `longer` measurement of all directions together."""
+        sizes = tuple(size for size in longer.sizes if self.sizes and size > self.sizes[-1])
+        if not sizes:
+            return self
+        factors = np.array([longer.at(size) for size in sizes]) / longer.at(self.sizes[-1])
+        phi = np.maximum(self.phi[:, -1:] * factors, 1.0)
+        return Dependence((*self.sizes, *sizes), _rounded(np.concatenate([self.phi, phi], axis=1)), self.rows)
+
+
+def rank_scores(weights: IntArray | FloatArray, count: int) -> FloatArray:
+    """Return orthonormal scores of weighted ascending points: mean 0 and variance 1 under the weights.
+
+    Args:
+        weights: Rows per point, shape (k,).
+        count: Number of scores; there are fewer where there are too few points.
+
+    Returns:
+        The scores, shape (k, scores).
+    """
+    share = np.asarray(weights, np.float64) / max(float(np.sum(weights)), 1.0)
+    if len(share) < 2:
+        return np.zeros((len(share), 0))
+    normal = special.ndtri(np.clip(np.cumsum(share) - share / 2, 1e-9, 1 - 1e-9))
+    powers = np.vander(normal, min(count, len(share) - 1) + 1, increasing=True) * np.sqrt(share)[:, None]
+    q, r = np.linalg.qr(powers / np.sqrt((powers**2).sum(axis=0)))
+    usable = np.abs(np.diag(r)) > 1e-6
+    usable[0] = False
+    scores: FloatArray = (q * np.sign(np.diag(r)))[:, usable] / np.sqrt(share)[:, None]
+    return scores
+
+
+def window_sizes(rows: int) -> tuple[int, ...]:
+    """Return the window sizes for which so many rows tell something."""
+    sizes = []
+    size = _SMALLEST
+    while size * _FEWEST_BLOCKS <= rows:
+        sizes.append(size)
+        size *= 2
+    return tuple(sizes)
+
+
+def of_numbers(places: IntArray, weights: IntArray) -> Dependence:
+    """Learn the dependence of a numeric feature.
+
+    Args:
+        places: Index of the point of each row, in the order of time.
+        weights: Rows per point, shape (k,).
+    """
+    sizes = window_sizes(len(places))
+    scores = rank_scores(weights, SCORES + _FURTHER)
+    if not sizes or not scores.shape[1]:
+        return Dependence()
+    ratios = long_run_ratios(scores[places], sizes)
+    further = ratios[SCORES:]
+    rest = np.median(further, axis=0) if len(further) else np.ones(len(sizes))
+    phi = np.concatenate([np.maximum(ratios[:SCORES], rest), rest[None]])
+    return Dependence(sizes, _rounded(phi), len(places))
+
+
+def of_categories(codes: IntArray, categories: int) -> Dependence:
+    """Learn the dependence of each category.
+
+    Args:
+        codes: Category of each row, in the order of time.
+        categories: Number of categories.
+    """
+    sizes = window_sizes(len(codes))
+    if not sizes or categories < 2:
+        return Dependence()
+    phi = np.ones((categories, len(sizes)))
+    for c in range(categories):
+        held = codes == c
+        if 1 < held.sum() < len(codes):
+            phi[c] = long_run_ratios(held.astype(np.float64)[:, None], sizes)[0]
+    return Dependence(sizes, _rounded(phi), len(codes))
+
+
+def _rounded(phi: FloatArray) -> FloatArray:
+    """Keep three digits, so that no platform's last bit shows, in what is saved with four bytes."""
+    power = 10.0 ** (2 - np.floor(np.log10(phi)))
+    result: FloatArray = (np.round(phi * power) / power).astype(np.float32).astype(np.float64)
+    return result
