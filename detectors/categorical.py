@@ -144,7 +144,7 @@ def homogeneity(reference: FloatArray, window: FloatArray) -> Homogeneity:
     groups = pooled + bool(small.any())
     p, q = np.bincount(group, reference) / m, np.bincount(group, window) / n
     v_squared = 0.5 * float(((p - q) ** 2 / (p + q)).sum())
-    if groups > pooled and float(total[small].sum()) * smaller < _FEWEST_EXPECTED:
+    if pooled and groups > pooled and float(total[small].sum()) * smaller < _FEWEST_EXPECTED:
         group[small] = -1
         groups = pooled
     held = group >= 0

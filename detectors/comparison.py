@@ -249,11 +249,13 @@ class Comparison:
             if not n or not r.rows:
                 skipped[r.name] = Skipped.NO_REFERENCE if n else Skipped.NO_EVENTS
                 continue
-            yield unseen_test(r, int(window[-1]), n, r.dispersion.at(n))
             frequent = self._frequent[f]
             if frequent.blind:
                 skipped[r.name] = Skipped.RARE
-            phi = frequent.pooled(_phi(r.dependence, r.dispersion, n))
+            each = _phi(r.dependence, r.dispersion, n)
+            # What was never seen comes as what is rare does.
+            yield unseen_test(r, int(window[-1]), n, float(each[-1] if r.other else each[: len(r.counts)].mean()))
+            phi = frequent.pooled(each)
             of_window = frequent.of_window(window)
             yield from self._category_tests(r.name, frequent.expected, of_window, n, phi, r.dependence.rows)
 

@@ -26,7 +26,7 @@ _SMALLEST: Final = 32  # events: windows that are smaller take the φ of this si
 _FEWEST_BLOCKS: Final = 3  # of the largest size
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Dependence:
     """Hold φ ≥ 1 of several directions by window size.
 
@@ -39,6 +39,13 @@ class Dependence:
     sizes: tuple[int, ...] = ()
     phi: FloatArray = field(default_factory=lambda: np.zeros((0, 0)))
     rows: int = 0
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Dependence):
+            return NotImplemented
+        return (self.sizes, self.rows) == (other.sizes, other.rows) and np.array_equal(self.phi, other.phi)
+
+    __hash__ = None  # type: ignore[assignment]  # of a value that holds an array
 
     def at(self, events: float) -> FloatArray:
         """Return φ of each direction for windows of `events` events, shape (directions,).
@@ -130,8 +137,10 @@ def of_categories(codes: IntArray, categories: int) -> Dependence:
     phi = np.ones((categories, len(sizes)))
     for c in range(categories):
         held = codes == c
-        if 1 < held.sum() < len(codes):
-            phi[c] = long_run_ratios(held.astype(np.float64)[:, None], sizes)[0]
+        count = int(held.sum())
+        if 1 < count < len(codes):
+            pairs = min(count, len(codes) - count) ** 2 / len(codes)
+            phi[c] = long_run_ratios(held.astype(np.float64)[:, None], sizes, pairs)[0]
     return Dependence(sizes, _rounded(phi), len(codes))
 
 

@@ -87,7 +87,7 @@ class Value:
         effect: The effect size; NaN where nothing was tested.
         verdict: What the test came to.
         p_value: The p-value where the effect matters, or the law that gives it in an earlier release; else None.
-        alpha: The largest p-value at which the test alarms; NaN where the p-value did not matter.
+        alpha: The largest p-value at which the test alarms; None where its p-value does not matter.
     """
 
     feature: str
@@ -97,7 +97,7 @@ class Value:
     effect: float = float("nan")
     verdict: Verdict = Verdict.OK
     p_value: float | KolmogorovLaw | None = None
-    alpha: float = float("nan")
+    alpha: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -58,8 +58,10 @@ def level_of(rate: float, panes: int) -> float:
     # At the threshold without overlap there are too few alarms; lower ones give more as long as they grow rarer.
     highest = float(-special.ndtri(rate)) if rate > 1e-300 else _DEEPEST
     lowest = min(1.0, highest)
-    if excess(highest) >= 0 or excess(lowest) <= 0:
+    if excess(highest) >= 0:
         return rate
+    if excess(lowest) <= 0:
+        return float(special.ndtr(-lowest))
     return float(special.ndtr(-optimize.brentq(excess, lowest, highest, xtol=1e-9)))
 
 
@@ -79,6 +81,8 @@ def level_of_score(rate: float, panes: int, score_of: Callable[[float], float]) 
         return float(level + np.log(_MERGED * share) - np.log(rate))
 
     lowest, highest = float(np.log(rate)), float(np.log(0.2))
-    if excess(lowest) >= 0 or excess(highest) <= 0:
+    if excess(lowest) >= 0:
         return rate
+    if excess(highest) <= 0:
+        return float(np.exp(highest))
     return float(np.exp(optimize.brentq(excess, lowest, highest, xtol=1e-4)))

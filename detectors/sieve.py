@@ -25,6 +25,7 @@ _FEWEST_VALUES: Final = 40
 _OVERLAP: Final = 4  # blocks start every quarter of their size
 # Blocks are believed that they vary less than the sieve says where they would not at this probability by chance.
 _BY_CHANCE: Final = 0.02
+_OF_PAIRS: Final = 9.0  # three pairs where none is expected
 _FREEDOM: Final = 1.3  # degrees of freedom in the variance of overlapping blocks, per block without overlap
 
 
@@ -47,7 +48,7 @@ class _Fit:
     dependent: BoolArray
 
 
-def long_run_ratios(series: FloatArray, sizes: tuple[int, ...]) -> FloatArray:
+def long_run_ratios(series: FloatArray, sizes: tuple[int, ...], pairs: float = np.inf) -> FloatArray:
     """Estimate the variance of block means, as a multiple of that under independence and at least 1.
 
     The autoregression of the values has up to 40 lags, chosen by AIC (Akaike, 1974), and none where BIC (Schwarz, 1978)
@@ -56,6 +57,8 @@ def long_run_ratios(series: FloatArray, sizes: tuple[int, ...]) -> FloatArray:
     Args:
         series: Values in the order of time, shape (rows, series).
         sizes: Sizes of blocks, ascending.
+        pairs: Of series that are 0 but for rare ones: how many pairs of these are expected at any lag, by chance. Where
+            that is fewer than one, a single pair looks like dependence to the criterion, so more is asked for.
 
     Returns:
         The ratios, shape (series, sizes).
@@ -65,7 +68,7 @@ def long_run_ratios(series: FloatArray, sizes: tuple[int, ...]) -> FloatArray:
     if rows < _FEWEST_VALUES or not sizes:
         return ratios
     centred = series - series.mean(axis=0)
-    fit = _autoregression(centred, min(_LAGS, rows // 8), by_bic=False)
+    fit = _autoregression(centred, min(_LAGS, rows // 8), _OF_PAIRS / pairs, by_bic=False)
     found = fit.dependent & (fit.variance > 0)
     if found.any():
         ratios[found] = _of_spectrum(fit, sizes)[found]
@@ -81,8 +84,8 @@ def long_run_ratios(series: FloatArray, sizes: tuple[int, ...]) -> FloatArray:
     return result
 
 
-def _autoregression(centred: FloatArray, lags: int, *, by_bic: bool) -> _Fit:
-    """Fit autoregressions by Levinson's recursion, to all columns at once."""
+def _autoregression(centred: FloatArray, lags: int, stricter: float = 0.0, *, by_bic: bool) -> _Fit:
+    """Fit autoregressions by Levinson's recursion, to all columns at once; `stricter` is more penalty to see any."""
     rows, width = centred.shape
     transform = fft.rfft(centred, fft.next_fast_len(rows + lags + 1, real=True), axis=0)
     power = transform.real**2 + transform.imag**2
@@ -95,7 +98,6 @@ def _autoregression(centred: FloatArray, lags: int, *, by_bic: bool) -> _Fit:
     chosen, chosen_noise = a.copy(), np.ones(width)
     noise = np.ones(width)
     best = np.zeros(width)
-    least = np.zeros(width)  # of the Bayesian criterion
     dependent = np.zeros(width, np.bool_)
     for p in range(1, lags + 1):
         known = a[: p - 1]
@@ -106,11 +108,10 @@ def _autoregression(centred: FloatArray, lags: int, *, by_bic: bool) -> _Fit:
         noise = noise * (1 - kappa**2)
         fitted = rows * np.log(noise)
         bic = fitted + p * np.log(rows)
-        dependent |= bic < 0
+        dependent |= bic + stricter < 0
         criterion = bic if by_bic else fitted + 2 * p
         better = criterion < best
         best = np.where(better, criterion, best)
-        least = np.minimum(least, bic)
         chosen[:, better] = a[:, better]
         chosen_noise = np.where(better, noise, chosen_noise)
     return _Fit(variance, g, chosen, chosen_noise, dependent)

@@ -12,7 +12,7 @@ import math
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 
-from detectors.comparison import CALM_EFFECT
+from detectors.checking import CALM_EFFECT
 from detectors.evidence import Evidence
 from detectors.findings import CheckResult, Family, Finding
 from detectors.registry import RATES

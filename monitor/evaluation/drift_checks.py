@@ -11,6 +11,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from detectors.change_point import binned_panes, change_point
+from detectors.checking import Rates, check
 from detectors.comparison import Comparison
 from detectors.evidence import Evidence
 from detectors.findings import CheckResult, Skipped, Value, Verdict
@@ -159,13 +160,9 @@ class DriftChecks:
         """
         allowed = self._budget.allowed(version)
         drift, quality = allowed.drift * part * stride, allowed.quality * part * stride
-        level = (drift + quality) / max(sum(c.tests for c in comparisons), 1)
+        rates = Rates(drift, quality, max(len(window) // stride, 1))
         listed = {*version.drift.features(), *version.quality.features()}
-        seen = self._references.seen
-        result = comparisons[0].check(window.total, level, listed, seen)
-        for comparison in comparisons[1:]:
-            result = result.joined(comparison.check(window.total, level, listed, seen))
-        return result
+        return check(comparisons, window.total, rates, listed, self._references.seen)
 
     def _dated(
         self,

@@ -13,6 +13,7 @@ from typing import Any, Final
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection, Engine, Row
 
+from detectors.findings import Value
 from detectors.significance import KolmogorovLaw
 from monitor.saved import damage_in
 from monitor.store import reader
@@ -181,12 +182,19 @@ def _history_value(model: str, row: Row[Any], its: StoredWindow, value: StoredVa
         None if untested else value.value, row.coverage, False,
         statistic=value.name if is_feature else None,
         effect=None if test is None or math.isnan(test.effect) else test.effect,
-        threshold=None if test is None or math.isnan(its.threshold) else its.threshold,
+        threshold=_threshold(its, test),
         p_value=p_value,
         verdict=test.verdict.value if test is not None else UNKNOWN if is_feature else None,
         window=its.window,
         answers=its.answers,
     )  # fmt: skip
+
+
+def _threshold(its: StoredWindow, test: Value | None) -> float | None:
+    if test is None:
+        return None
+    found = its.threshold if test.alpha is None else test.alpha
+    return None if math.isnan(found) else found
 
 
 @dataclass(frozen=True, slots=True)

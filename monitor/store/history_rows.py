@@ -32,7 +32,7 @@ _READINGS: Final = (AnswerReading.LABEL.value, AnswerReading.PROBABILITY.value, 
 _HEAD: Final = struct.Struct("<BBdH")  # reading, length of the window's label, threshold, tests
 # A byte a test: its verdict, and which numbers of it follow. An effect that is the value is not repeated.
 _VERDICTS: Final = tuple(Verdict)  # by number: new ones are added at the end
-_VERDICT, _EFFECT, _P_VALUE, _LAW = 0x1F, 0x20, 0x40, 0x80
+_VERDICT, _ALPHA, _EFFECT, _P_VALUE, _LAW = 0x0F, 0x10, 0x20, 0x40, 0x80
 
 
 class HistoryWriter:
@@ -103,7 +103,7 @@ class StoredWindow:
         values: All of its values.
         answers: How numbers of a binary task were read; None where there were none.
         window: What the window is called; None where an earlier release wrote it.
-        threshold: The p-value at which its tests alarm; NaN where there was no check.
+        threshold: The p-value at which its tests alarm that have no level of their own; NaN where there was no check.
     """
 
     values: tuple[StoredValue, ...]
@@ -128,6 +128,9 @@ def encoded(row: HistoryRow) -> bytes:
         elif test.p_value is not None:
             flag |= _P_VALUE
             numbers.append(test.p_value)
+        if test.alpha is not None:
+            flag |= _ALPHA
+            numbers.append(test.alpha)
         flags.append(flag)
     return b"".join(
         (
@@ -179,6 +182,7 @@ def _test(stored: StoredValue, flag: int, numbers: Iterator[float]) -> StoredVal
         p_value = KolmogorovLaw(next(numbers), next(numbers))
     elif flag & _P_VALUE:
         p_value = next(numbers)
+    alpha = next(numbers) if flag & _ALPHA else None
     verdict = _VERDICTS[flag & _VERDICT]
-    test = Value(stored.feature, stored.name, stored.value, stored.events, effect, verdict, p_value)
+    test = Value(stored.feature, stored.name, stored.value, stored.events, effect, verdict, p_value, alpha)
     return StoredValue(stored.feature, stored.name, stored.value, stored.events, test)

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from river.stats import KolmogorovSmirnov
 from scipy import stats
 
+from detectors.checking import Rates
 from detectors.comparison import Comparison
 from detectors.reference import NumericReference
 from detectors.reference_builder import build_features
@@ -26,7 +27,7 @@ from tests.bench import workload
 POINTS = 2_048
 REFERENCE = 10_000
 WINDOW, EVERY = 1_000, 100
-ALPHA = 1e-6
+RATES = Rates(1e-6, 1e-6, 10)
 Matrix = NDArray[np.float64]
 Tell = Callable[[str], None]
 
@@ -41,8 +42,8 @@ def by_window_size(tell: Tell) -> list[dict[str, Any]]:
         for _ in range(0, size, 10_000):
             for name, counts in comparison.bin_counts(workload.features(rng, min(size, 10_000)), []).items():
                 totals[name] = counts.dense() + totals.get(name, 0)
-        comparison.check(totals.get, ALPHA)
-        took = [_seconds(lambda c=comparison, t=totals: c.check(t.get, ALPHA)) for _ in range(30)]  # type: ignore[misc]
+        comparison.check(totals.get, RATES)
+        took = [_seconds(lambda c=comparison, t=totals: c.check(t.get, RATES)) for _ in range(30)]  # type: ignore[misc]
         found.append({"window": size, "points": POINTS, "ms": statistics.median(took) * 1000})
         tell(f"window of {size}: {found[-1]['ms']:.2f} ms a check")
     return found
@@ -86,7 +87,7 @@ def _contestants(reference: Matrix, stream: Matrix) -> dict[str, Callable[[], No
 
     def driftd() -> None:
         comparison.bin_counts(fresh, [])
-        comparison.check(totals.get, ALPHA)
+        comparison.check(totals.get, RATES)
 
     def scipy() -> None:
         for i in columns:

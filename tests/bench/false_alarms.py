@@ -26,7 +26,9 @@ import numpy as np
 from scipy import stats
 from scipy.signal import lfilter
 
+from detectors.checking import Rates, check
 from detectors.comparison import Comparison
+from detectors.dependence import Dependence
 from detectors.dispersion import Dispersion
 from detectors.findings import Family
 from detectors.pane import Counts
@@ -89,9 +91,9 @@ class Episodes:
         self._listed: set[tuple[Family, str]] = set()
         self._calm = 0
 
-    def check(self, comparison: Comparison, window: Window, alpha: float) -> None:
+    def check(self, comparison: Comparison, window: Window, allowed: Rates) -> None:
         """Take one check in."""
-        result = comparison.check(window.total, alpha, self._listed)
+        result = check([comparison], window.total, allowed, self._listed)
         fresh = {(finding.family, finding.feature) for finding in result.findings} - self._listed
         if fresh:
             self.begun += not self._listed
@@ -129,10 +131,15 @@ def references_of(rows: FloatArray) -> tuple[Reference, ...]:
 def comparison_of(references: Sequence[Reference], *, corrected: bool = True) -> Comparison:
     """As the daemon compares; or as if rows were independent."""
     if not corrected:
-        references = [replace(r, dispersion=Dispersion(), missing_dispersion=Dispersion()) for r in references]
+        references = [_as_if_independent(r) for r in references]
     numeric = [r for r in references if isinstance(r, NumericReference)]
     categorical = [r for r in references if isinstance(r, CategoricalReference)]
     return Comparison("features", numeric, categorical, DETECTORS, NO_EFFECT)
+
+
+def _as_if_independent(r: Reference) -> Reference:
+    plain = replace(r, dispersion=Dispersion(), missing_dispersion=Dispersion(), dependence=Dependence())
+    return replace(plain, value_dependence=Dependence()) if isinstance(plain, NumericReference) else plain
 
 
 def simulate(setting: Setting, references: int, checks: int, *, seed: int = 0, uncorrected: bool = True) -> Found:
@@ -147,8 +154,10 @@ def simulate(setting: Setting, references: int, checks: int, *, seed: int = 0, u
         watched = [(comparison, Episodes())]
         if uncorrected:
             watched.append((comparison_of(made, corrected=False), Episodes()))
-        alpha = setting.pane / setting.budget / comparison.tests
         panes = setting.window // setting.pane
+        # All but a small part is for drift, as in the daemon without rules.
+        rate = setting.pane / setting.budget
+        allowed = Rates(rate * 12 / 13, rate / 13, panes)
         window = Window(WindowRule(panes, panes, setting.window))
         events = stream((checks + panes - 1) * setting.pane, setting.autocorrelation, rng)
         codes = categories_of(events[:, -1])
@@ -157,7 +166,7 @@ def simulate(setting: Setting, references: int, checks: int, *, seed: int = 0, u
             window.push(_slice(i, setting.pane, comparison.bin_counts(events[rows, :NUMERIC], [codes[rows]])))
             if len(window) == panes:
                 for judge, episodes in watched:
-                    episodes.check(judge, window, alpha)
+                    episodes.check(judge, window, allowed)
         seen += watched[0][1].begun
         if uncorrected:
             plain, alarmed = plain + watched[1][1].begun, alarmed + watched[1][1].alarmed

@@ -99,11 +99,14 @@ def test_batches_do_not_matter(seed: int, sizes: list[int], ordered: bool) -> No
 
 def test_a_block_size_needs_enough_blocks() -> None:
     """With fewer, φ is mostly noise."""
-    rng = np.random.default_rng(0)
-    enough, too_few = SMALLEST * FEWEST_BLOCKS, SMALLEST * FEWEST_BLOCKS - 1
+    enough = SMALLEST * FEWEST_BLOCKS
 
-    assert a_number(rng.standard_normal(enough)).dispersion.sizes == (SMALLEST,)
-    assert a_number(rng.standard_normal(too_few)).dispersion.sizes == ()
+    def sizes(rows: int) -> tuple[int, ...]:
+        variance = BlockVariance(np.full(5, 0.2), rows, ordered=True)
+        variance.add(np.random.default_rng(0).integers(0, 5, rows))
+        return variance.result().sizes
+
+    assert (sizes(enough), sizes(enough - 1)) == ((SMALLEST,), ())
 
 
 def test_a_reference_too_short_for_an_estimate_has_no_overdispersion() -> None:

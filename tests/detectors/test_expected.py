@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from detectors.checking import Rates
 from detectors.comparison import Comparison
 from detectors.expected import ExpectedCategories, expected_rows
 from detectors.findings import CheckResult, Skipped, Verdict
@@ -16,7 +17,7 @@ from detectors.reference import CategoricalReference
 from detectors.registry import CATEGORICAL, MIN_EFFECT
 from tests.detectors.samples import a_category, a_number
 
-ALPHA = 1e-5
+RATES = Rates(1e-5, 1e-5)
 
 
 def check(reference: CategoricalReference, window: Sequence[str]) -> CheckResult:
@@ -24,7 +25,7 @@ def check(reference: CategoricalReference, window: Sequence[str]) -> CheckResult
     compared = Comparison("c", [], [reference], CATEGORICAL, MIN_EFFECT)
     codes = np.array([compared.category_cells.codes[0][text] for text in window])
     counts = compared.bin_counts(np.zeros((len(window), 0)), [codes])
-    return compared.check(lambda name: counts[name].dense(), ALPHA)
+    return compared.check(lambda name: counts[name].dense(), RATES)
 
 
 def drawn(rng: np.random.Generator, shares: np.ndarray, n: int) -> list[str]:
@@ -112,7 +113,7 @@ def test_rare_values_of_a_number_with_ties_are_expected_as_rarely() -> None:
     window = np.concatenate([np.zeros(30), rng.normal(size=70)])
     counts = compared.bin_counts(window[:, None], [])
 
-    assert compared.check(lambda name: counts[name].dense(), ALPHA).findings == ()
+    assert compared.check(lambda name: counts[name].dense(), RATES).findings == ()
 
 
 def in_any_order(codes: int, each: int) -> list[str]:

@@ -1,4 +1,4 @@
-"""How often single tests raise a false alarm, against how often they were allowed to: `python -m tests.simulation.laws`.
+"""Measure how often single tests alarm falsely, against how often they may: `python -m tests.simulation.laws`.
 
 Streams that never change, of one feature, are watched through `Comparison`. A false alarm is an episode: it begins with
 a finding and ends after three calm checks in a row. What is printed is the number that was promised over the number
@@ -52,11 +52,13 @@ def _users(rows: int, rng: np.random.Generator) -> FloatArray:
 
 def _two_scales(rows: int, rng: np.random.Generator) -> FloatArray:
     fast, slow = autoregressive(0.5)(rows, rng), autoregressive(0.99)(rows, rng)
-    return np.sqrt(0.8) * fast + np.sqrt(0.2) * slow
+    result: FloatArray = np.sqrt(0.8) * fast + np.sqrt(0.2) * slow
+    return result
 
 
 def _volatility(rows: int, rng: np.random.Generator) -> FloatArray:
-    return np.exp(0.7 * autoregressive(0.98)(rows, rng)) * rng.standard_normal(rows)
+    result: FloatArray = np.exp(0.7 * autoregressive(0.98)(rows, rng)) * rng.standard_normal(rows)
+    return result
 
 
 def _regimes(rows: int, rng: np.random.Generator) -> FloatArray:
