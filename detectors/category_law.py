@@ -69,19 +69,33 @@ class CategoryTest:
         return float(np.sqrt(max(special.chdtri(df, p) - max(df - 2, 0.0), 1.0)))
 
 
+@dataclass(frozen=True, slots=True)
+class Overdispersion:
+    """What is known of how categories depend on each other.
+
+    Attributes:
+        phi: φ of each category, shape (k,).
+        together: φ of the directions in which they move most together, shape (directions,); none where not known.
+        rows: Rows from which it was learned; infinite where it is no estimate.
+    """
+
+    phi: FloatArray
+    together: FloatArray
+    rows: float
+
+
 def category_test(
-    reference: FloatArray, window: FloatArray, phi: FloatArray, rows: float, noise: float = 0.0
+    reference: FloatArray, window: FloatArray, learned: Overdispersion, noise: float = 0.0
 ) -> CategoryTest:
     """Compare the rows that a reference lets expect with the events that came.
 
     Args:
         reference: Expected rows per category, shape (k,); the last is that of all others.
         window: Events per category, shape (k,).
-        phi: Overdispersion of each, shape (k,).
-        rows: Rows from which `phi` was learned.
+        learned: Overdispersion of each, and of all together.
         noise: What the estimate of the last of `reference` adds to its overdispersion.
     """
-    phi = phi.copy()
+    phi = learned.phi.copy()
     phi[-1] += noise
     present = reference + window > 0
     reference, window, phi = reference[present], window[present], phi[present]
@@ -93,19 +107,27 @@ def category_test(
     least = float(min(2.0 * special.ndtr(-scores[most]) * count, 1.0)) if count > 1 else 1.0
     p, q = reference[most] / m, window[most] / n
     alone = np.sqrt(((p - q) ** 2 / (p + q) + (p - q) ** 2 / max(2 - p - q, 1e-12)) / 2) if p + q > 0 else 0.0
-    largest = float(phi.max())
-    freedom = max(rows / largest / _OF_SCALE, 3.0) if largest > 1 and np.isfinite(rows) else np.inf
-    weights = _weights(h, reference + window, phi)
+    largest = float(np.max([*phi, *learned.together]))
+    freedom = max(learned.rows / largest / _OF_SCALE, 3.0) if largest > 1 else np.inf
+    weights = _weights(h, reference + window, phi, learned.together)
     return CategoryTest(h.statistic, max(h.effect, float(alone)), weights, least, count, freedom)
 
 
-def _weights(h: Homogeneity, total: FloatArray, phi: FloatArray) -> FloatArray:
-    """Return the generalised design effects of a χ² test over groups of categories (Rao & Scott, 1981)."""
+def _weights(h: Homogeneity, total: FloatArray, phi: FloatArray, together: FloatArray) -> FloatArray:
+    """Return the generalised design effects of a χ² test over groups of categories (Rao & Scott, 1981).
+
+    Their sum follows from φ of each group; those of the directions that are known are taken out of it.
+    """
     if h.df < 1:
         return np.zeros(0)
     grouped, of_group = _grouped(total, phi, h.group)
-    if (of_group == of_group[0]).all():
+    known = together[: h.df]
+    if (of_group == of_group[0]).all() and (known <= of_group[0]).all():
         return np.full(h.df, of_group[0])
+    if len(known):
+        left = float(((1 - grouped / grouped.sum()) * of_group).sum() - known.sum())
+        rest = max(left / (h.df - len(known)), 1.0) if h.df > len(known) else 1.0
+        return np.append(np.maximum(known, rest), np.full(h.df - len(known), rest))
     side = np.sqrt(grouped / grouped.sum() * of_group)
     found = np.linalg.eigvalsh(np.diag(of_group) - np.outer(side, side))[1:]
     result: FloatArray = np.maximum(found, 1e-6)

@@ -7,12 +7,13 @@ where the effect is large enough (`checking`). Pure. Called by `monitor.evaluati
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import cache
 
 import numpy as np
 
 from detectors.categorical import CategoryCells
-from detectors.category_law import category_test
+from detectors.category_law import Overdispersion, category_test
 from detectors.cells import NumericCells
 from detectors.checking import ComputedTests, Rates, Totals
 from detectors.dependence import Dependence
@@ -235,8 +236,9 @@ class Comparison:
                 yield psi_test(r, float(psi.value[f]), int(bins[f]), n, float(laws.phi(n).max()))
             if f in discrete:
                 values = discrete[f]
-                window_of, phi = values.of_window(cells), _phi(r.value_dependence, r.dispersion, n)
-                yield from self._category_tests(r.name, values.expected, window_of, n, phi, r.value_dependence.rows)
+                of_window = values.of_window(cells)
+                learned = _overdispersion(r.value_dependence, r.dispersion, n, len(of_window))
+                yield from self._category_tests(r.name, values.expected, of_window, n, learned)
 
     def _categorical_tests(
         self, categories: IntArray, missing: IntArray, skipped: dict[str, Skipped]
@@ -252,21 +254,20 @@ class Comparison:
             frequent = self._frequent[f]
             if frequent.blind:
                 skipped[r.name] = Skipped.RARE
-            each = _phi(r.dependence, r.dispersion, n)
+            learned = _overdispersion(r.dependence, r.dispersion, n, len(r.counts) + 1)
             # What was never seen comes as what is rare does.
-            yield unseen_test(r, int(window[-1]), n, float(each[-1] if r.other else each[: len(r.counts)].mean()))
-            phi = frequent.pooled(each)
-            of_window = frequent.of_window(window)
-            yield from self._category_tests(r.name, frequent.expected, of_window, n, phi, r.dependence.rows)
+            phi = learned.phi[-1] if r.other or not len(r.counts) else learned.phi[:-1].mean()
+            yield unseen_test(r, int(window[-1]), n, float(phi))
+            learned = replace(learned, phi=frequent.pooled(learned.phi))
+            yield from self._category_tests(r.name, frequent.expected, frequent.of_window(window), n, learned)
 
     def _category_tests(
-        self, name: str, expected: Expected, window: FloatArray, n: int, phi: FloatArray, rows: int
+        self, name: str, expected: Expected, window: FloatArray, n: int, learned: Overdispersion
     ) -> Iterator[FeatureTest]:
         """Yield the configured tests of what is expected and what came, by category."""
         if not self._detectors.intersection(CATEGORICAL):
             return
-        by_category = phi if len(phi) == len(window) else np.full(len(window), phi.max())
-        found = category_test(expected.rows, window, by_category, rows or np.inf, expected.overdispersion(n))
+        found = category_test(expected.rows, window, learned, expected.overdispersion(n))
         p_value = cache(found.p_value)
         if "chi_square" in self._detectors:
             yield chi_square_test(name, found, n, p_value)
@@ -274,6 +275,9 @@ class Comparison:
             yield jensen_shannon_test(name, expected.rows, window, found, n, p_value)
 
 
-def _phi(learned: Dependence, dispersion: Dispersion, n: int) -> FloatArray:
-    """Return φ of each category for windows of n events; of older profiles one for all."""
-    return learned.at(n) if learned.sizes else np.array([dispersion.at(n)])
+def _overdispersion(learned: Dependence, dispersion: Dispersion, n: int, categories: int) -> Overdispersion:
+    """Return what is known for windows of n events; of older profiles one φ for all."""
+    phi = learned.at(n)
+    if len(phi) < categories:
+        return Overdispersion(np.full(categories, dispersion.at(n)), np.zeros(0), np.inf)
+    return Overdispersion(phi[:categories], phi[categories:], learned.rows)

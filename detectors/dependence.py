@@ -24,6 +24,10 @@ SCORES: Final = 4  # directions with a φ of their own
 _FURTHER: Final = 4  # directions whose median stands for all others
 _SMALLEST: Final = 32  # events: windows that are smaller take the φ of this size
 _FEWEST_BLOCKS: Final = 3  # of the largest size
+_FREQUENT: Final = 0.01  # share from which a category counts in the directions of all together
+_SHORT_BLOCK: Final = 16  # rows
+_DIRECTIONS: Final = 3
+_AT_ONCE: Final = 8  # categories, by which memory is bounded
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -33,6 +37,7 @@ class Dependence:
     Attributes:
         sizes: Window sizes in events, growing by factors of two; none where nothing was learned.
         phi: φ of each direction and size, shape (directions, sizes). Of numbers, the last direction is all the others.
+            Of categories, each is one, and then come those in which they move most together.
         rows: Rows that it was learned from.
     """
 
@@ -52,6 +57,8 @@ class Dependence:
 
         It is interpolated in the logarithm of the size, and constant beyond the first and the last size.
         """
+        if not self.sizes:
+            return np.zeros(0)
         after = bisect_right(self.sizes, events)
         if after in (0, len(self.sizes)):
             return np.asarray(self.phi[:, min(after, len(self.sizes) - 1)])
@@ -135,13 +142,37 @@ def of_categories(codes: IntArray, categories: int) -> Dependence:
     if not sizes or categories < 2:
         return Dependence()
     phi = np.ones((categories, len(sizes)))
-    for c in range(categories):
-        held = codes == c
-        count = int(held.sum())
-        if 1 < count < len(codes):
-            pairs = min(count, len(codes) - count) ** 2 / len(codes)
-            phi[c] = long_run_ratios(held.astype(np.float64)[:, None], sizes, pairs)[0]
-    return Dependence(sizes, _rounded(phi), len(codes))
+    counts = np.bincount(codes, minlength=categories)
+    pairs = np.minimum(counts, len(codes) - counts) ** 2 / len(codes)
+    varied = np.flatnonzero((counts > 1) & (counts < len(codes)))
+    for at in range(0, len(varied), _AT_ONCE):
+        some = varied[at : at + _AT_ONCE]
+        phi[some] = long_run_ratios((codes[:, None] == some).astype(np.float64), sizes, pairs[some])
+    directions = long_run_ratios(_moving_directions(codes, counts)[codes], sizes)
+    return Dependence(sizes, _rounded(np.concatenate([phi, directions])), len(codes))
+
+
+def _moving_directions(codes: IntArray, counts: IntArray) -> FloatArray:
+    """Return scores of the categories along which their shares move most together, shape (categories, directions).
+
+    A series of numbers cut into categories moves the outer ones against each other; none of them alone shows how much.
+    The scores have mean 0 and variance 1, and are the principal components of the shares of short blocks.
+    """
+    share = counts / len(codes)
+    frequent = np.flatnonzero(share >= _FREQUENT)
+    blocks = len(codes) // _SHORT_BLOCK
+    root = np.sqrt(share[frequent])
+    if len(frequent) < 2 or blocks < 2:
+        return np.zeros((len(counts), 0))
+    cell = np.arange(blocks * _SHORT_BLOCK) // _SHORT_BLOCK * len(counts) + codes[: blocks * _SHORT_BLOCK]
+    held = np.bincount(cell, minlength=blocks * len(counts)).reshape(blocks, len(counts))[:, frequent]
+    moved = (held - _SHORT_BLOCK * share[frequent]) / root
+    _, vectors = np.linalg.eigh(moved.T @ moved)
+    scores = np.zeros((len(counts), min(_DIRECTIONS, len(frequent) - 1)))
+    scores[frequent] = (vectors[:, ::-1] / root[:, None])[:, : scores.shape[1]]
+    scores -= share @ scores
+    result: FloatArray = scores / np.sqrt(share @ scores**2)
+    return result
 
 
 def _rounded(phi: FloatArray) -> FloatArray:

@@ -36,6 +36,11 @@ def frequent_values(r: NumericReference) -> IntArray:
     return category
 
 
+def category_count(r: NumericReference) -> int:
+    """Return the number of categories of a discrete feature, with that of all rare values."""
+    return int((r.weights >= _floor(r)).sum()) + 1
+
+
 def _floor(r: NumericReference) -> int:
     """Return from how many rows on a value is frequent."""
     return math.ceil(_FREQUENT_SHARE * int(r.weights.sum()))

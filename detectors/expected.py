@@ -122,9 +122,7 @@ class ExpectedCategories:
         """Return the overdispersion of the categories compared, from that of each with a cell and of `other`.
 
         Args:
-            phi: Of each category of the reference and of `other`, shape (k + 1,); or one for all, shape (1,).
+            phi: Of each category of the reference and of `other`, shape (k + 1,).
         """
-        if len(phi) + 1 != len(self._frequent):
-            return phi
         left_out = phi[~self._frequent[:-1]]
         return np.append(phi[self._frequent[:-1]], left_out.max() if len(left_out) else 1.0)

@@ -15,7 +15,7 @@ from typing import Final, cast
 import numpy as np
 
 from detectors.dependence import Dependence, of_categories, of_numbers
-from detectors.discrete import frequent_values, is_discrete
+from detectors.discrete import category_count, frequent_values, is_discrete
 from detectors.dispersion import BlockVariance, Dispersion
 from detectors.quantiles import CAPACITY, QuantileSummary, distance_between, mid_block_points
 from detectors.reference import CategoricalReference, NumericReference, Reference
@@ -201,7 +201,7 @@ class _Course:
         values = Dependence()
         if is_discrete(f):
             category = frequent_values(f)
-            values = of_categories(category[places], len(set(category.tolist()))).continued(longer)
+            values = of_categories(category[places], category_count(f)).continued(longer)
         return replace(
             f,
             dispersion=found.largest(),

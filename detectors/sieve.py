@@ -48,7 +48,7 @@ class _Fit:
     dependent: BoolArray
 
 
-def long_run_ratios(series: FloatArray, sizes: tuple[int, ...], pairs: float = np.inf) -> FloatArray:
+def long_run_ratios(series: FloatArray, sizes: tuple[int, ...], pairs: FloatArray | None = None) -> FloatArray:
     """Estimate the variance of block means, as a multiple of that under independence and at least 1.
 
     The autoregression of the values has up to 40 lags, chosen by AIC (Akaike, 1974), and none where BIC (Schwarz, 1978)
@@ -57,8 +57,8 @@ def long_run_ratios(series: FloatArray, sizes: tuple[int, ...], pairs: float = n
     Args:
         series: Values in the order of time, shape (rows, series).
         sizes: Sizes of blocks, ascending.
-        pairs: Of series that are 0 but for rare ones: how many pairs of these are expected at any lag, by chance. Where
-            that is fewer than one, a single pair looks like dependence to the criterion, so more is asked for.
+        pairs: Of series that are 0 but for rare ones: how many pairs of these are expected at any lag, by chance; shape
+            (series,). Where that is fewer than one, a single pair looks like dependence, so more is asked for.
 
     Returns:
         The ratios, shape (series, sizes).
@@ -68,10 +68,11 @@ def long_run_ratios(series: FloatArray, sizes: tuple[int, ...], pairs: float = n
     if rows < _FEWEST_VALUES or not sizes:
         return ratios
     centred = series - series.mean(axis=0)
-    fit = _autoregression(centred, min(_LAGS, rows // 8), _OF_PAIRS / pairs, by_bic=False)
-    found = fit.dependent & (fit.variance > 0)
-    if found.any():
-        ratios[found] = _of_spectrum(fit, sizes)[found]
+    stricter = np.zeros(width) if pairs is None else _OF_PAIRS / pairs
+    fit = _autoregression(centred, min(_LAGS, rows // 8), stricter, by_bic=False)
+    found = np.flatnonzero(fit.dependent & (fit.variance > 0))
+    if len(found):
+        ratios[found] = _of_spectrum(fit.coefficients[:, found], fit.noise[found], sizes)
     sums = np.cumsum(np.concatenate([np.zeros((1, width)), centred]), axis=0)
     for i, size in enumerate(sizes):
         step = size // _SUMS
@@ -84,12 +85,13 @@ def long_run_ratios(series: FloatArray, sizes: tuple[int, ...], pairs: float = n
     return result
 
 
-def _autoregression(centred: FloatArray, lags: int, stricter: float = 0.0, *, by_bic: bool) -> _Fit:
+def _autoregression(centred: FloatArray, lags: int, stricter: FloatArray | float = 0.0, *, by_bic: bool) -> _Fit:
     """Fit autoregressions by Levinson's recursion, to all columns at once; `stricter` is more penalty to see any."""
     rows, width = centred.shape
-    transform = fft.rfft(centred, fft.next_fast_len(rows + lags + 1, real=True), axis=0)
+    length = fft.next_fast_len(rows + lags + 1, real=True)
+    transform = fft.rfft(np.ascontiguousarray(centred.T), length)
     power = transform.real**2 + transform.imag**2
-    products = fft.irfft(power, fft.next_fast_len(rows + lags + 1, real=True), axis=0)[: lags + 1] / rows
+    products = fft.irfft(power, length)[:, : lags + 1].T / rows
     variance = np.maximum(products[0], 0.0)
     scale = np.where(variance > 0, variance, 1.0)
     g = products / scale
@@ -117,14 +119,14 @@ def _autoregression(centred: FloatArray, lags: int, stricter: float = 0.0, *, by
     return _Fit(variance, g, chosen, chosen_noise, dependent)
 
 
-def _of_spectrum(fit: _Fit, sizes: tuple[int, ...]) -> FloatArray:
+def _of_spectrum(coefficients: FloatArray, noise: FloatArray, sizes: tuple[int, ...]) -> FloatArray:
     """Return the ratios that the autoregressions have, shape (series, sizes): their spectrum seen by Fejér's kernel."""
-    filters = np.zeros((2 * _FREQUENCIES, len(fit.variance)))
-    filters[0] = 1.0
-    filters[1 : len(fit.coefficients) + 1] = -fit.coefficients
-    response = fft.rfft(filters, axis=0)
-    density = fit.noise / np.maximum(response.real**2 + response.imag**2, 1e-12)
-    result: FloatArray = density.T @ _fejer(sizes)
+    filters = np.zeros((len(noise), len(coefficients) + 1))
+    filters[:, 0] = 1.0
+    filters[:, 1:] = -coefficients.T
+    response = fft.rfft(filters, 2 * _FREQUENCIES)
+    density = noise[:, None] / np.maximum(response.real**2 + response.imag**2, 1e-12)
+    result: FloatArray = density @ _fejer(sizes)
     return result
 
 
@@ -156,17 +158,16 @@ def _of_sums(sums: FloatArray, independent: FloatArray) -> FloatArray:
         return np.zeros(sums.shape[1])
     fit = _autoregression(sums - sums.mean(axis=0), min(_BLOCK_LAGS, len(sums) // 4), by_bic=True)
     lags = len(fit.coefficients)
-    correlations = list(fit.correlations)
-    while len(correlations) < _SUMS:
-        correlations.append((fit.coefficients * np.array(correlations[: -lags - 1 : -1])).sum(axis=0))
-    # Of the order that was chosen: the correlations up to it are those of the sums, the others follow.
-    order = (fit.coefficients != 0).cumsum(axis=0)[-1]
-    known: list[FloatArray] = [fit.correlations[0]]
+    # Correlations up to the order that was chosen are those of the sums, the others follow from it.
+    order = (fit.coefficients != 0).sum(axis=0)
+    known = np.zeros((_SUMS, sums.shape[1]))
+    known[0] = 1.0
     for k in range(1, _SUMS):
-        ahead = sum((fit.coefficients[i] * known[k - 1 - i] for i in range(min(lags, k))), np.zeros(sums.shape[1]))
-        known.append(np.where((k <= order) & (k <= lags), correlations[k], ahead))
+        reach = min(lags, k)
+        ahead = (fit.coefficients[:reach] * known[k - reach : k][::-1]).sum(axis=0)
+        known[k] = np.where(k <= order, fit.correlations[min(k, lags)], ahead)
     weight = 1 - np.arange(1, _SUMS) / _SUMS
-    grown = 1 + 2 * (weight[:, None] * np.array(known[1:])).sum(axis=0)
+    grown = 1 + 2 * (weight[:, None] * known[1:]).sum(axis=0)
     usable = fit.dependent & (grown > 1) & (independent > 0)
     result: FloatArray = np.where(usable, fit.variance / np.where(independent > 0, independent, 1.0) * grown, 0.0)
     return result
