@@ -160,43 +160,7 @@ def rate_change_p_value(hits: float, n: float, reference_hits: float, m: float, 
     return float(min(2 * special.ndtr(-abs(score[0])), 1.0))
 
 
-def share_p_value(hits: float, n: float, share: float, *, above: bool) -> float:
-    """Compute the one-sided binomial p-value of hits/n against a known share (Clopper & Pearson, 1934).
-
-    Args:
-        hits: Hits among the n events.
-        n: Number of events.
-        share: The share under the null hypothesis; clipped to 0 to 1.
-        above: Whether larger shares than `share` are evidence against it; otherwise smaller ones are.
-    """
-    if n <= 0:
-        return 1.0
-    share = min(max(share, 0.0), 1.0)
-    if above:
-        return float(special.betainc(hits, n - hits + 1, share)) if hits > 0 else 1.0
-    return float(special.betaincc(hits + 1, n - hits, share)) if hits < n else 1.0
-
-
-def two_shares_p_value(hits: float, n: float, base_hits: float, base_n: float, *, above: bool) -> float:
-    """Compute the one-sided p-value of hits/n against base_hits/base_n.
-
-    Given the total of the rarer kind of event, each of them fell into the window with probability n / (n + base_n).
-
-    Args:
-        hits: Hits among the n events of the window.
-        n: Number of events of the window.
-        base_hits: Hits among the events of the baseline.
-        base_n: Number of events of the baseline.
-        above: Whether a larger share in the window is evidence of a change; otherwise a smaller one is.
-    """
-    if n <= 0 or base_n <= 0:
-        return 1.0
-    if 2 * (hits + base_hits) > n + base_n:
-        return two_shares_p_value(n - hits, n, base_n - base_hits, base_n, above=not above)
-    return share_p_value(hits, hits + base_hits, n / (n + base_n), above=above)
-
-
-def mean_p_value(excess: float, variance: float, n: int) -> float:
+def mean_p_value(excess: float, variance: float, n: float) -> float:
     """Compute the one-sided p-value of an estimate by Student's t distribution.
 
     It is exact for means of normal values and a good approximation for means of many values.
@@ -204,7 +168,7 @@ def mean_p_value(excess: float, variance: float, n: int) -> float:
     Args:
         excess: How far the estimate lies beyond the value of the null hypothesis, in the direction tested.
         variance: Variance of the estimate, in squared units of `excess`.
-        n: Number of values behind the estimate.
+        n: Number of values behind the estimate, or effective number.
 
     Returns:
         The p-value; 1 with fewer than two values or without a finite variance.

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from detectors.pane import Counts, pack_counts, unpack_counts
+from detectors.types import IntArray
 from detectors.window import Slice
 from monitor.aggregation.metrics import (
     LATENCY_CELLS,
@@ -50,6 +51,11 @@ class AnswerBaseline:
     def frozen(self) -> bool:
         """Whether it takes no further panes."""
         return self.complete and (self._extent is None or self._extent >= self._longest)
+
+    @property
+    def latency(self) -> IntArray:
+        """Histogram of the latencies that it holds; the caller must not write to it."""
+        return self._latency
 
     def add(self, piece: Slice, *, healthy: bool = True) -> None:
         """Add a closed pane, unless it is frozen, or complete and the version is not healthy."""

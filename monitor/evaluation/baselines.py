@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 
 from detectors.types import IntArray
 from monitor.aggregation.metrics import QUANTILES, Estimate, latencies_above
@@ -15,7 +16,16 @@ from monitor.serving.controller import ServingController
 from monitor.serving.role import Role, role
 from monitor.spec import ModelSpec, RuleSpec
 
-BaselineOf = Callable[[RuleSpec], Measured | None]  # None: nothing to compare with yet
+
+@dataclass(frozen=True, slots=True)
+class Baseline:
+    """What a metric is compared with, and the version that it is of where that answers at the same time."""
+
+    measured: Measured
+    champion: VersionState | None = None
+
+
+BaselineOf = Callable[[RuleSpec], Baseline | None]  # None: nothing to compare with yet
 _OF_SHARES = ("accuracy", "precision", "recall")  # metrics of a reference that count hits
 
 
@@ -44,41 +54,42 @@ class Baselines:
     def of_answers(self, version: VersionState, user_metrics: Sequence[str]) -> BaselineOf:
         """Return the baseline of a version's answers: the champion's of the same time, or its own first ones."""
 
-        def measured(rule: RuleSpec) -> Measured | None:
+        def measured(rule: RuleSpec) -> Baseline | None:
             champion = self._champion_for(version)
             if champion is not None:
                 sums, estimates = champion.measured(user_metrics)
                 of = champion.metrics if rule.metric == "agreement" else estimates
                 estimate = of.get(rule.metric)
                 if estimate is not None and estimate.n >= rule.min_n:
-                    return Measured(estimate, count_above(sums.latency) if rule.metric in QUANTILES else None)
+                    above = count_above(sums.latency) if rule.metric in QUANTILES else None
+                    return Baseline(Measured(estimate, above), champion)
             if not version.baseline.complete:
                 return None
             first, estimates = version.baseline.metrics(user_metrics)
             found = estimates.get(rule.metric)
-            return Measured(found, count_above(first.latency)) if found is not None else None
+            return Baseline(Measured(found, count_above(first.latency))) if found is not None else None
 
         return measured
 
     def of_outcomes(self, version: VersionState, window: OutcomeWindow, user_metrics: Sequence[str]) -> BaselineOf:
         """Return the baseline of a version's quality: the reference's, the champion's, or that of its first pairs."""
 
-        def measured(rule: RuleSpec) -> Measured | None:
+        def measured(rule: RuleSpec) -> Baseline | None:
             given = self._of_reference(rule.metric)
             if given is not None:
-                return Measured(given)
+                return Baseline(Measured(given))
             champion = self._champion_for(version)
             if champion is not None and champion.outcomes is not None:
                 estimate = champion.outcome_metrics.get(rule.metric)
                 if not self._spec.window.counted:
                     estimate = champion.outcomes.metrics(window.first, window.last, user_metrics).get(rule.metric)
                 if estimate is not None and estimate.n >= rule.min_n:
-                    return Measured(estimate)
+                    return Baseline(Measured(estimate), champion)
             table = version.outcomes
             if table is None or self._spec.outcomes is None or table.baseline_pairs < self._spec.outcomes.baseline_n:
                 return None
             own = table.metrics(BASELINE_PANE, BASELINE_PANE, user_metrics).get(rule.metric)
-            return Measured(own) if own is not None else None
+            return Baseline(Measured(own)) if own is not None else None
 
         return measured
 

@@ -7,28 +7,28 @@ to fire propose what they are configured to do; serving is decided once per look
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from fallback.health import observe, worst
 from fallback.types import Decision, Health
-from monitor.aggregation.metrics import METRICS, QUANTILES, Estimate
+from monitor.aggregation.metrics import QUANTILES
 from monitor.alerting.records import AlertRecord, AlertWindow, MetricEvidence
-from monitor.evaluation.baselines import BaselineOf, Baselines, count_above
+from monitor.evaluation.baselines import Baselines, count_above
 from monitor.evaluation.budget import FalseAlarmBudget
 from monitor.evaluation.closing import retire
 from monitor.evaluation.drift_checks import CheckedFeatures, DriftChecks
 from monitor.evaluation.history import HistoryRow, answer_row
-from monitor.evaluation.rules import SKIPPED, Judgement, Measured, RuleVerdict, differs, judge
+from monitor.evaluation.rule_checks import RuleWindow, judged, note_answers, note_outcomes, share_of_requests
+from monitor.evaluation.rules import SKIPPED, Judgement, Measured, RuleVerdict, differs
 from monitor.evaluation.version_state import RuleInstance, VersionState, resolve_after
 from monitor.reference.active import ReferenceSet
 from monitor.serving.controller import ServingController
 from monitor.serving.proposals import Action, Proposal, Proposer, ServingEffects
-from monitor.spec import Bound, Consequence, LimitBasis, ModelSpec, RuleSpec, Severity, Task
+from monitor.spec import Bound, Consequence, ModelSpec, RuleSpec, Severity, Task
 
 _HEALTH = {Severity.WARNING: Health.DEGRADED, Severity.CRITICAL: Health.FAILED}
 _ACTION = {Consequence.FALLBACK: Action.STEP_DOWN, Consequence.ROLLBACK: Action.ROLL_BACK}
-Above = Mapping[str, Callable[[float], tuple[int, int]]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,17 +69,6 @@ class Look:
     def published(self) -> tuple[AlertRecord | Decision, ...]:
         """What is to be published, in order: records, the decision, its alerts."""
         return (*self.records, *self.serving.published)
-
-
-@dataclass(frozen=True, slots=True)
-class _Window:
-    """A window as rules see it. `above` counts events beyond a limit, for metrics that are quantiles."""
-
-    seen: AlertWindow
-    estimates: Mapping[str, Estimate]
-    baseline: BaselineOf
-    of_outcomes: bool
-    above: Above = field(default_factory=dict)
 
 
 class Evaluator:
@@ -126,9 +115,12 @@ class Evaluator:
         row = answer_row(version.version, window, estimates, drift.result, probabilities=reading)
         baseline = self._baselines.of_answers(version, user_metrics)
         above = {name: count_above(sums.latency) for name in QUANTILES}
+        note_answers(version, user_metrics, outcome_panes)
+        first = version.window.first_pane
+        panes = first, max(piece.pane for piece in version.window)
         rules, proposals = self._judge(
-            version, _Window(window, estimates, baseline, False, above), window.end, wall
-        )  # fmt: skip
+            version, RuleWindow(window, estimates, baseline, False, panes, above, outcome_panes), window.end, wall
+        )
         serving = self._look_ends(proposals, window.end)
         return Look((*drift.records, *rules), serving, row, drift.checked, others=drift.rows)
 
@@ -161,7 +153,9 @@ class Evaluator:
             quality.append(SeenOutcomes(events, joined, window.final_at <= clock, window.first, window.last))
             seen = AlertWindow(window.start, window.end, events, version.window_label)
             baseline = self._baselines.of_outcomes(version, window, user_metrics)
-            found = self._judge(version, _Window(seen, estimates, baseline, True), now, wall)
+            note_outcomes(version, user_metrics, window.first, window.last)
+            panes = window.first, window.last
+            found = self._judge(version, RuleWindow(seen, estimates, baseline, True, panes), now, wall)
             records += found[0]
             proposals += found[1]
         decided = self._look_ends(proposals, now) if windows else ServingEffects()
@@ -183,24 +177,18 @@ class Evaluator:
     # -- rules -------------------------------------------------------------------------------------------
 
     def _judge(
-        self, version: VersionState, window: _Window, now: int, wall: int | None
+        self, version: VersionState, window: RuleWindow, now: int, wall: int | None
     ) -> tuple[list[AlertRecord], list[Proposal]]:
         """Judge the rules on the metrics of a window, then the health of the version."""
         if version.closed is not None:
             return [], []
-        alpha = self.budget.allowed(version).rules / max(len(version.rules), 1)
+        rate = self.budget.allowed(version).rules
+        share = share_of_requests(version, self._versions, self._controller.serving)
         records: list[AlertRecord] = []
         proposals: list[Proposal] = []
-        for rank, rule in enumerate(version.rules):
-            name = rule.rule.metric
-            info = METRICS.get(name)
-            if info is not None and info.needs_outcomes != window.of_outcomes:
-                continue
-            if info is None and not _came(rule, window):
-                continue
-            measured = Measured(window.estimates.get(name), window.above.get(name))
-            base = window.baseline(rule.rule) if rule.rule.reference is not LimitBasis.NOTHING else None
-            record = self._update(rule, judge(rule.rule, measured, base, alpha), measured, window.seen, now)
+        for each in list(judged(version, window, rate, share)):
+            rank, rule = each.rank, each.rule
+            record = self._update(rule, each.judgement, each.measured, window.seen, now)
             if record is None:
                 continue
             records.append(record)
@@ -214,7 +202,7 @@ class Evaluator:
         self, rule: RuleInstance, judged: Judgement, measured: Measured, window: AlertWindow, now: int
     ) -> AlertRecord | None:
         """Take the judgement into the state of a rule; return a record if it began to fire, moved far or resolved."""
-        rule.verdict = judged.verdict
+        rule.verdict, rule.doubtful = judged.verdict, judged.doubtful
         changed = rule.state.update(rule.rule, judged, window.end, resolve_after(self._spec))
         if not changed and (not rule.state.firing or judged.verdict in SKIPPED):
             return None
@@ -245,19 +233,6 @@ class Evaluator:
 
     def _look_ends(self, proposals: Sequence[Proposal], now: int) -> ServingEffects:
         return self.decide((*proposals, Proposal.recover()), now)
-
-
-def _came(rule: RuleInstance, window: _Window) -> bool:
-    """Tell whether a window has a rule's metric of the user's own, which may come with answers or with outcomes.
-
-    Where it came with the others last, they tell when it is missing.
-    """
-    if rule.rule.metric in window.estimates:
-        rule.came_with_outcomes = window.of_outcomes
-        return True
-    if rule.came_with_outcomes in (None, window.of_outcomes):
-        rule.verdict = RuleVerdict.NO_DATA
-    return False
 
 
 def _words(rule: RuleSpec, metric: MetricEvidence) -> str:

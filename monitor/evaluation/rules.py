@@ -2,17 +2,20 @@
 
 A rule breaches when its point estimate is beyond the limit and the one-sided p-value against the acceptable
 value (the baseline, or the limit where there is none) is at most the rule's share of the false-alarm budget.
-The bare comparison would fire twenty times in 100 000 events of a healthy model. Pure.
+The bare comparison would fire twenty times in 100 000 events of a healthy model, and one that takes events for
+independent a thousand times too often where they are not: counts are effective ones (`pane_dependence`). Pure.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Final
 
-from detectors.significance import mean_p_value, share_p_value, two_shares_p_value
+from detectors.pane_dependence import INDEPENDENT, Dependence, in_student_law
+from detectors.shares import share_p_value, two_shares_p_value
+from detectors.significance import mean_p_value
 from monitor.aggregation.metrics import QUANTILES, Estimate
 from monitor.spec import Bound, LimitBasis, RuleSpec
 
@@ -28,19 +31,24 @@ class RuleVerdict(StrEnum):
     NO_BASELINE = "no_baseline"  # skipped: nothing to compare with yet
 
 
+_DOUBTFUL: Final = 0.01  # p-value from which on a baseline does not grow
 _CHANCE: Final = 0.00135  # P(a normal variable lies more than three standard deviations above its mean)
 SKIPPED: Final = frozenset({RuleVerdict.NO_DATA, RuleVerdict.TOO_FEW, RuleVerdict.NO_BASELINE})
 
 
 @dataclass(frozen=True, slots=True)
 class Judgement:
-    """A verdict with the numbers behind it; NaN where the check was skipped."""
+    """A verdict with the numbers behind it; NaN where the check was skipped.
+
+    `doubtful` is of a metric held to a baseline: whether it differs enough to be kept out of that.
+    """
 
     verdict: RuleVerdict
     value: float = float("nan")
     limit: float = float("nan")
     baseline: float | None = None
     n: int = 0
+    doubtful: bool = field(default=False, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,13 +58,42 @@ class Measured:
     Attributes:
         estimate: Its estimate; None where the window has no value.
         above: Counts the events above a limit, for metrics that are quantiles: (how many, of how many).
+        dependence: How much its events depend on each other.
     """
 
     estimate: Estimate | None
     above: Callable[[float], tuple[int, int]] | None = None
+    dependence: Dependence = INDEPENDENT
 
 
-def judge(rule: RuleSpec, measured: Measured, baseline: Measured | None, alpha: float) -> Judgement:
+@dataclass(frozen=True, slots=True)
+class Stretch:
+    """A longer stretch of panes that ends with the window, and is tested beside it.
+
+    Attributes:
+        measured: The metric in it.
+        baseline: The metric in what it is compared with; None for a limit that is absolute.
+        alpha: The p-value at which it shows a breach.
+    """
+
+    measured: Measured
+    baseline: Measured | None
+    alpha: float
+
+
+def skipped(rule: RuleSpec, measured: Measured, baseline: Measured | None) -> RuleVerdict | None:
+    """Return why a rule cannot be judged on a window; None where it can."""
+    if measured.estimate is None:
+        return RuleVerdict.NO_DATA
+    if measured.estimate.n < rule.min_n:
+        return RuleVerdict.TOO_FEW
+    missing = baseline is None or baseline.estimate is None
+    return RuleVerdict.NO_BASELINE if missing and rule.reference is not LimitBasis.NOTHING else None
+
+
+def judge(
+    rule: RuleSpec, measured: Measured, baseline: Measured | None, alpha: float, longer: Sequence[Stretch] = ()
+) -> Judgement:
     """Judge a rule on one window.
 
     Args:
@@ -64,23 +101,35 @@ def judge(rule: RuleSpec, measured: Measured, baseline: Measured | None, alpha: 
         measured: Its metric in the window.
         baseline: Its metric in what the window is compared with; None where there is nothing yet.
         alpha: The p-value at which it breaches: its share of the false-alarm budget.
+        longer: Longer stretches. Where the window is beyond the limit, one of them may show that it is not by chance.
     """
-    estimate = measured.estimate
-    if estimate is None:
-        return Judgement(RuleVerdict.NO_DATA)
-    if estimate.n < rule.min_n:
-        return Judgement(RuleVerdict.TOO_FEW, estimate.value, n=estimate.n)
-    base = baseline.estimate if baseline is not None else None
-    if rule.reference is not LimitBasis.NOTHING and base is None:
-        return Judgement(RuleVerdict.NO_BASELINE, estimate.value, n=estimate.n)
+    estimate, why = measured.estimate, skipped(rule, measured, baseline)
+    if estimate is None or why is not None:
+        verdict, n = why or RuleVerdict.NO_DATA, 0 if estimate is None else estimate.n
+        return Judgement(verdict, float("nan") if estimate is None else estimate.value, n=n)
+    base = baseline.estimate if baseline is not None and rule.reference is not LimitBasis.NOTHING else None
     limit = _limit(rule, base)
-    beyond = estimate.value > limit if rule.bound is Bound.ABOVE else estimate.value < limit
-    known = base.value if base is not None and rule.reference is not LimitBasis.NOTHING else None
+    known = base.value if base is not None else None
+    beyond = _is_beyond(rule, estimate, limit)
+    p = _p_value(rule, measured, baseline, limit) if not rule.hard and (beyond or base is not None) else 1.0
+    doubtful = base is not None and p <= _DOUBTFUL
     if not beyond:
-        return Judgement(RuleVerdict.OK, estimate.value, limit, known, estimate.n)
-    breach = rule.hard or _p_value(rule, measured, baseline, limit) <= alpha
+        return Judgement(RuleVerdict.OK, estimate.value, limit, known, estimate.n, doubtful)
+    breach = rule.hard or p <= alpha or any(_shows_breach(rule, test) for test in longer)
     verdict = RuleVerdict.BREACH if breach else RuleVerdict.CHANCE
-    return Judgement(verdict, estimate.value, limit, known, estimate.n)
+    return Judgement(verdict, estimate.value, limit, known, estimate.n, doubtful)
+
+
+def _is_beyond(rule: RuleSpec, estimate: Estimate, limit: float) -> bool:
+    return estimate.value > limit if rule.bound is Bound.ABOVE else estimate.value < limit
+
+
+def _shows_breach(rule: RuleSpec, test: Stretch) -> bool:
+    estimate, base = test.measured.estimate, None if test.baseline is None else test.baseline.estimate
+    if estimate is None or (base is None and rule.reference is not LimitBasis.NOTHING):
+        return False
+    limit = _limit(rule, base)
+    return _is_beyond(rule, estimate, limit) and _p_value(rule, test.measured, test.baseline, limit) <= test.alpha
 
 
 def _limit(rule: RuleSpec, base: Estimate | None) -> float:
@@ -95,25 +144,52 @@ def _limit(rule: RuleSpec, base: Estimate | None) -> float:
 
 def _p_value(rule: RuleSpec, measured: Measured, baseline: Measured | None, limit: float) -> float:
     """Return P(an estimate so extreme) if the metric truly is at its acceptable value."""
-    estimate, above = measured.estimate, rule.bound is Bound.ABOVE
+    estimate = measured.estimate
+    if rule.reference is LimitBasis.NOTHING or baseline is None or baseline.estimate is None:
+        baseline = None
     if estimate is None:
         return 1.0
-    base = baseline.estimate if baseline is not None and rule.reference is not LimitBasis.NOTHING else None
     if rule.metric in QUANTILES and measured.above is not None:
         # The quantile lies above x where more than 1 - q of the events do.
         tail = 1 - QUANTILES[rule.metric]
-        if base is None:
-            return share_p_value(*measured.above(limit), tail, above=above)
-        return two_shares_p_value(*measured.above(base.value), tail * base.n, base.n, above=above)
+        if baseline is None or baseline.estimate is None:
+            return _share_p(rule, measured, *measured.above(limit), None, tail, 0)
+        n = baseline.estimate.n
+        return _share_p(rule, measured, *measured.above(baseline.estimate.value), baseline, tail * n, n)
     if estimate.hits is not None:
-        if base is None:
-            return share_p_value(estimate.hits, estimate.n, limit, above=above)
+        if baseline is None or baseline.estimate is None:
+            return _share_p(rule, measured, estimate.hits, estimate.n, None, limit, 0)
+        base = baseline.estimate
         hits = base.hits if base.hits is not None else base.value * base.n
-        return two_shares_p_value(estimate.hits, estimate.n, hits, base.n, above=above)
-    acceptable = limit if base is None else base.value
-    excess = estimate.value - acceptable if above else acceptable - estimate.value
-    variance = estimate.variance + (base.variance if base is not None else 0.0)
-    return mean_p_value(excess, variance, min(estimate.n, base.n) if base is not None else estimate.n)
+        return _share_p(rule, measured, estimate.hits, estimate.n, baseline, hits, base.n)
+    return _mean_p(rule, measured, baseline, limit)
+
+
+def _share_p(
+    rule: RuleSpec, measured: Measured, hits: float, n: float, baseline: Measured | None, base_hits: float, base_n: int
+) -> float:
+    """Return the p-value of a share; without a baseline `base_hits` is the acceptable share."""
+    above, phi, df = rule.bound is Bound.ABOVE, measured.dependence.phi, measured.dependence.df
+    if baseline is None:
+        return in_student_law(share_p_value(hits / phi, n / phi, base_hits, above=above), df)
+    its = baseline.dependence
+    p = two_shares_p_value(hits / phi, n / phi, base_hits / its.phi, base_n / its.phi, above=above)
+    return in_student_law(p, min(df, its.df))
+
+
+def _mean_p(rule: RuleSpec, measured: Measured, baseline: Measured | None, limit: float) -> float:
+    """Return the p-value of a metric with a variance."""
+    estimate, phi, df = measured.estimate, measured.dependence.phi, measured.dependence.df
+    if estimate is None:
+        return 1.0
+    size, variance, acceptable = estimate.n / phi, estimate.variance * phi, limit
+    base = None if baseline is None else baseline.estimate
+    if base is not None and baseline is not None:
+        its = baseline.dependence
+        size, variance, df = min(size, base.n / its.phi), variance + base.variance * its.phi, min(df, its.df)
+        acceptable = base.value
+    excess = estimate.value - acceptable if rule.bound is Bound.ABOVE else acceptable - estimate.value
+    return mean_p_value(excess, variance, min(size, df + 1))
 
 
 def differs(metric: str, measured: Measured, told: float, n: int) -> bool:

@@ -34,6 +34,7 @@ from monitor.evaluation.answer_baseline import AnswerBaseline
 from monitor.evaluation.concept_drift import ConceptDrift, SavedConceptDrift
 from monitor.evaluation.extents import WindowExtent, other_extents, window_label, window_rule
 from monitor.evaluation.feature_courses import FeatureCourses
+from monitor.evaluation.metric_panes import MetricPanes
 from monitor.evaluation.quality_baseline import QualityBaseline, QualityBaselineState
 from monitor.evaluation.rules import RuleState, RuleVerdict
 from monitor.events.codes import OTHER, VERSIONLESS_TIERS
@@ -61,7 +62,7 @@ class RuleInstance:
     """A rule on one version: its state, its alert, and its latest verdict.
 
     `came_with_outcomes` is of a metric of the user's own: whether it last came with outcomes or with answers; None
-    where it never came.
+    where it never came. `doubtful` is whether its metric differed from the baseline at the latest check.
     """
 
     rule: RuleSpec
@@ -69,6 +70,7 @@ class RuleInstance:
     state: RuleState = field(default_factory=RuleState)
     verdict: RuleVerdict = RuleVerdict.NO_DATA
     came_with_outcomes: bool | None = None
+    doubtful: bool = False
 
 
 class SavedRule(msgspec.Struct):
@@ -78,6 +80,7 @@ class SavedRule(msgspec.Struct):
     alert: EpisodeState
     verdict: RuleVerdict
     came_with_outcomes: bool | None = None
+    doubtful: bool = False
 
 
 class SavedParts(msgspec.Struct, kw_only=True):
@@ -92,6 +95,7 @@ class SavedParts(msgspec.Struct, kw_only=True):
     judged: int = -1
     quality_baseline: QualityBaselineState | None = None
     features: str = ""
+    panes: str = ""
 
 
 class SavedVersion(SavedParts, kw_only=True):
@@ -135,6 +139,7 @@ class VersionState:
         skipped: Features that the latest check could not judge, and why.
         checks: Checks by their result, cumulative.
         features: What checks found of single features.
+        panes: What single panes had of the metrics that rules name.
     """
 
     def __init__(self, code: int, version: str, spec: ModelSpec, baseline_n: int) -> None:
@@ -166,6 +171,7 @@ class VersionState:
         self.skipped: Mapping[str, str] = {}
         self.checks: dict[str, int] = {}
         self.features = FeatureCourses()
+        self.panes = MetricPanes(spec.rules, spec.window)
         self.sent_until = -1  # end of the latest pane with answers, or of counted ones the latest answer, ms
         self.closed: ClosedBecause | None = None  # why its alerts have ended and none begins
 
@@ -184,6 +190,7 @@ class VersionState:
         """Reset the baselines of answers and of quality: answers are of another kind from now on."""
         self.baseline = AnswerBaseline(self._baseline_n, self._baseline_extent)
         self._begin_outcomes()
+        self.panes = MetricPanes(self._spec.rules, self._spec.window)
 
     # -- what comes in -----------------------------------------------------------------------------------
 
@@ -215,7 +222,12 @@ class VersionState:
     @property
     def _is_judged_good(self) -> bool:
         """Whether it is healthy, and not only because nobody judges it."""
-        return self.closed is None and self.health.health is Health.HEALTHY
+        return self.closed is None and self.health.health is Health.HEALTHY and not self._is_doubtful
+
+    @property
+    def _is_doubtful(self) -> bool:
+        """Whether a metric differs so far from its baseline that this should not take it in."""
+        return any(rule.doubtful for rule in self.rules)
 
     def push(self, closed: Slice) -> None:
         """Move the window on by a closed pane; the baseline takes it too while the version is healthy."""
@@ -233,7 +245,8 @@ class VersionState:
         self.windows.touch(np.unique(pairs.pane).tolist())
         if self.quality_baseline is not None:
             held = self.outcomes.baseline_pairs
-            if self.quality_baseline.takes(held, time, healthy=self.closed is None and not self.firing):
+            healthy = self.closed is None and not self.firing and not self._is_doubtful
+            if self.quality_baseline.takes(held, time, healthy=healthy):
                 self.outcomes.add_to_baseline(pairs, user_metric)
 
     def add_agreement(self, panes: IntArray, agreed: BoolArray) -> None:
@@ -271,6 +284,7 @@ class VersionState:
     def reset_window(self) -> None:
         """Begin counting anew, under another configuration of windows."""
         self.counted = self.landed = 0
+        self.panes = MetricPanes(self._spec.rules, self._spec.window)
 
     # -- what is read ------------------------------------------------------------------------------------
 
@@ -319,11 +333,15 @@ class VersionState:
             baseline=self.baseline.saved(),
             drift=self.drift.state,
             quality=self.quality.state,
-            rules={r.rule.name: SavedRule(r.state, r.alert.state, r.verdict, r.came_with_outcomes) for r in self.rules},
+            rules={
+                r.rule.name: SavedRule(r.state, r.alert.state, r.verdict, r.came_with_outcomes, r.doubtful)
+                for r in self.rules
+            },
             concept=None if self.concept is None else self.concept.saved(),
             judged=self.windows.judged,
             quality_baseline=None if self.quality_baseline is None else self.quality_baseline.state,
             features=self.features.saved(),
+            panes=self.panes.saved(),
             **attributes,
         )
 
@@ -341,12 +359,13 @@ class VersionState:
         self.drift.state, self.quality.state = saved.drift, saved.quality
         if self._spec.drift is not None:
             self.features.restore(saved.features)
+        self.panes.restore(saved.panes)
         removed = dict(saved.rules)
         for rule in self.rules:
             known = removed.pop(rule.rule.name, None)
             if known is not None:
                 rule.state, rule.alert.state, rule.verdict = known.state, known.alert, known.verdict
-                rule.came_with_outcomes = known.came_with_outcomes
+                rule.came_with_outcomes, rule.doubtful = known.came_with_outcomes, known.doubtful
         episodes = [SimpleEpisode(self._subject_of(name), rule.alert) for name, rule in removed.items()]
         if saved.concept is not None and self.concept is not None:
             self.concept.restore(saved.concept)

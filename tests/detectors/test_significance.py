@@ -15,8 +15,6 @@ from detectors.significance import (
     pair_size,
     psi_p_value,
     rate_p_value,
-    share_p_value,
-    two_shares_p_value,
 )
 from tests.detectors.samples import a_number, binned
 
@@ -57,8 +55,6 @@ def test_nothing_is_significant_without_events() -> None:
     assert chi_square_p_value(100.0, 0) == 1.0
     assert psi_p_value(3.0, 10, 0, 100) == 1.0
     assert rate_p_value(0, 0, 5, 10) == rate_p_value(0, 10, 0, 10) == rate_p_value(1, 10, 0, 0) == 1.0
-    assert share_p_value(0, 0, 0.5, above=True) == 1.0
-    assert two_shares_p_value(0, 0, 1, 10, above=True) == two_shares_p_value(1, 10, 0, 0, above=True) == 1.0
     assert mean_p_value(1.0, 0.1, 1) == 1.0
 
 
@@ -107,41 +103,6 @@ def test_equal_rates_are_no_evidence() -> None:
 def test_something_that_never_happened_before_is_significant_soon() -> None:
     """No division by the zero of the reference."""
     assert rate_p_value(10, 1_000, 0, 10_000) < 1e-9
-
-
-@given(st.integers(0, 200), st.integers(1, 200), st.floats(0, 1))
-def test_a_share_has_the_tails_of_the_binomial_law(hits: int, n: int, share: float) -> None:
-    """Clopper & Pearson (1934)."""
-    hits = min(hits, n)
-
-    assert share_p_value(hits, n, share, above=True) == pytest.approx(stats.binom.sf(hits - 1, n, share), abs=1e-9)
-    assert share_p_value(hits, n, share, above=False) == pytest.approx(stats.binom.cdf(hits, n, share), abs=1e-9)
-
-
-@pytest.mark.parametrize("share", [-0.5, 1.5])
-def test_a_limit_outside_of_zero_and_one_is_taken_for_the_end(share: float) -> None:
-    """`120% of baseline` of an accuracy of 0.9."""
-    assert share_p_value(3, 10, share, above=True) == (1.0 if share > 1 else 0.0)
-
-
-@given(st.integers(1, 100), st.integers(0, 100), st.integers(1, 100), st.integers(0, 100))
-def test_two_shares_are_compared_alike_from_either_side(n: int, hits: int, m: int, before: int) -> None:
-    """More hits here are fewer misses here."""
-    hits, before = min(hits, n), min(before, m)
-    above = two_shares_p_value(hits, n, before, m, above=True)
-
-    if 2 * (hits + before) != n + m:
-        assert above == pytest.approx(two_shares_p_value(n - hits, n, m - before, m, above=False))
-    assert 0 <= above <= 1
-
-
-def test_the_p_value_of_two_shares_keeps_to_alpha() -> None:
-    """Conservative, since the counts are whole."""
-    rng = np.random.default_rng(2)
-    hits, before = rng.binomial(500, 0.9, 2_000), rng.binomial(1_000, 0.9, 2_000)
-    p = [two_shares_p_value(h, 500, b, 1_000, above=False) for h, b in zip(hits.tolist(), before.tolist(), strict=True)]
-
-    assert 0.01 <= np.mean(np.array(p) <= 0.05) <= 0.06
 
 
 # -- means -----------------------------------------------------------------------------------------------

@@ -1,0 +1,258 @@
+"""What rules are judged by in one check: metrics, baselines, dependence, and the level of each test. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Final
+
+import numpy as np
+
+from detectors.pane_dependence import Dependence, supposed
+from detectors.runs import run_level
+from detectors.window import Slice
+from fallback.types import Serving
+from monitor.aggregation.metrics import LATENCY_CELLS, METRICS, TALLY_SIZE, AnswerSums, Estimate, answer_metrics
+from monitor.alerting.records import AlertWindow
+from monitor.evaluation.baselines import Baseline, BaselineOf
+from monitor.evaluation.metric_panes import LONGEST, PaneRows, adds_up, dependence_beside, usable
+from monitor.evaluation.rules import SKIPPED, Judgement, Measured, RuleVerdict, Stretch, judge, skipped
+from monitor.evaluation.version_state import RuleInstance, VersionState
+from monitor.events.codes import OTHER, VERSIONLESS_TIERS
+from monitor.serving.role import Role, role
+from monitor.spec import LimitBasis, RuleSpec
+
+_STRETCHES: Final = (2, LONGEST)  # windows that are tested beside the configured one
+_LEAST_RATE: Final = 1e-290  # of alarms per check: a smaller one is no number
+Above = Mapping[str, Callable[[float], tuple[int, int]]]
+
+
+@dataclass(frozen=True, slots=True)
+class RuleWindow:
+    """A window as rules see it.
+
+    Attributes:
+        seen: The window as alerts show it.
+        estimates: Its metrics.
+        baseline: What the metrics are compared with.
+        of_outcomes: Whether it is one of outcomes.
+        panes: Numbers of its first and its last pane.
+        above: Counts events above a limit, for metrics that are quantiles.
+        outcome_panes: The same in outcome panes, for the agreement of answers; None where there are none.
+    """
+
+    seen: AlertWindow
+    estimates: Mapping[str, Estimate]
+    baseline: BaselineOf
+    of_outcomes: bool
+    panes: tuple[int, int]
+    above: Above = field(default_factory=dict)
+    outcome_panes: tuple[int, int] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class JudgedRule:
+    """A rule with what was found of it.
+
+    Attributes:
+        rank: Its place among the rules of the version.
+        rule: The rule on the version.
+        measured: The metric in the window.
+        judgement: The verdict.
+    """
+
+    rank: int
+    rule: RuleInstance
+    measured: Measured
+    judgement: Judgement
+
+
+def judged(version: VersionState, window: RuleWindow, rate: float, share: float) -> Iterator[JudgedRule]:
+    """Judge the rules of a version on a window, in order.
+
+    Args:
+        version: The version.
+        window: The window.
+        rate: False alarms that one check of the version may raise on average, by rules.
+        share: Share of the model's requests that the version answers.
+    """
+    check = _Check(version, window, supposed(share))
+    found = [
+        (rank, rule, *check.numbers(rule.rule)) for rank, rule in enumerate(version.rules) if _is_due(rule, window)
+    ]
+    able = {rank for rank, rule, measured, base in found if _can_fire(rule.rule, measured, base)}
+    due = {rank for rank, *_ in found}
+    # Rules on what the other kind of window has take their part too, if they could be judged last.
+    others = [r for rank, r in enumerate(version.rules) if rank not in due and not r.rule.hard]
+    parts = len(able) + sum(rule.verdict not in SKIPPED for rule in others)
+    for rank, rule, measured, base in found:
+        if rank not in able:
+            yield JudgedRule(rank, rule, measured, judge(rule.rule, measured, _numbers_of(base), 0.0))
+            continue
+        yield JudgedRule(rank, rule, measured, check.judgement(rule.rule, measured, base, rate / parts))
+
+
+def _numbers_of(base: Baseline | None) -> Measured | None:
+    return None if base is None else base.measured
+
+
+def _shared(measured: Measured, baseline: Measured | None) -> float:
+    """Return which part of the variance of their difference is the baseline's, the same in every check."""
+    if measured.estimate is None or baseline is None or baseline.estimate is None:
+        return 0.0
+    own, its = measured.estimate.n, baseline.estimate.n
+    return own / (own + its) if own + its else 0.0
+
+
+def _is_due(rule: RuleInstance, window: RuleWindow) -> bool:
+    """Tell whether a rule is judged on a window, or on one of the other kind."""
+    info = METRICS.get(rule.rule.metric)
+    return _came(rule, window) if info is None else info.needs_outcomes == window.of_outcomes
+
+
+def _came(rule: RuleInstance, window: RuleWindow) -> bool:
+    """Tell whether a window has a rule's metric of the user's own, which may come with answers or with outcomes.
+
+    Where it came with the others last, they tell when it is missing.
+    """
+    if rule.rule.metric in window.estimates:
+        rule.came_with_outcomes = window.of_outcomes
+        return True
+    if rule.came_with_outcomes in (None, window.of_outcomes):
+        rule.verdict = RuleVerdict.NO_DATA
+    return False
+
+
+def _can_fire(rule: RuleSpec, measured: Measured, base: Baseline | None) -> bool:
+    return not rule.hard and skipped(rule, measured, _numbers_of(base)) is None
+
+
+class _Check:
+    """One check: what is learned of a metric is learned once for all rules on it."""
+
+    def __init__(self, version: VersionState, window: RuleWindow, before: Dependence) -> None:
+        self._version, self._window, self._before = version, window, before
+        self._learned: dict[tuple[str, int], Dependence] = {}
+
+    def numbers(self, rule: RuleSpec) -> tuple[Measured, Baseline | None]:
+        """Return (the metric of a rule in the window, its baseline)."""
+        window = self._window
+        measured = Measured(window.estimates.get(rule.metric), window.above.get(rule.metric))
+        return measured, window.baseline(rule) if rule.reference is not LimitBasis.NOTHING else None
+
+    def judgement(self, rule: RuleSpec, measured: Measured, base: Baseline | None, rate: float) -> Judgement:
+        """Judge a rule that may raise so many false alarms per check."""
+        champion = None if base is None else base.champion
+        dependence = self._dependence(rule.metric, champion)
+        first, last = self._panes(rule.metric)
+        panes = last - first + 1
+        longer = [
+            (many, pair)
+            for many in _STRETCHES
+            if (pair := self._stretch(rule.metric, measured, base, last - many * panes + 1, last)) is not None
+        ]
+        part, checks = max(rate / (1 + len(longer)), _LEAST_RATE), 2 if rule.dwell else rule.checks
+
+        def test(mine: Measured, its: Measured | None, many: int) -> Stretch:
+            """Give a test its dependence and its level."""
+            mine = replace(mine, dependence=dependence)
+            its = None if its is None else replace(its, dependence=dependence)
+            shared = 0.0 if champion is not None else _shared(mine, its)
+            return Stretch(mine, its, run_level(part, many * panes, checks, shared, dependence.df))
+
+        own, *stretches = [test(measured, _numbers_of(base), 1), *(test(*pair, many) for many, pair in longer)]
+        return judge(rule, own.measured, own.baseline, own.alpha, stretches)
+
+    def _panes(self, metric: str) -> tuple[int, int]:
+        if metric == "agreement" and self._window.outcome_panes is not None:
+            return self._window.outcome_panes
+        return self._window.panes
+
+    def _dependence(self, metric: str, champion: VersionState | None) -> Dependence:
+        key = metric, -1 if champion is None else champion.code
+        if key not in self._learned:
+            first, last = self._panes(metric)
+            if champion is None:
+                self._learned[key] = self._version.panes.learned(metric, first, last, self._before)
+            else:
+                self._learned[key] = self._dependence_beside(metric, champion, first, last)
+        return self._learned[key]
+
+    def _dependence_beside(self, metric: str, champion: VersionState, first: int, last: int) -> Dependence:
+        mine, its = self._version.panes, champion.panes
+        found = [
+            dependence_beside(usable(mine[name], first, last), usable(its[name], first, last), self._before)
+            for name in mine.sources(metric)
+        ]
+        return max(found, key=lambda each: each.phi)
+
+    def _stretch(
+        self, metric: str, measured: Measured, base: Baseline | None, first: int, last: int
+    ) -> tuple[Measured, Measured | None] | None:
+        """Return (the metric from pane `first` on, its baseline); None where panes do not tell it."""
+        if not adds_up(metric):
+            return None
+        mine = self._covering(self._version, metric, first, last)
+        if mine is None:
+            return None
+        if base is None or base.champion is None:
+            return Measured(mine.estimate()), _numbers_of(base)
+        its = self._covering(base.champion, metric, first, last)
+        return None if its is None else (Measured(mine.estimate()), Measured(its.estimate()))
+
+    @staticmethod
+    def _covering(version: VersionState, metric: str, first: int, last: int) -> PaneRows | None:
+        rows = version.panes[metric]
+        if not len(rows) or rows.pane[0] > first:
+            return None
+        found = rows.between(first, last)
+        return found if len(found) else None
+
+
+def share_of_requests(version: VersionState, versions: Mapping[int, VersionState], serving: Serving) -> float:
+    """Return which share of the model's requests a version answers, in the latest windows; 1 for a shadow of all."""
+    served = (Role.CHAMPION, Role.CHALLENGER)
+    events = [v.window.events for v in versions.values() if len(v.window) and role(serving, v.version) in served]
+    total = max(sum(events), version.window.events if len(version.window) else 0)
+    if not total or version.version in (*VERSIONLESS_TIERS, OTHER):
+        return 1.0
+    return version.window.events / total if len(version.window) else 1.0
+
+
+def note_answers(version: VersionState, user_metrics: Sequence[str], outcome_panes: tuple[int, int] | None) -> None:
+    """Keep what the panes of a version's window that are new have of its metrics."""
+    if not version.panes.names:
+        return
+    for piece in version.window:
+        if piece.pane > version.panes.answers_until:
+            sums = _sums_of(piece)
+            version.panes.add(piece.pane, answer_metrics(sums, user_metrics))
+            version.panes.add_latency(piece.pane, sums.latency, version.baseline.latency)
+            version.panes.answers_until = piece.pane
+    if version.outcomes is None or outcome_panes is None or "agreement" not in version.panes.names:
+        return
+    # The latest outcome pane may still grow.
+    for pane in range(max(outcome_panes[0], version.panes.latest("agreement") + 1), outcome_panes[1]):
+        agreement = version.outcomes.agreement(pane, pane)
+        if agreement is not None:
+            version.panes.add(pane, {"agreement": agreement})
+
+
+def _sums_of(piece: Slice) -> AnswerSums:
+    tally, latency = (
+        piece.counts[name].dense() if name in piece.counts else np.zeros(size, np.int64)
+        for name, size in (("tally", TALLY_SIZE), ("latency", LATENCY_CELLS))
+    )
+    return AnswerSums(tally, piece.sums, latency)
+
+
+def note_outcomes(version: VersionState, user_metrics: Sequence[str], first: int, last: int) -> None:
+    """Keep what the panes of a window of outcomes that are new have of its metrics."""
+    table = version.outcomes
+    if table is None or not version.panes.names:
+        return
+    panes, _, joined = table.coverage()
+    fresh = (panes >= first) & (panes <= last) & (panes > version.panes.outcomes_until) & (joined > 0)
+    for pane in panes[fresh].tolist():
+        version.panes.add(pane, table.metrics(pane, pane, user_metrics))
+    version.panes.outcomes_until = max(version.panes.outcomes_until, last)
