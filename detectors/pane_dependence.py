@@ -62,11 +62,11 @@ def dependence_of(sums: FloatArray, independent: float, before: Dependence) -> D
 
     Args:
         sums: What each pane adds to a statistic, shape (panes,); fewer than FEWEST_PANES tell nothing.
-        independent: Variance of one of them if its events were independent, above 0.
+        independent: Variance of one of them if its events were independent.
         before: What is supposed without panes.
     """
     n = len(sums)
-    if n < FEWEST_PANES or not independent > 0:
+    if n < FEWEST_PANES or not math.isfinite(independent):
         return before
     series = sums - sums.mean()
     power = float(series @ series) / n
@@ -76,7 +76,8 @@ def dependence_of(sums: FloatArray, independent: float, before: Dependence) -> D
     # What the panes' own mean takes away of it, as it varies by as much.
     spread = (1 + memory) / (1 - memory)
     variance *= power / (1 - min(spread / n, 0.5))
-    phi = max(variance / independent, 1.0)
+    # Where nothing ever varies, as of errors that never came, nothing shows that they depend.
+    phi = max(variance / independent, 1.0) if independent > 0 else 1.0
     phi += max(before.phi - phi, 0.0) * (FEWEST_PANES / n) ** 2
     # The relative variance of an autoregression's long-run variance, of which two parts come from its sum.
     df = n / (1 + 2 * spread) if order else n - 1

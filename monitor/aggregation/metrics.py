@@ -115,7 +115,8 @@ class Estimate:
 
     `n` is the number of events behind it. For a share, `hits` of n were counted; otherwise `variance` is
     that of the estimate, NaN where it is not known. `rough` stands in for that where only a bound or an assumption
-    about the values gives one: enough to tell whether it moved, not for a rule to be judged by.
+    about the values gives one: enough to tell whether it moved, not for a rule to be judged by. `noise` is what a
+    metric that adds up sizes has of chance alone, where nothing is wrong.
     """
 
     value: float
@@ -123,6 +124,7 @@ class Estimate:
     variance: float = float("nan")
     hits: float | None = None
     rough: float = 0.0
+    noise: float = 0.0
 
     @property
     def uncertainty(self) -> float:

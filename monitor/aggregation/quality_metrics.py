@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Final
 
 import numpy as np
+from scipy import special
 
 from detectors.types import FloatArray, IntArray
 from monitor.aggregation.metrics import Estimate
 from monitor.aggregation.outcome_columns import BIN_EVENTS, BIN_HITS, BIN_SCORES, USER_COUNTS, USER_TOTALS, Count, Total
+
+_SCORES_COUNT: Final = 4.0  # answers that the scores of a calibration bin count like
 
 
 def spread_of(n: IntArray, total: FloatArray) -> float:
@@ -33,8 +37,10 @@ def regression_metrics(count: IntArray, total: FloatArray, spread: float) -> dic
         "rmse": Estimate(root, n, square.variance / (4 * square.value) if root > 0 else 0.0),
     }
     if n > 1 and spread > 0:
-        # The variance of the actual values is taken as known: the errors are what varies.
-        found["r2"] = Estimate(1 - square.value / spread, n, square.variance / spread / spread)
+        # Delta method for a ratio. The variance of the actual values varies as that of normal ones does: their fourth
+        # moments are not kept.
+        ratio = square.value / spread
+        found["r2"] = Estimate(1 - ratio, n, square.variance / spread**2 + ratio**2 * 2 / (n - 1))
     if relative := int(count[Count.RELATIVE]):
         found["mape"] = Estimate.mean(total[Total.RELATIVE], total[Total.RELATIVE_SQUARE], relative)
     return found
@@ -80,11 +86,27 @@ def _delta_variance(gradient: FloatArray, counts: Sequence[float]) -> float:
 
 
 def calibration_error(count: IntArray, total: FloatArray, n: int) -> Estimate:
-    """Expected calibration error over bins of equal width; an empty bin is absent, not right (Guo et al., 2017)."""
+    """Expected calibration error over bins of equal width; an empty bin is absent, not right (Guo et al., 2017).
+
+    A bin's gap varies like a binomial count. Its size is a folded normal variable (Leone et al., 1961), whose mean is
+    above zero where nothing is wrong: that is the `noise` of the estimate.
+    """
     events = count[BIN_EVENTS:BIN_HITS]
     used = events > 0
     events, hits = events[used], count[BIN_HITS:USER_COUNTS][used]
     scores = total[BIN_SCORES:USER_TOTALS][used]
-    share = (hits + 1) / (events + 2)  # a bin of few answers that all went one way is no certainty
-    variance = float((events * share * (1 - share)).sum()) / n**2
-    return Estimate(float(np.abs(hits - scores).sum()) / n, n, variance)
+    # Few answers that all went one way are no certainty: the scores count like some more.
+    share = np.clip((hits + _SCORES_COUNT * scores / events) / (events + _SCORES_COUNT), 1e-6, 1 - 1e-6)
+    gap, of_chance = np.abs(hits - scores), events * share * (1 - share)
+    true = np.maximum(gap**2 - of_chance, 0.0)
+    size = _folded_mean(np.sqrt(true), np.sqrt(of_chance))
+    variance = float((true + of_chance - size**2).sum()) / n**2
+    noise = float(np.sqrt(of_chance * 2 / np.pi).sum()) / n
+    return Estimate(float(gap.sum()) / n, n, variance, noise=noise)
+
+
+def _folded_mean(mean: FloatArray, deviation: FloatArray) -> FloatArray:
+    """Mean of |x| of normal variables."""
+    score = mean / deviation
+    size: FloatArray = deviation * np.sqrt(2 / np.pi) * np.exp(-score * score / 2) + mean * special.erf(score / 2**0.5)
+    return size

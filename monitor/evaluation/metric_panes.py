@@ -18,10 +18,8 @@ from monitor.aggregation.metrics import QUANTILES, Estimate, latencies_above, la
 from monitor.spec import RuleSpec, WindowSpec
 
 LONGEST: Final = 4  # windows that a stretch of panes goes back at most
-_LEFT_OUT: Final = LONGEST + 1  # windows at the end that dependence is not learned from
 _LEARNED: Final = 256  # panes that dependence is learned from
 _MOST: Final = 1024  # panes kept, where windows have many
-_ENOUGH: Final = 48  # panes from which on those of the longest stretch are left out
 _FIRST: Final = 128  # panes from which on what was learned first is kept
 _MAGIC: Final = b"DRIFTMPN"
 # Metrics that are no sums: they depend as much as the largest of those that are made of the same events.
@@ -133,9 +131,10 @@ class MetricPanes:
         names = {rule.metric for rule in rules if not rule.hard} - {"predictions"}
         self._names = names | {part for name in names for part in _MADE_OF.get(name, ())}
         panes = window.events // window.every if window.counted else window.longest // max(window.pane, 1)
-        self._most = min(_LEARNED + _LEFT_OUT * panes, _MOST)
+        self._most = min(_LEARNED + LONGEST * panes, _MOST)
         self._rows: dict[str, PaneRows] = {}
         self._first: dict[str, Dependence] = {}
+        self._calm: dict[str, int] = {}
         self.answers_until = self.outcomes_until = -1
         self._packed: str | None = None
 
@@ -193,12 +192,25 @@ class MetricPanes:
         return max(found, key=lambda each: each.phi)
 
     def _learned(self, name: str, first: int, last: int, before: Dependence) -> Dependence:
-        rows = usable(self[name], first, last)
+        rows = self.usable(name, first, last)
         found = dependence(rows.latest(_LEARNED), before)
         known = self._first.get(name)
         if known is None and len(rows) >= _FIRST:
             self._first[name], self._packed = found, None
         return found if known is None else found.or_larger(known)
+
+    def usable(self, metric: str, first: int, last: int) -> PaneRows:
+        """Return the panes that dependence may be learned from: what is under test must not excuse itself.
+
+        They are those before the window from `first` to `last`, and before that of the latest calm check.
+        """
+        calm = self._calm.get(metric, last) - (last - first + 1)
+        return self[metric].between(-1, min(calm, first - 1))
+
+    def note_calm(self, metric: str, pane: int) -> None:
+        """Take note that at a check that ended with this pane nothing seemed wrong with a metric."""
+        if self._calm.get(metric, -1) != pane:
+            self._calm[metric], self._packed = pane, None
 
     def saved(self) -> str:
         """Return what is stored of it, compressed, in base64."""
@@ -213,7 +225,9 @@ class MetricPanes:
                     arrays[f"value.{name}"], arrays[f"spread.{name}"] = rows.value, rows.spread
             first = {name: [found.phi, found.df] for name, found in self._first.items()}
             until = [self.answers_until, self.outcomes_until]
-            body = pack(_MAGIC, {"metrics": list(self._rows), "first": first, "until": until}, arrays)
+            body = pack(
+                _MAGIC, {"metrics": list(self._rows), "first": first, "until": until, "calm": self._calm}, arrays
+            )
             self._packed = base64.b64encode(zstandard.ZstdCompressor().compress(body)).decode()
         return self._packed
 
@@ -235,15 +249,5 @@ class MetricPanes:
                 value, spread = arrays[f"value.{name}"].copy(), arrays[f"spread.{name}"].copy()
             self._rows[name] = PaneRows(pane, n, value, spread, share).latest(self._most)
         self.answers_until, self.outcomes_until = header["until"]
+        self._calm = header["calm"]
         self._first = {name: Dependence(*found) for name, found in header["first"].items() if name in self._names}
-
-
-def usable(rows: PaneRows, first: int, last: int) -> PaneRows:
-    """Return the panes that dependence may be learned from: what is under test must not excuse itself.
-
-    Once there are some, those of the longest stretch that is tested are left out, and of a window more, by which it
-    has shown whatever it can show; until then those of the window.
-    """
-    reach = _LEFT_OUT * (last - first + 1)
-    earlier = rows.between(-1, last - reach)
-    return earlier if len(earlier) >= _ENOUGH else rows.between(-1, first - 1)

@@ -15,7 +15,7 @@ from fallback.types import Serving
 from monitor.aggregation.metrics import LATENCY_CELLS, METRICS, TALLY_SIZE, AnswerSums, Estimate, answer_metrics
 from monitor.alerting.records import AlertWindow
 from monitor.evaluation.baselines import Baseline, BaselineOf
-from monitor.evaluation.metric_panes import LONGEST, PaneRows, adds_up, dependence_beside, usable
+from monitor.evaluation.metric_panes import LONGEST, PaneRows, adds_up, dependence_beside
 from monitor.evaluation.rules import SKIPPED, Judgement, Measured, RuleVerdict, Stretch, judge, skipped
 from monitor.evaluation.version_state import RuleInstance, VersionState
 from monitor.events.codes import OTHER, VERSIONLESS_TIERS
@@ -85,11 +85,17 @@ def judged(version: VersionState, window: RuleWindow, rate: float, share: float)
     # Rules on what the other kind of window has take their part too, if they could be judged last.
     others = [r for rank, r in enumerate(version.rules) if rank not in due and not r.rule.hard]
     parts = len(able) + sum(rule.verdict not in SKIPPED for rule in others)
+    doubtful: dict[str, bool] = {}
     for rank, rule, measured, base in found:
         if rank not in able:
             yield JudgedRule(rank, rule, measured, judge(rule.rule, measured, _numbers_of(base), 0.0))
             continue
-        yield JudgedRule(rank, rule, measured, check.judgement(rule.rule, measured, base, rate / parts))
+        judgement = check.judgement(rule.rule, measured, base, rate / parts)
+        doubtful[rule.rule.metric] = doubtful.get(rule.rule.metric, False) or judgement.doubtful
+        yield JudgedRule(rank, rule, measured, judgement)
+    for metric, doubt in doubtful.items():
+        if not doubt:
+            check.note_calm(metric)
 
 
 def _numbers_of(base: Baseline | None) -> Measured | None:
@@ -163,6 +169,11 @@ class _Check:
         own, *stretches = [test(measured, _numbers_of(base), 1), *(test(*pair, many) for many, pair in longer)]
         return judge(rule, own.measured, own.baseline, own.alpha, stretches)
 
+    def note_calm(self, metric: str) -> None:
+        """Take note that nothing seemed wrong with a metric."""
+        for name in self._version.panes.sources(metric):
+            self._version.panes.note_calm(name, self._panes(metric)[1])
+
     def _panes(self, metric: str) -> tuple[int, int]:
         if metric == "agreement" and self._window.outcome_panes is not None:
             return self._window.outcome_panes
@@ -181,8 +192,7 @@ class _Check:
     def _dependence_beside(self, metric: str, champion: VersionState, first: int, last: int) -> Dependence:
         mine, its = self._version.panes, champion.panes
         found = [
-            dependence_beside(usable(mine[name], first, last), usable(its[name], first, last), self._before)
-            for name in mine.sources(metric)
+            dependence_beside(mine.usable(name, first, last), its[name], self._before) for name in mine.sources(metric)
         ]
         return max(found, key=lambda each: each.phi)
 

@@ -8,6 +8,7 @@ independent a thousand times too often where they are not: counts are effective 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -31,7 +32,7 @@ class RuleVerdict(StrEnum):
     NO_BASELINE = "no_baseline"  # skipped: nothing to compare with yet
 
 
-_DOUBTFUL: Final = 0.01  # p-value from which on a baseline does not grow
+_DOUBTFUL: Final = 0.02  # p-value up to which nothing is learned
 _CHANCE: Final = 0.00135  # P(a normal variable lies more than three standard deviations above its mean)
 SKIPPED: Final = frozenset({RuleVerdict.NO_DATA, RuleVerdict.TOO_FEW, RuleVerdict.NO_BASELINE})
 
@@ -40,7 +41,7 @@ SKIPPED: Final = frozenset({RuleVerdict.NO_DATA, RuleVerdict.TOO_FEW, RuleVerdic
 class Judgement:
     """A verdict with the numbers behind it; NaN where the check was skipped.
 
-    `doubtful` is of a metric held to a baseline: whether it differs enough to be kept out of that.
+    `doubtful` is whether it differs enough to be kept out of what is learned: of a baseline, of its dependence.
     """
 
     verdict: RuleVerdict
@@ -110,26 +111,30 @@ def judge(
     base = baseline.estimate if baseline is not None and rule.reference is not LimitBasis.NOTHING else None
     limit = _limit(rule, base)
     known = base.value if base is not None else None
-    beyond = _is_beyond(rule, estimate, limit)
-    p = _p_value(rule, measured, baseline, limit) if not rule.hard and (beyond or base is not None) else 1.0
-    doubtful = base is not None and p <= _DOUBTFUL
-    if not beyond:
-        return Judgement(RuleVerdict.OK, estimate.value, limit, known, estimate.n, doubtful)
-    breach = rule.hard or p <= alpha or any(_shows_breach(rule, test) for test in longer)
-    verdict = RuleVerdict.BREACH if breach else RuleVerdict.CHANCE
+    if rule.hard:
+        found = RuleVerdict.BREACH if _is_beyond(rule, estimate, limit) else RuleVerdict.OK
+        return Judgement(found, estimate.value, limit, known, estimate.n)
+    tests = [Stretch(measured, baseline, alpha), *longer]
+    chances = [_chance(rule, test) for test in tests]
+    doubtful = min(p for p, _ in chances) <= _DOUBTFUL
+    verdict = RuleVerdict.OK
+    if chances[0][1]:
+        breach = any(beyond and p <= test.alpha for test, (p, beyond) in zip(tests, chances, strict=True))
+        verdict = RuleVerdict.BREACH if breach else RuleVerdict.CHANCE
     return Judgement(verdict, estimate.value, limit, known, estimate.n, doubtful)
+
+
+def _chance(rule: RuleSpec, test: Stretch) -> tuple[float, bool]:
+    """Return (p-value, whether the estimate is beyond the limit)."""
+    estimate, base = test.measured.estimate, None if test.baseline is None else test.baseline.estimate
+    if estimate is None or (base is None and rule.reference is not LimitBasis.NOTHING):
+        return 1.0, False
+    limit = _limit(rule, base)
+    return p_value(rule, test.measured, test.baseline, limit), _is_beyond(rule, estimate, limit)
 
 
 def _is_beyond(rule: RuleSpec, estimate: Estimate, limit: float) -> bool:
     return estimate.value > limit if rule.bound is Bound.ABOVE else estimate.value < limit
-
-
-def _shows_breach(rule: RuleSpec, test: Stretch) -> bool:
-    estimate, base = test.measured.estimate, None if test.baseline is None else test.baseline.estimate
-    if estimate is None or (base is None and rule.reference is not LimitBasis.NOTHING):
-        return False
-    limit = _limit(rule, base)
-    return _is_beyond(rule, estimate, limit) and _p_value(rule, test.measured, test.baseline, limit) <= test.alpha
 
 
 def _limit(rule: RuleSpec, base: Estimate | None) -> float:
@@ -142,7 +147,7 @@ def _limit(rule: RuleSpec, base: Estimate | None) -> float:
             return rule.limit
 
 
-def _p_value(rule: RuleSpec, measured: Measured, baseline: Measured | None, limit: float) -> float:
+def p_value(rule: RuleSpec, measured: Measured, baseline: Measured | None, limit: float) -> float:
     """Return P(an estimate so extreme) if the metric truly is at its acceptable value."""
     estimate = measured.estimate
     if rule.reference is LimitBasis.NOTHING or baseline is None or baseline.estimate is None:
@@ -182,12 +187,20 @@ def _mean_p(rule: RuleSpec, measured: Measured, baseline: Measured | None, limit
     estimate, phi, df = measured.estimate, measured.dependence.phi, measured.dependence.df
     if estimate is None:
         return 1.0
-    size, variance, acceptable = estimate.n / phi, estimate.variance * phi, limit
+    size, variance = estimate.n / phi, estimate.variance * phi
+    acceptable, noise, slope = limit, 0.0, 1.0
     base = None if baseline is None else baseline.estimate
     if base is not None and baseline is not None:
         its = baseline.dependence
-        size, variance, df = min(size, base.n / its.phi), variance + base.variance * its.phi, min(df, its.df)
-        acceptable = base.value
+        size, df = min(size, base.n / its.phi), min(df, its.df)
+        acceptable, noise = base.value, base.noise * math.sqrt(its.phi)
+    if estimate.noise:
+        # Without the noise of its own number of events, and with that of the window's: they add up like variances.
+        own = estimate.noise * math.sqrt(phi)
+        expected = math.sqrt(max(acceptable**2 - noise**2 + own**2, own**2 / 4))
+        slope, acceptable = min(acceptable / expected, 1.0), expected
+    if base is not None and baseline is not None:
+        variance += base.variance * baseline.dependence.phi * slope**2
     excess = estimate.value - acceptable if rule.bound is Bound.ABOVE else acceptable - estimate.value
     return mean_p_value(excess, variance, min(size, df + 1))
 

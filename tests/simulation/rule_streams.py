@@ -35,9 +35,9 @@ def autoregressive(rho: float) -> Callable[[Random, int], FloatArray]:
     """A Gaussian AR(1) series with variance 1."""
 
     def series(rng: Random, n: int) -> FloatArray:
-        noise = rng.standard_normal(n + _WARM_UP) * np.sqrt(1 - rho * rho)
-        found: FloatArray = np.asarray(lfilter([1.0], [1.0, -rho], noise)[_WARM_UP:], np.float64)
-        return found
+        noise: FloatArray = rng.standard_normal(n + _WARM_UP) * (1 - rho * rho) ** 0.5
+        found: FloatArray = np.asarray(lfilter([1.0], [1.0, -rho], noise), np.float64)
+        return found[_WARM_UP:]
 
     return series
 
