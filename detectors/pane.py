@@ -56,6 +56,11 @@ class Counts:
         out[self.index] = self.value
         return out
 
+    def narrowed(self) -> Counts:
+        """Return the same counts in as few bytes as hold them, to be kept and added to totals."""
+        index = None if self.index is None else self.index.astype(np.int32)
+        return Counts(self.size, index, _narrow(self.value))  # type: ignore[arg-type]  # any integers add up
+
     def add_to(self, total: IntArray, sign: int = 1) -> None:
         """Add the vector to `total` in place, or subtract it if `sign` is negative."""
         where = slice(None) if self.index is None else self.index
@@ -69,7 +74,7 @@ class Counts:
             raise ValueError(f"vectors of {self.size} and {other.size} cells do not add up")
         if self.index is not None and not len(self.index):
             return other
-        total = self.dense().copy()
+        total = self.dense().astype(np.int64)
         other.add_to(total)
         return Counts.of(total)
 

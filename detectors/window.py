@@ -69,6 +69,10 @@ class Slice:
     counts: CountsByName
     sums: FloatArray
 
+    def narrowed(self) -> Slice:
+        """Return the pane in as few bytes as hold its counts."""
+        return replace(self, counts={name: counts.narrowed() for name, counts in self.counts.items()})
+
 
 class Window:
     """Keep the latest panes of one variant and the totals of their count vectors.

@@ -340,8 +340,8 @@ class MemoryNeed:
 def memory_need(config: Configuration, per_second: float, features: int = 20) -> MemoryNeed:
     """Estimate the memory that a configuration needs at most.
 
-    Assumes 75 bytes a pending prediction, 20 a remembered request, 16 a histogram cell in a window, and 100 a pair that
-    waits until its pane ends.
+    Assumes 75 bytes a pending prediction, 20 a remembered request, 16 a histogram cell in a window, half of that in a
+    pane, and 100 a pair that waits until its pane ends.
 
     Args:
         config: The configuration.
@@ -357,7 +357,7 @@ def memory_need(config: Configuration, per_second: float, features: int = 20) ->
             pairs += 0 if model.window.counted else per_second * (model.window.pane + spec.allowed_lateness) / 1000
         cells = features * (2 * model.reference.points + 1)
         extents = [window_rule(model.window), *(extent.rule for extent in other_extents(model))]
-        windows += 2 * cells * 16 * len(extents) + max(extent.span for extent in extents) * cells * 16
+        windows += 2 * cells * 16 * len(extents) + max(extent.span for extent in extents) * cells * 8
     pending = int(min(unanswered, spec.limits.pending))
     remembered = int((spec.limits.pending + spec.limits.seen) * 20)
     return MemoryNeed(pending * 75, remembered, windows, config.stream.buffer_bytes + int(pairs * 100))

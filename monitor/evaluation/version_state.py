@@ -255,8 +255,9 @@ class VersionState:
             self.outcomes.agree(panes, agreed)
 
     def _push(self, piece: Slice) -> None:
+        kept = piece.narrowed()  # the longest window keeps many
         for window in self._windows:
-            window.push(piece)
+            window.push(kept)
 
     @property
     def _windows(self) -> list[Window]:

@@ -87,7 +87,7 @@ def test_a_small_change_is_found_by_a_long_window_only() -> None:
 
     assert alone == []
     assert [(record["status"], seen_in(record)) for record in found] == [("firing", ["2500 events"])]
-    assert found[0]["summary"] == "1 of 2 features drifted: x (seen in 2500 events)"
+    assert found[0]["summary"] == "1 of 3 features drifted: x (seen in 2500 events)"
 
 
 def test_an_alert_says_when_the_change_began() -> None:
