@@ -164,8 +164,9 @@ class DriftEpisode:
             return replace(self._tell(AlertStatus.FIRING, current, len(watched), judged, others), begins=begins)
         if state.calm < self.resolve_after:
             return None
-        record = self._tell(AlertStatus.RESOLVED, current, len(watched), judged, others)
-        spent = state.spent | dict.fromkeys(state.near, window.start)
+        record = self._tell(AlertStatus.RESOLVED, current, len(watched), judged)
+        # What longer windows alone have seen is calm in them: nothing of it is left.
+        spent = state.spent | dict.fromkeys(state.listed if state.near else (), window.start)
         self._reset()
         state.spent = spent
         return replace(record, closed_because=ClosedBecause.RECOVERED)
@@ -185,6 +186,8 @@ class DriftEpisode:
         elsewhere: dict[str, _Seen] = {}
         for other in others:
             for name, finding in self._found(other).items():
+                if other.longer and name in state.near:
+                    continue  # it may be over
                 most = elsewhere.get(name)
                 if most is None or finding.weight > most.finding.weight:
                     elsewhere[name] = _Seen(finding, other)
@@ -279,9 +282,9 @@ class DriftEpisode:
         current: WindowCheck,
         watched: int,
         judged: Mapping[str, _Seen],
-        others: Sequence[WindowCheck],
+        others: Sequence[WindowCheck] = (),
     ) -> AlertRecord:
-        """Return a record with the statistics of the check that `judged` is of."""
+        """Return a record with the statistics of the check that `judged` is of, and the windows that show drift."""
         state = self.state
         for name, its in judged.items():
             evidence = (its.elsewhere or current).evidence(name)
