@@ -180,25 +180,22 @@ class DriftSection(Section):
         )
         return value
 
-    @field_validator("windows")
-    @classmethod
-    def _multiples(cls, value: list[float]) -> list[float]:
-        found = [
-            ConfigIssue(f"[{i}]", multiple, f"a multiple of the window lies above 0 and is at most {MOST_MULTIPLE:g}")
-            for i, multiple in enumerate(value)
-            if not 0 < multiple <= MOST_MULTIPLE
-        ]
-        found += [
-            ConfigIssue(f"[{i}]", multiple, "is listed twice: leave one out")
-            for i, multiple in enumerate(value)
-            if multiple in value[:i]
-        ]
-        if len(value) > MOST_WINDOWS:
-            found.append(ConfigIssue("", len(value), f"at most {MOST_WINDOWS} windows"))
-        if 1 not in value:
-            found.append(ConfigIssue("", None, "must contain 1, the configured window: add it"))
-        raise_if_any(found)
-        return value
+    @model_validator(mode="after")
+    def _multiples(self) -> DriftSection:
+        raise_if_any(self._window_misfits())
+        return self
+
+    def _window_misfits(self) -> Iterator[ConfigIssue]:
+        if len(self.windows) > MOST_WINDOWS:
+            yield ConfigIssue("windows", None, f"{len(self.windows)} of them, at most {MOST_WINDOWS}")
+        for i, multiple in enumerate(self.windows):
+            if not 0 < multiple <= MOST_MULTIPLE:
+                hint = f"a multiple of the window lies above 0 and is at most {MOST_MULTIPLE:g}"
+                yield ConfigIssue(f"windows[{i}]", multiple, hint)
+            elif multiple in self.windows[:i]:
+                yield ConfigIssue(f"windows[{i}]", multiple, "is listed twice: leave one out")
+        if 1 not in self.windows:
+            yield ConfigIssue("windows", self.windows, "must contain 1, the configured window: add it")
 
     @property
     def min_effects(self) -> dict[str, float]:

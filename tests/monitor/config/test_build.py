@@ -127,6 +127,7 @@ def test_drift_as_configured() -> None:
 
     assert isinstance(drift, DriftSpec)
     assert (drift.numeric, drift.categorical, drift.resolve_after) == (("psi",), (), 5)
+    assert drift.windows == (0.2, 0.5, 1.0, 2.0, 5.0)
     assert drift.budget == BudgetSpec(2, period=7 * DAY)
     assert (drift.min_effect["psi"], drift.min_effect["ks"], drift.min_effect["unseen_rate"]) == (0.25, 0.1, 0.01)
 

@@ -230,6 +230,11 @@ RULE = "rules: [{{name: a, metric: {}, {}}}]"
         ({"model": "drift: {min_effect: {ks: 0}}"}, ["models.m.drift.min_effect.ks: 0.0: must be above zero"]),
         ({"model": "drift: {min_effect: {kss: 1}}"}, [
             "models.m.drift.min_effect.kss: unknown detector; did you mean ks?"]),
+        ({"model": "drift: {windows: [1, 2, 0, 2]}"}, [
+            "models.m.drift.windows[2]: 0.0: a multiple of the window lies above 0 and is at most 100",
+            "models.m.drift.windows[3]: 2.0: is listed twice: leave one out"]),
+        ({"model": "drift: {windows: [0.5]}"}, [
+            "models.m.drift.windows: [0.5]: must contain 1, the configured window: add it"]),
         ({"model": "drift: {numeric: [kss]}"}, [
             "models.m.drift.numeric[0]: 'kss': one of ks, wasserstein, psi is needed; did you mean ks?"]),
         # units
