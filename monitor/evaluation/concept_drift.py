@@ -20,6 +20,7 @@ import msgspec
 import numpy as np
 import zstandard
 
+from detectors.dispersion import FEWEST_BLOCKS
 from detectors.reference_builder import build_features
 from detectors.saved import pack, unpack
 from detectors.streaming import Adwin, Change
@@ -121,8 +122,8 @@ class ConceptDrift:
             self._scale = min(2 * float(np.quantile(first, 0.99)), _LARGEST) or _SMALLEST
         scaled = self._scaled(first)
         dispersion = build_features({"error": True}, {"error": scaled}, len(scaled))[0].dispersion
-        phi = dispersion.phi[-1] if dispersion.phi else 1.0
-        return Adwin(min(round(phi), _MAX_GROUP))
+        # Of blocks of which there are some: what all errors together did is what is looked for.
+        return Adwin(min(round(dispersion.at(len(scaled) / FEWEST_BLOCKS)), _MAX_GROUP))
 
     def _scaled(self, errors: FloatArray) -> FloatArray:
         with np.errstate(over="ignore"):

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import special
 
-from detectors.overlap import episode_share, level_of, nu
+from detectors.overlap import episode_share, level_of, level_of_score, nu
 
 CALM = 3  # checks in a row that end an alarm
 
@@ -58,3 +58,10 @@ def test_siegmunds_factor_falls_from_one_like_its_exponential() -> None:
 @given(st.floats(0.0, 12.0), st.integers(1, 1000))
 def test_a_share_of_checks_is_a_share(score: float, panes: int) -> None:
     assert 0.0 <= episode_share(score, panes) <= 1.0
+
+
+@given(st.floats(1e-12, 1e-4), st.integers(1, 100))
+def test_any_law_has_a_level_that_of_a_normal_one_is_the_same(rate: float, panes: int) -> None:
+    found = level_of_score(rate, panes, lambda p: float(-special.ndtri(p)))
+
+    assert found == pytest.approx(level_of(rate, panes), rel=0.01)

@@ -72,6 +72,7 @@ class Stored:
             effect=NUMBER,
             verdict=st.sampled_from(Verdict),
             p_value=P_VALUES,
+            alpha=st.none() | NUMBER,
         ),
         max_size=4,
     ),
