@@ -155,10 +155,6 @@ class BridgeLaw:
         u = value / deviation
         return float(u / (1 + (u * u + 1) / (4 * self._freedom)) * deviation)
 
-    def critical(self, alpha: float, size: float) -> float:
-        """Return the Kolmogorov-Smirnov statistic that has about the p-value alpha."""
-        return self._score(alpha, joint=False) * self.largest / float(np.sqrt(size)) if size > 0 else np.inf
-
     # -- levels ------------------------------------------------------------------------------------------
 
     def level(self, rate: float, panes: int, *, joint: bool) -> float:

@@ -233,7 +233,7 @@ class Comparison:
             if d is not None or distance is not None:
                 yield from distribution_tests(r, laws, n, d, distance, error)
             if psi is not None and bins is not None:
-                yield psi_test(r, float(psi.value[f]), int(bins[f]), n, float(laws.phi(n).max()))
+                yield psi_test(r, float(psi.value[f]), int(bins[f]), n, laws.at(n).phi)
             if f in discrete:
                 values = discrete[f]
                 of_window = values.of_window(cells)

@@ -6,8 +6,8 @@ Pure. Called by `comparison`.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from functools import cache
+from collections.abc import Callable, Iterator
+from functools import cached_property
 
 import numpy as np
 
@@ -19,11 +19,37 @@ from detectors.significance import least_p_value, pair_size, rate_p_value
 from detectors.types import FloatArray
 
 BLIND_ABOVE = 0.8  # a KS test with a larger critical value detects only a nearly complete change
+_MOST_SIZES = 64  # sizes of windows of which more than φ is kept
 _PER_OCTAVE = 4  # sizes of windows of which φ is told apart
 # Beyond the outermost points of a reference events are counted, whatever their distance: a test of its own, with a
 # tenth of the share.
 _BEYOND = 10.0
 _MIDDLE = 1 / (1 - 1 / _BEYOND)
+
+
+class WindowSize:
+    """What does not depend on a window of one feature but on its number of events.
+
+    Attributes:
+        phi: Largest φ of any direction.
+        size: `pair_size` of window and reference, as if events were independent.
+        least: The `least_p_value` of the two.
+    """
+
+    def __init__(self, phi: float, n: int, rows: int, law: Callable[[], BridgeLaw]) -> None:
+        """Start without the law, which is made when it is first needed."""
+        self.phi, self.size, self._law = phi, pair_size(n, rows), law
+        self.least = least_p_value(n / phi, rows / phi)
+
+    @cached_property
+    def law(self) -> BridgeLaw:
+        """The law of the statistics."""
+        return self._law()
+
+    def blind(self, alpha: float) -> bool:
+        """Tell whether only a nearly complete change would be significant, by Kolmogorov's law."""
+        critical = -math.log(alpha / 2) / 2 * self.phi / max(self.size, 1e-9) if alpha > 0 else math.inf
+        return self.least > alpha or critical > BLIND_ABOVE**2
 
 
 class NumericLaws:
@@ -33,6 +59,7 @@ class NumericLaws:
         """Start without laws."""
         self._reference = reference
         self._laws: dict[tuple[float, ...], BridgeLaw] = {}
+        self._sizes: dict[int, WindowSize] = {}
 
     def phi(self, n: int) -> FloatArray:
         """Return φ of each direction for windows of about n events, the last of all others."""
@@ -40,9 +67,17 @@ class NumericLaws:
         at = 2 ** (round(math.log2(max(n, 1)) * _PER_OCTAVE) / _PER_OCTAVE)
         return r.dependence.at(at) if r.dependence.sizes else np.array([r.dispersion.at(at)])
 
-    def law(self, n: int) -> BridgeLaw:
-        """Return the law for windows of n events."""
-        phi = self.phi(n)
+    def at(self, n: int) -> WindowSize:
+        """Return what holds for windows of n events."""
+        found = self._sizes.get(n)
+        if found is None:
+            if len(self._sizes) >= _MOST_SIZES:
+                self._sizes.clear()
+            phi = self.phi(n)
+            found = self._sizes[n] = WindowSize(float(phi.max()), n, self._reference.rows, lambda: self._law(phi))
+        return found
+
+    def _law(self, phi: FloatArray) -> BridgeLaw:
         key = tuple(phi.tolist())
         found = self._laws.get(key)
         if found is None:
@@ -65,27 +100,28 @@ def distribution_tests(
         ks_error: Bound on the error of `ks`.
     """
     constant = len(r.points) < 2
-    phi = float(laws.phi(n).max())
-    size = pair_size(n, r.rows)
-    least = least_p_value(n / phi, r.rows / phi)
-    inner = None if w1 is None else float(w1[0].inner[w1[1]])
+    at = laws.at(n)
     beyond = 0 if w1 is None else int(w1[0].beyond[w1[1]])
+    known: list[float] = []
 
-    @cache
     def p_value() -> float:
+        if not known:
+            known.append(min(max(_p_value(), at.least), 1.0))
+        return known[0]
+
+    def _p_value() -> float:
         if constant:
-            return max(rate_p_value(round((ks or 0.0) * n), n, 0, r.rows, phi), least)
-        p = laws.law(n).p_value(ks, inner if inner is not None and math.isfinite(inner) else None, size)
+            return rate_p_value(round((ks or 0.0) * n), n, 0, r.rows, at.phi)
+        inner = math.nan if w1 is None else float(w1[0].inner[w1[1]])
+        p = at.law.p_value(ks, inner if math.isfinite(inner) else None, at.size)
         if beyond:
-            p = min(p * _MIDDLE, _BEYOND * rate_p_value(beyond, n, r.outside, r.rows, phi))
-        return min(max(p, least), 1.0)
+            p = min(p * _MIDDLE, _BEYOND * rate_p_value(beyond, n, r.outside, r.rows, at.phi))
+        return p
 
     def level(rate: float, panes: int) -> float:
-        return rate if constant else laws.law(n).level(rate, panes, joint=ks is not None and w1 is not None)
+        return rate if constant else at.law.level(rate, panes, joint=ks is not None and w1 is not None)
 
-    def blind(alpha: float) -> bool:
-        return least > alpha or (not constant and laws.law(n).critical(alpha, size) > BLIND_ABOVE)
-
+    blind = at.blind
     if ks is not None:
         yield FeatureTest(
             Share.DISTRIBUTION, r.name, "ks", ks, ks, n, p_value, level, ks_error, blind, certain=constant

@@ -156,6 +156,8 @@ def deviation_scores(
 
 def rate_change_p_value(hits: float, n: float, reference_hits: float, m: float, phi: float = 1.0) -> float:
     """Compute the two-sided mid-p-value of a rate against one of the reference; arguments as `deviation_scores`."""
+    if hits + reference_hits <= 0 or hits + reference_hits >= n + m:
+        return 1.0
     score = deviation_scores(np.array([hits]), n, np.array([reference_hits]), m, phi)
     return float(min(2 * special.ndtr(-abs(score[0])), 1.0))
 
