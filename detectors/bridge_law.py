@@ -144,7 +144,7 @@ class BridgeLaw:
 
     def _of_w1(self, w1: float, size: float) -> float:
         # Of few values the rarest may have a handful of events in a window, so the middle is not normal either.
-        normal = 0.0 if self._few else float(self._w1[-1])
+        normal = 0.0 if self._few else float(self._w1[len(self._w1) // 2])
         value = _as_normal(float(np.sqrt(size)) * w1, normal, self._reach, size)
         return _tail(self._shrunk(value, self.widest), self._w1, self.widest, rough=False)
 
