@@ -23,6 +23,7 @@ _SUPPOSED_DF: Final = 20.0
 _HIGHEST_ORDER: Final = 12
 _NEARLY_ONE: Final = 0.98  # largest sum of the coefficients: beyond, the series has no mean to speak of
 _LEAST_DF: Final = 3.0
+_LARGEST: Final = 1e9  # φ beyond which nothing is known of a mean
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +78,7 @@ def dependence_of(sums: FloatArray, independent: float, before: Dependence) -> D
     spread = (1 + memory) / (1 - memory)
     variance *= power / (1 - min(spread / n, 0.5))
     # Where nothing ever varies, as of errors that never came, nothing shows that they depend.
-    phi = max(variance / independent, 1.0) if independent > 0 else 1.0
+    phi = min(max(variance / independent, 1.0), _LARGEST) if independent > 1e-300 else 1.0
     phi += max(before.phi - phi, 0.0) * (FEWEST_PANES / n) ** 2
     # The relative variance of an autoregression's long-run variance, of which two parts come from its sum.
     df = n / (1 + 2 * spread) if order else n - 1

@@ -8,6 +8,7 @@ Pure.
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 from typing import Final
 
 import numpy as np
@@ -45,6 +46,7 @@ def share_p_value(hits: float, n: float, share: float, *, above: bool) -> float:
     return (at_least + more) / 2
 
 
+@lru_cache(maxsize=1024)
 def two_shares_p_value(hits: float, n: float, base_hits: float, base_n: float, *, above: bool) -> float:
     """Compute the one-sided mid-p of hits/n against base_hits/base_n, given the sum of the hits (Fisher, 1935).
 

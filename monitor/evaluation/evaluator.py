@@ -153,7 +153,7 @@ class Evaluator:
             quality.append(SeenOutcomes(events, joined, window.final_at <= clock, window.first, window.last))
             seen = AlertWindow(window.start, window.end, events, version.window_label)
             baseline = self._baselines.of_outcomes(version, window, user_metrics)
-            note_outcomes(version, user_metrics, window.first, window.last)
+            note_outcomes(version, user_metrics, window, clock, spec.min_coverage)
             panes = window.first, window.last
             found = self._judge(version, RuleWindow(seen, estimates, baseline, True, panes), now, wall)
             records += found[0]
@@ -186,7 +186,7 @@ class Evaluator:
         share = share_of_requests(version, self._versions, self._controller.serving)
         records: list[AlertRecord] = []
         proposals: list[Proposal] = []
-        for each in list(judged(version, window, rate, share)):
+        for each in judged(version, window, rate, share):
             rank, rule = each.rank, each.rule
             record = self._update(rule, each.judgement, each.measured, window.seen, now)
             if record is None:

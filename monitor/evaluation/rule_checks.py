@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final
 
@@ -13,6 +13,7 @@ from detectors.runs import run_level
 from detectors.window import Slice
 from fallback.types import Serving
 from monitor.aggregation.metrics import LATENCY_CELLS, METRICS, TALLY_SIZE, AnswerSums, Estimate, answer_metrics
+from monitor.aggregation.outcome_windows import OutcomeWindow
 from monitor.alerting.records import AlertWindow
 from monitor.evaluation.baselines import Baseline, BaselineOf
 from monitor.evaluation.metric_panes import LONGEST, PaneRows, adds_up, dependence_beside
@@ -20,7 +21,7 @@ from monitor.evaluation.rules import SKIPPED, Judgement, Measured, RuleVerdict, 
 from monitor.evaluation.version_state import RuleInstance, VersionState
 from monitor.events.codes import OTHER, VERSIONLESS_TIERS
 from monitor.serving.role import Role, role
-from monitor.spec import LimitBasis, RuleSpec
+from monitor.spec import Bound, LimitBasis, RuleSpec
 
 _STRETCHES: Final = (2, LONGEST)  # windows that are tested beside the configured one
 _LEAST_RATE: Final = 1e-290  # of alarms per check: a smaller one is no number
@@ -67,7 +68,7 @@ class JudgedRule:
     judgement: Judgement
 
 
-def judged(version: VersionState, window: RuleWindow, rate: float, share: float) -> Iterator[JudgedRule]:
+def judged(version: VersionState, window: RuleWindow, rate: float, share: float) -> list[JudgedRule]:
     """Judge the rules of a version on a window, in order.
 
     Args:
@@ -77,25 +78,30 @@ def judged(version: VersionState, window: RuleWindow, rate: float, share: float)
         share: Share of the model's requests that the version answers.
     """
     check = _Check(version, window, supposed(share))
-    found = [
-        (rank, rule, *check.numbers(rule.rule)) for rank, rule in enumerate(version.rules) if _is_due(rule, window)
-    ]
-    able = {rank for rank, rule, measured, base in found if _can_fire(rule.rule, measured, base)}
-    due = {rank for rank, *_ in found}
+    here = {rank: rule for rank, rule in enumerate(version.rules) if _is_due(rule, window)}
+    numbers = {rank: check.numbers(rule.rule) for rank, rule in here.items()}
+    able = {rank for rank, found in numbers.items() if _can_fire(here[rank].rule, *found)}
     # Rules on what the other kind of window has take their part too, if they could be judged last.
-    others = [r for rank, r in enumerate(version.rules) if rank not in due and not r.rule.hard]
-    parts = len(able) + sum(rule.verdict not in SKIPPED for rule in others)
-    doubtful: dict[str, bool] = {}
-    for rank, rule, measured, base in found:
-        if rank not in able:
-            yield JudgedRule(rank, rule, measured, judge(rule.rule, measured, _numbers_of(base), 0.0))
-            continue
-        judgement = check.judgement(rule.rule, measured, base, rate / parts)
-        doubtful[rule.rule.metric] = doubtful.get(rule.rule.metric, False) or judgement.doubtful
-        yield JudgedRule(rank, rule, measured, judgement)
-    for metric, doubt in doubtful.items():
-        if not doubt:
-            check.note_calm(metric)
+    others = [r for rank, r in enumerate(version.rules) if rank not in here and not r.rule.hard]
+    sharing = [here[rank].rule for rank in able] + [r.rule for r in others if r.verdict not in SKIPPED]
+    part = rate / max(len({_incident(rule) for rule in sharing}), 1)
+    found = []
+    for rank, rule in here.items():
+        measured, base = numbers[rank]
+        if rank in able:
+            judgement = check.judgement(rule.rule, measured, base, part)
+        else:
+            judgement = judge(rule.rule, measured, _numbers_of(base), 0.0)
+        found.append(JudgedRule(rank, rule, measured, judgement))
+    doubtful = {each.rule.rule.metric for each in found if each.judgement.doubtful}
+    for metric in {here[rank].rule.metric for rank in able} - doubtful:
+        check.note_calm(metric)
+    return found
+
+
+def _incident(rule: RuleSpec) -> tuple[str, Bound, bool]:
+    """Return what rules have in common that see the same thing: they begin to fire together, and share one part."""
+    return rule.metric, rule.bound, rule.reference is LimitBasis.NOTHING
 
 
 def _numbers_of(base: Baseline | None) -> Measured | None:
@@ -139,12 +145,18 @@ class _Check:
     def __init__(self, version: VersionState, window: RuleWindow, before: Dependence) -> None:
         self._version, self._window, self._before = version, window, before
         self._learned: dict[tuple[str, int], Dependence] = {}
+        self._baselines: dict[tuple[str, int], Baseline | None] = {}
 
     def numbers(self, rule: RuleSpec) -> tuple[Measured, Baseline | None]:
         """Return (the metric of a rule in the window, its baseline)."""
         window = self._window
         measured = Measured(window.estimates.get(rule.metric), window.above.get(rule.metric))
-        return measured, window.baseline(rule) if rule.reference is not LimitBasis.NOTHING else None
+        if rule.reference is LimitBasis.NOTHING:
+            return measured, None
+        key = rule.metric, rule.min_n
+        if key not in self._baselines:
+            self._baselines[key] = window.baseline(rule)
+        return measured, self._baselines[key]
 
     def judgement(self, rule: RuleSpec, measured: Measured, base: Baseline | None, rate: float) -> Judgement:
         """Judge a rule that may raise so many false alarms per check."""
@@ -157,7 +169,8 @@ class _Check:
             for many in _STRETCHES
             if (pair := self._stretch(rule.metric, measured, base, last - many * panes + 1, last)) is not None
         ]
-        part, checks = max(rate / (1 + len(longer)), _LEAST_RATE), 2 if rule.dwell else rule.checks
+        # Stretches share panes: together three of them raise hardly more alarms than two would alone.
+        part, checks = max(rate / (1 + len(longer) / 2), _LEAST_RATE), 2 if rule.dwell else rule.checks
 
         def test(mine: Measured, its: Measured | None, many: int) -> Stretch:
             """Give a test its dependence and its level."""
@@ -256,13 +269,21 @@ def _sums_of(piece: Slice) -> AnswerSums:
     return AnswerSums(tally, piece.sums, latency)
 
 
-def note_outcomes(version: VersionState, user_metrics: Sequence[str], first: int, last: int) -> None:
-    """Keep what the panes of a window of outcomes that are new have of its metrics."""
+def note_outcomes(
+    version: VersionState, user_metrics: Sequence[str], window: OutcomeWindow, clock: int, min_coverage: float
+) -> None:
+    """Keep what the panes up to the end of a window of outcomes have of its metrics, those that are new.
+
+    A pane is kept once it has enough of its outcomes, or none can come any more; later ones wait for it.
+    """
     table = version.outcomes
     if table is None or not version.panes.names:
         return
-    panes, _, joined = table.coverage()
-    fresh = (panes >= first) & (panes <= last) & (panes > version.panes.outcomes_until) & (joined > 0)
-    for pane in panes[fresh].tolist():
-        version.panes.add(pane, table.metrics(pane, pane, user_metrics))
-    version.panes.outcomes_until = max(version.panes.outcomes_until, last)
+    panes, expected, joined = table.coverage()
+    fresh = (panes > version.panes.outcomes_until) & (panes <= window.last)
+    for pane, wanted, met in zip(panes[fresh].tolist(), expected[fresh].tolist(), joined[fresh].tolist(), strict=True):
+        if met < min_coverage * wanted and window.final_at > clock:
+            break
+        version.panes.outcomes_until = pane
+        if met:
+            version.panes.add(pane, table.metrics(pane, pane, user_metrics))

@@ -142,7 +142,7 @@ def test_a_model_of_thousands_of_classes_that_is_always_wrong_is_told(
         picked = chance.randrange(4_000)
         bought = (picked + 1 + chance.randrange(3_998)) % 4_000
         pairs.append((as_label(picked), as_label(bought)))
-    rules = [{"name": "acc", "metric": "accuracy", "below": "20%"}]
+    rules = [{"name": "acc", "metric": "accuracy", "below": "20%", "hard": True}]
 
     replayed = judged(tmp_path, {"task": "multiclass", **WITHIN, "rules": rules}, pairs, limits={"labels": labels})
 

@@ -339,9 +339,9 @@ def test_a_version_is_held_to_its_own_first_answers() -> None:
 def test_quality_is_held_to_the_references_own_where_it_has_one() -> None:
     profile = replace(a_profile([{"x": 1.0}] * 100), baselines={"mae": Baseline(0.1, 1_000, 1e-6)})
     rule = a_rule("error", "mae", above=1.5, of=LimitBasis.SHARE)
-    model = a_model(window=counted(50, 50), rules=(rule,), outcomes=some_outcomes(), reference=from_file())
+    model = a_model(window=counted(500, 500), rules=(rule,), outcomes=some_outcomes(), reference=from_file())
     run = Run(a_core(model), profiles={"m": profile})
-    run.feed(records_of([*answers(50), *(outcome(f"r{i}", T0 + MINUTE, 1.0 + 0.01 * i) for i in range(50))]))
+    run.feed(records_of([*answers(500), *(outcome(f"r{i}", T0 + MINUTE, 2.0 + 0.01 * (i % 50)) for i in range(500))]))
     run.commit(last=True)
 
     (alert,) = run.told().alerts()
@@ -353,7 +353,7 @@ def test_a_challenger_is_held_to_the_champion_of_the_same_time() -> None:
     model = a_model(window=counted(50, 50), rules=(rule,), serving=ServingSpec("v1", routes=(Route("v2", 5_000),)))
     events = [
         e
-        for i in range(300)
+        for i in range(2_000)
         for e in (
             prediction(f"a{i}", T0 + i * SECOND, latency_ms=10.0),
             prediction(f"b{i}", T0 + i * SECOND, latency_ms=30.0, version="v2"),

@@ -46,7 +46,8 @@ OUTCOMES = some_outcomes(
     40 * SECOND, outcome_ttl=6 * SECOND, pane=10 * SECOND, min_coverage=0.5, baseline_n=60, concept_drift="adwin"
 )
 RULES = (
-    a_rule("wrong", "accuracy", below=-0.2, of=LimitBasis.POINTS, min_n=5, then=Consequence.ROLLBACK),
+    a_rule("wrong", "accuracy", below=-0.2, of=LimitBasis.POINTS, min_n=5, then=Consequence.ROLLBACK, hard=True),
+    a_rule("worse", "accuracy", below=-0.2, of=LimitBasis.POINTS, min_n=5),
     a_rule("few", "coverage", below=0.6, hard=True, checks=2),
     a_rule("cost", "cost", above=0.6, hard=True),
 )

@@ -339,13 +339,13 @@ SCENARIOS = {
         lambda told: kinds_of(told) == [("metric", "firing"), ("metric", "resolved")],
     ),
     "quality by time": Scenario(
-        by_time(outcomes=some_outcomes(pane=10 * SECOND, min_coverage=0.5), rules=(WRONG,)),
-        list(with_outcomes(moderate(1), wrong=range(300, 500))),
+        by_time(outcomes=some_outcomes(pane=10 * SECOND, min_coverage=0.5, baseline_n=400), rules=(WRONG,)),
+        list(with_outcomes(moderate(1, count=2_400), wrong=range(1_200, 1_800))),
         lambda told: dict.fromkeys(kinds_of(told)) == dict.fromkeys([("metric", "firing"), ("metric", "resolved")]),
     ),
     "quality counted": Scenario(
-        by_number(outcomes=some_outcomes(min_coverage=0.5), rules=(WRONG,)),
-        list(with_outcomes(moderate(1), wrong=range(300, 500))),
+        by_number(outcomes=some_outcomes(min_coverage=0.5, baseline_n=400), rules=(WRONG,)),
+        list(with_outcomes(moderate(1, count=2_400), wrong=range(1_200, 1_800))),
         lambda told: dict.fromkeys(kinds_of(told)) == dict.fromkeys([("metric", "firing"), ("metric", "resolved")]),
     ),
     "outcomes early, late and never": Scenario(
