@@ -26,7 +26,8 @@ def sums_of(rho: float, panes: int, seed: int) -> FloatArray:
     """Sums of the hundred events of each pane, of a Gaussian AR(1) series with variance 1."""
     noise: FloatArray = np.random.default_rng(seed).standard_normal(panes * 100 + 1_000) * (1 - rho * rho) ** 0.5
     series: FloatArray = np.asarray(lfilter([1.0], [1.0, -rho], noise), np.float64)
-    return series[1_000:].reshape(panes, 100).sum(axis=1)
+    sums: FloatArray = series[1_000:].reshape(panes, 100).sum(axis=1)
+    return sums
 
 
 @pytest.mark.parametrize(("rho", "true"), [(0.0, 1.0), (0.5, 3.0), (0.9, 19.0)])

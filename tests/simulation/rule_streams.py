@@ -47,7 +47,8 @@ def _moving_average(rng: Random, n: int) -> FloatArray:
 
 
 def _two_scales(rng: Random, n: int) -> FloatArray:
-    return (autoregressive(0.5)(rng, n) + autoregressive(0.99)(rng, n)) / np.sqrt(2)
+    both: FloatArray = (autoregressive(0.5)(rng, n) + autoregressive(0.99)(rng, n)) * 0.5**0.5
+    return both
 
 
 def _users(rng: Random, n: int) -> FloatArray:

@@ -75,7 +75,7 @@ def drop(models: int) -> list[Row]:
         after: list[float] = []
         for _ in range(models):
             watched = Watched(ACCURACY, RATE, by_time=by_time, baseline_n=baseline_n)
-            after.append(_windows_until(watched, right_answers(rng, family, 16_000, 0.9, 0.8, 10_000), 10_000))
+            after.append(windows_until(watched, right_answers(rng, family, 16_000, 0.9, 0.8, 10_000), 10_000))
         found = np.array(after)
         rows.append(
             {"family": family, "windows": "time" if by_time else "counted", "median windows": float(np.median(found)),
@@ -84,7 +84,7 @@ def drop(models: int) -> list[Row]:
     return rows
 
 
-def _windows_until(watched: Watched, right: Sequence[bool] | np.ndarray[Any, Any], at: int) -> float:
+def windows_until(watched: Watched, right: Sequence[bool] | np.ndarray[Any, Any], at: int) -> float:
     """Windows from event `at` until a rollback; 0 where it came before, infinite where none came."""
     for start in range(0, len(right) - watched.every + 1, watched.every):
         watched.add(right[start : start + watched.every])
