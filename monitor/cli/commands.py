@@ -32,7 +32,7 @@ COMMANDS: Final = {
     "demo": Entry("service", "Show the main job in a minute, without a server."),
     "check-config": Entry("setup", "Validate the configuration and its references."),
     "topics": Entry("setup", "Check or create the topics, or go past unreadable bytes."),
-    "reference": Entry("reference", "Build, show, accept or relearn references."),
+    "reference": Entry("reference", "Build, list, show, accept or relearn references."),
     "status": Entry("operate", "Show counts, health, active versions and what fires."),
     "alerts": Entry("record", "List what fires, or what has fired."),
     "decisions": Entry("record", "List who serves, since when, why and by whom."),

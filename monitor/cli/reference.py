@@ -1,4 +1,4 @@
-"""`driftd reference build|show|accept|relearn`: the references of models.
+"""`driftd reference build|list|show|accept|relearn`: the references of models.
 
 Shell.
 """
@@ -16,6 +16,7 @@ from detectors.reference import CategoricalReference, NumericReference, Profile
 from monitor.cli.operate import KeyOption, ReasonOption, WaitOption, order
 from monitor.cli.options import (
     CONFIG,
+    MOST,
     ConfigOption,
     JsonOption,
     ModelArgument,
@@ -26,12 +27,14 @@ from monitor.cli.options import (
     out,
     show_json,
 )
+from monitor.cli.reference_record import list_references, show_record
 from monitor.cli.stored import has_tables, store_of
 from monitor.config import build as build_config
 from monitor.names import shown_names
 from monitor.pipeline.commands import CommandName
 from monitor.reference.build import load
 from monitor.reference.file import table_spec
+from monitor.reference.provenance import config_digest
 from monitor.reference.table_roles import Role, TableSpec
 from monitor.service.rebaseline import profile_of_last_window
 from monitor.spec import FeatureKind, Task
@@ -39,7 +42,7 @@ from monitor.store import reader
 from monitor.times import format_time
 
 app = typer.Typer(
-    help="Build references from tables, show them, and replace them.", no_args_is_help=True, rich_markup_mode=None
+    help="Build references from tables, list, show and replace them.", no_args_is_help=True, rich_markup_mode=None
 )
 
 PredictionColumn = Annotated[str | None, typer.Option(metavar="COLUMN", help="Column of the predictions.")]
@@ -112,18 +115,37 @@ def _kinds(pairs: list[str]) -> dict[str, FeatureKind]:
     return kinds
 
 
+app.command("list")(list_references)
+
+
 @app.command("show")
 def show(
     what: Annotated[str, typer.Argument(metavar="MODEL|FILE", help="A model, or the file of a profile or table.")],
     config: ConfigOption = CONFIG,
+    number: Annotated[
+        int | None,
+        typer.Option(min=1, max=MOST, help="The reference of this number, as `list` has it, with its record."),
+    ] = None,
+    version: Annotated[
+        str | None, typer.Option(help="With --number: of this version's answers, not of the features.")
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Show the active reference of a model, or the profile of a file."""
-    if Path(what).is_file():
+    """Show the active references of a model, one that was in force before, or the profile of a file.
+
+    Of references that are not in force any more the latest profiles are kept, and records longer than that.
+    """
+    if version is not None and number is None:
+        raise typer.BadParameter("--version goes with --number")
+    if number is None and Path(what).is_file():
         _show(what, load(Path(what), TableSpec()), as_json=as_json)
         return
     with store_of(config) as p:
         known("model", what, p.config.models)
+        if number is not None and has_tables(p.engine):
+            current = next(config_digest(m) for m in p.core.models if m.name == what)
+            show_record(p.engine, what, number, version, current, as_json, _document, _print)
+            return
         found = reader.references(p.engine, what) if has_tables(p.engine) else []
     if not found:
         err.print(f"{escape(what)} has no reference yet: it is read at the first start, or is still being learned")
@@ -132,21 +154,30 @@ def show(
 
 
 def _show(title: str, profile: Profile, *, as_json: bool) -> None:
-    compared = (*profile.features, *profile.answers)
-    features = [_about(f, name) for f, name in zip(compared, shown_names(profile), strict=True)]
     if as_json:
-        show_json(
-            {
-                "title": title, "hash": profile.content_hash, "rows": profile.rows, "ordered": profile.ordered,
-                "first": None if profile.first_ms is None else format_time(profile.first_ms),
-                "last": None if profile.last_ms is None else format_time(profile.last_ms),
-                "features": features, "notices": list(profile.notices),
-                "metrics": {name: b.value for name, b in profile.baselines.items()},
-            }
-        )  # fmt: skip
-        return
+        show_json(_document(title, profile))
+    else:
+        _print(title, profile)
+
+
+def _features(profile: Profile) -> list[dict[str, Any]]:
+    compared = (*profile.features, *profile.answers)
+    return [_about(f, name) for f, name in zip(compared, shown_names(profile), strict=True)]
+
+
+def _document(title: str, profile: Profile) -> dict[str, Any]:
+    return {
+        "title": title, "hash": profile.content_hash, "rows": profile.rows, "ordered": profile.ordered,
+        "first": None if profile.first_ms is None else format_time(profile.first_ms),
+        "last": None if profile.last_ms is None else format_time(profile.last_ms),
+        "features": _features(profile), "notices": list(profile.notices),
+        "metrics": {name: b.value for name, b in profile.baselines.items()},
+    }  # fmt: skip
+
+
+def _print(title: str, profile: Profile) -> None:
     out.print(f"[bold]{escape(title)}[/bold]: {profile.rows} rows, {profile.content_hash[:12]}")
-    for f in features:
+    for f in _features(profile):
         out.print(f"  {escape(f['name']):<24} {f['kind']:<12} missing {f['missing_rate']:.2%}, {escape(f['range'])}")
     for name, baseline in profile.baselines.items():
         out.print(f"  {name}: {baseline.value:.6g} over {baseline.n}")

@@ -93,6 +93,10 @@ def _show_model(console: Console, name: str, model: Mapping[str, Any]) -> None:
     reference = model["reference"]
     if reference["state"] == ReferenceStatus.FREEZING:
         console.print("[yellow]reference: freezing[/yellow]: it is being made; checks wait and are made up then")
+    if reference.get("number") is not None:
+        since = f", since {reference['since']}" if reference["since"] else ""
+        which = f"number {reference['number']} ({reference['origin']})"
+        console.print(f"reference: {which}, {reference['rows']} rows{since}")
     if reference["state"] in (ReferenceStatus.LEARNING, ReferenceStatus.WAITING):
         console.print(f"reference: {reference['state']}, {reference['rows']} of at least {reference['wanted']}")
     if model["next"]:

@@ -17,6 +17,7 @@ from monitor.alerting.numbering import Silence
 from monitor.alerting.records import AlertKind
 from monitor.events.codes import OTHER, VERSIONLESS_TIERS
 from monitor.pipeline.model import ModelMonitor, Published
+from monitor.reference.provenance import Origin, OriginKind
 from monitor.serving.proposals import Proposal
 from monitor.serving.role import named_versions
 from monitor.times import format_time
@@ -102,7 +103,9 @@ def _relearn(model: ModelMonitor, command: Command, now: int) -> tuple[str, Publ
         events = model.spec.reference.learn or 10_000
     if not _is_count(events) or not FEWEST_TO_LEARN <= events <= MOST_TO_LEARN:
         return f"refused: events: {events!r}: a number from {FEWEST_TO_LEARN} to {MOST_TO_LEARN} is needed", []
-    return f"the reference is learned from the next {events} answers", model.replace_reference(None, now, events)
+    origin = Origin(OriginKind.RELEARNED, who=command.who or None, reason=command.reason)
+    published = model.replace_reference(None, now, events, origin)
+    return f"the reference is learned from the next {events} answers", published
 
 
 def _reference(model: ModelMonitor, command: Command, now: int) -> tuple[str, Published]:
@@ -110,7 +113,10 @@ def _reference(model: ModelMonitor, command: Command, now: int) -> tuple[str, Pu
         return "refused: the reference that came with the command cannot be read", []
     if model.spec.drift is None:
         return f"refused: drift is not watched for {model.spec.name}", []
-    return "the new reference is in force", model.replace_reference(command.profile, now)
+    start, end = command.arguments.get("start"), command.arguments.get("end")
+    window = (start, end) if _is_count(start) and _is_count(end) else None
+    origin = Origin(OriginKind.ACCEPTED, window=window, who=command.who or None, reason=command.reason)
+    return "the new reference is in force", model.replace_reference(command.profile, now, origin=origin)
 
 
 def _is_count(value: Any) -> TypeGuard[int]:

@@ -21,6 +21,7 @@ from monitor.join.log import AliveRow, ClosedRow, JoinCommit, SegmentRow
 from monitor.pipeline.effects import DeadLetter
 from monitor.pipeline.status import Totals
 from monitor.reference.active import NewReference
+from monitor.reference.provenance import RecordChanges
 from monitor.stream.types import Partition
 
 Arrays = Mapping[str, NDArray[Any]]
@@ -47,6 +48,7 @@ class ModelCommit:
     forget_learned: list[str] = field(default_factory=list)
     references: list[NewReference] = field(default_factory=list)
     retired: list[str] = field(default_factory=list)  # references of these subjects are not in force any more
+    records: RecordChanges = field(default_factory=RecordChanges)
     history: list[HistoryRow] = field(default_factory=list)
     state: dict[str, Any] = field(default_factory=dict)
 

@@ -42,8 +42,9 @@ from monitor.pipeline.schedule import ActionKind, ScheduledAction
 from monitor.pipeline.stage_one import StageOne
 from monitor.pipeline.subscribers import ConceptDriftErrors, OutcomeSums, PaneSubscriber, Windows
 from monitor.pipeline.versions import Versions
-from monitor.reference.active import ReferenceSet
+from monitor.reference.active import ReferenceSet, answers_of
 from monitor.reference.learning import MOST_NAMES
+from monitor.reference.provenance import NOT_KNOWN, Origin
 from monitor.saved import to_plain
 from monitor.serving.controller import ServingController
 from monitor.serving.proposals import Proposal
@@ -276,6 +277,7 @@ class ModelMonitor:
         published: Published = []
         for variant, state in self.versions.admit(now):
             void = self.references.end(state.version)
+            self.references.records.end(answers_of(state.version), now)
             self.stage_one.panes.merge(variant, self.versions.other, void)
             self._dirty.first_panes[variant] = _FOREVER  # what is stored of its panes is now in those of OTHER
             self._dirty.outcomes += self.outcome_log.forget(variant)
@@ -362,7 +364,9 @@ class ModelMonitor:
 
     # -- operators and configuration ---------------------------------------------------------------------
 
-    def replace_reference(self, profile: Profile | None, now: int, learn: int = 0) -> Published:
+    def replace_reference(
+        self, profile: Profile | None, now: int, learn: int = 0, origin: Origin = NOT_KNOWN
+    ) -> Published:
         """Compare with `profile` from now on, or learn anew; what was counted against the old one is void."""
         published: Published = []
         features = self.references.features
@@ -373,7 +377,7 @@ class ModelMonitor:
             over = [e.end(now, ClosedBecause.REFERENCE_CHANGED, REPLACED) for e in (state.drift, state.quality)]
             over += [] if state.concept is None else [state.concept.abandon(now)]
             published += self.alerts.publish_all(over)
-        self.references.replace(profile, learn, now)
+        self.references.replace(profile, learn, now, origin)
         self.references.note_left_out(now)
         return published + self.alerts.publish_all(self.blind.on_reference(now))
 
@@ -425,6 +429,7 @@ class ModelMonitor:
         commit.retired += changes.retired
         commit.forget_learned += changes.forgotten
         commit.learned += changes.learned
+        commit.records = self.references.records.drain_changes()
         for waiting in (self.landing.waiting, self.landing.answers):
             stored, over = waiting.drain_changes()
             commit.learned += stored

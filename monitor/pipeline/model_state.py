@@ -36,7 +36,7 @@ from monitor.pipeline.outcome_log import OutcomeLog
 from monitor.pipeline.saved_states import SavedModel
 from monitor.pipeline.stage_one import StageOne
 from monitor.pipeline.versions import Versions
-from monitor.reference.active import ReferenceSet
+from monitor.reference.active import FEATURES, ReferenceSet
 from monitor.reference.progress import notes_on, progress_of
 from monitor.serving.controller import ServingController
 from monitor.spec import AnswerReading, FeatureKind, ModelSpec
@@ -110,6 +110,7 @@ class ModelParts:
             labels=SavedLabels() if self.landing.labels is None else self.landing.labels.state,
             reference_rows=self.references.rows,
             reference=progress_of(self.references),
+            reference_records=self.references.records.state,
             blind=self.blind.saved(),
             notes=[*notes_of(self.spec), *(notes_on(self.references) if self.spec.drift is not None else ())],
             baseline_rows={state.version: state.baseline.events for state in self.versions.states.values()},
@@ -119,8 +120,11 @@ class ModelParts:
         """Take over what was stored, as far as it fits the configuration."""
         found = _Found()
         learned = {subject: rows for subject, rows in snapshot.learned.items() if not subject.startswith(_WAITING)}
-        self.references.restore(snapshot.references, learned, saved.relearning)
+        records = self.references.records
+        records.state = saved.reference_records
         self.references.since = None if saved.reference is None else saved.reference.since
+        records.adopt(snapshot.references, {FEATURES: self.references.since})
+        self.references.restore(snapshot.references, learned, saved.relearning)
         self._restore_waiting(snapshot.learned, saved)
         if saved.clock is not None and not self.spec.window.counted:
             self.references.advance(saved.clock)
@@ -141,7 +145,7 @@ class ModelParts:
             its = saved.versions.get(str(variant))
             self._restore_outcomes(variant, rows, -1 if its is None else its.judged, saved.clock, fits=fits)
         if not fits:
-            self._reset_windows(found, same_answers=saved.answers == _kind_of_answers(self.spec))
+            self._reset_windows(found, saved.clock, same_answers=saved.answers == _kind_of_answers(self.spec))
         self._compare_kinds(found)
         self.blind.restore(saved.blind, same_windows=fits)
         return Restored(tuple(found.warnings), not fits, tuple(found.orphaned), tuple(found.void))
@@ -206,12 +210,12 @@ class ModelParts:
         state.windows.restore(windows, judged, clock if self.spec.window.counted else clock // width * width)
         self.outcome_log.restore(variant, rows)
 
-    def _reset_windows(self, found: _Found, *, same_answers: bool) -> None:
+    def _reset_windows(self, found: _Found, watermark: int | None, *, same_answers: bool) -> None:
         """Begin windows anew, since panes of another shape are no use; references, episodes and totals stay."""
         detail = "windows or outcomes are configured otherwise: windows begin anew, references and alerts stay"
         if not same_answers:
             detail = "task or positive class changed: windows begin anew, and so do baselines of answers and quality"
-            self.references.forget_answers()
+            self.references.forget_answers(watermark)
         for state in self.versions.states.values():
             state.reset_window()
             if not same_answers:

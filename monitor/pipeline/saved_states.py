@@ -22,6 +22,7 @@ from monitor.join.results import JoinCounts
 from monitor.pipeline.blind_watch import SavedBlindWatch
 from monitor.pipeline.late_watch import LateMinute
 from monitor.reference.progress import ReferenceProgress
+from monitor.reference.provenance import SavedRecords
 from monitor.saved import from_plain
 from monitor.serving.state import ServingState
 from monitor.stream.watermark import WatermarkState
@@ -52,6 +53,7 @@ class SavedModel(msgspec.Struct, kw_only=True):
         versions: By variant code, as text.
         reference_rows: Rows behind each reference in force, by subject; shown, not read.
         reference: How far the reference of the features has come; shown, and read for since when it is in force.
+        reference_records: Numbers of the records of references, and which are in force.
         baseline_rows: Answers in the baseline of each version; shown, not read.
         admitted_labels: Which codes of labels are provisional, and which aliases.
         admitted_versions: The same of versions.
@@ -76,6 +78,7 @@ class SavedModel(msgspec.Struct, kw_only=True):
     versions: dict[str, SavedVersion]
     reference_rows: dict[str, int] = {}
     reference: ReferenceProgress | None = None
+    reference_records: SavedRecords = msgspec.field(default_factory=SavedRecords)
     baseline_rows: dict[str, int] = {}
     admitted_labels: SavedAdmission = msgspec.field(default_factory=SavedAdmission)
     admitted_versions: SavedAdmission = msgspec.field(default_factory=SavedAdmission)

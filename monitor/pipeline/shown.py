@@ -11,7 +11,7 @@ from typing import Any
 
 from fallback.types import WHOLE
 from monitor.evaluation.feature_courses import Course, FeatureCourse, stored_courses
-from monitor.reference.active import FEATURES
+from monitor.reference.active import FEATURES, version_of
 from monitor.reference.progress import ReferenceStatus
 from monitor.times import format_time
 
@@ -57,16 +57,33 @@ def _course(its: Course) -> dict[str, Any]:
 
 
 def reference_of(state: Mapping[str, Any]) -> dict[str, Any]:
-    """Return how far the reference of a model's features has come; an earlier release stored its rows only."""
+    """Return how far the reference of a model's features has come, and the records of all references in force.
+
+    An earlier release stored the rows of the references only.
+    """
     rows = state.get("reference_rows", {}).get(FEATURES, 0)
     known = state.get("reference") or {"state": ReferenceStatus.FROZEN if rows else ReferenceStatus.ABSENT}
-    since = known.get("since")
+    records = state.get("reference_records", {}).get("in_force", {})
+    of_features = records.get(FEATURES, {"number": None, "origin": None})
     return {
         "state": str(known["state"]),
         "rows": known.get("rows", rows),
         "wanted": known.get("wanted", 0),
-        "since": None if since is None else format_time(since),
+        "since": _time(known.get("since")),
+        "number": of_features["number"],
+        "origin": of_features["origin"],
+        "answers": {
+            version_of(subject): _record(its) for subject, its in sorted(records.items()) if subject != FEATURES
+        },
     }
+
+
+def _record(its: Mapping[str, Any]) -> dict[str, Any]:
+    return {"number": its["number"], "origin": its["origin"], "since": _time(its["since"])}
+
+
+def _time(ms: int | None) -> str | None:
+    return None if ms is None else format_time(ms)
 
 
 def traffic(model: Mapping[str, Any]) -> str:

@@ -11,6 +11,7 @@ import json
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
+import msgspec
 import numpy as np
 import xxhash
 
@@ -36,6 +37,7 @@ from monitor.reference.pane_learning import (
     feature_learner,
 )
 from monitor.reference.pane_rows import Hashes, hash_rows, hashes_of_texts
+from monitor.reference.provenance import NOT_KNOWN, LearnedFrom, Origin, OriginKind, RecordBook
 from monitor.reference.stray_names import StrayNames
 from monitor.spec import LEARNING, FeatureKind, ModelSpec, Task
 
@@ -45,6 +47,11 @@ FEATURES = "features"
 def answers_of(version: str) -> str:
     """Name under which the reference of a version's answers is stored."""
     return f"answers:{version}"
+
+
+def version_of(subject: str) -> str:
+    """Return the version that `answers_of` was called with."""
+    return subject.removeprefix(answers_of(""))
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,12 +83,14 @@ class ReferenceSet:
 
     Attributes:
         freezer: References that are being made elsewhere.
+        records: Which references were in force when, and where they come from.
     """
 
     def __init__(self, spec: ModelSpec, labels: Labels, most: int = LEARNING, names: int = MOST_NAMES) -> None:
         self._spec, self._labels, self._most, self._names = spec, labels, most, names
         self._left_out: list[tuple[int, int]] = []
         self.freezer = Freezer(spec.name)
+        self.records = RecordBook(spec)
         self.profile: Profile | None = None
         self.features: Comparison | None = None
         self.learner: FeatureLearner | PaneFeatureLearner | None = None
@@ -136,8 +145,18 @@ class ReferenceSet:
         if spec.drift is not None and self._reader is not None and self._reader.reads:
             self.features = self._comparison(FEATURES, self._reader.numeric, self._reader.categorical)
 
-    def replace(self, profile: Profile | None, learn: int = 0, at: int | None = None) -> None:
-        """A new reference, in force from `at` (ms) on, or None to learn it from the next `learn` answers."""
+    def replace(
+        self, profile: Profile | None, learn: int = 0, at: int | None = None, origin: Origin = NOT_KNOWN
+    ) -> None:
+        """A new reference, in force from `at` (ms) on, or None to learn it from the next `learn` answers.
+
+        `origin` says where it comes from, or will.
+        """
+        if profile is None:
+            self.records.end(FEATURES, at)
+        else:
+            self.records.begin(FEATURES, profile, at, origin)
+        self.records.state.asked = origin if profile is None else None
         self.relearning, self.since = learn, None if profile is None else at
         self.freezer.take(FEATURES)
         self.activate(profile)
@@ -176,6 +195,9 @@ class ReferenceSet:
         if self.profile is not None and self.profile.answers and version == spec.serving.champion:
             profile = replace(self.profile, features=())
             self.activate_answers(version, profile)
+            table = self.records.state.in_force.get(FEATURES)
+            origin = Origin(OriginKind.TABLE_ANSWERS, features=None if table is None else table.number)
+            self.records.begin(answers_of(version), profile, self.since, origin)
             # Kept under the version's own name: another champion may be configured before the next start.
             self._changes.fresh.append(NewReference(answers_of(version), profile))
             return
@@ -275,7 +297,7 @@ class ReferenceSet:
         learner.add(features.raw[:taken], time[:taken])
         if learner.missing or not len(time):
             return len(time), None
-        self.replace(learner.profile(), at=int(time[taken - 1]))
+        self.replace(learner.profile(), at=int(time[taken - 1]), origin=self._learned_from(LearnedFrom.FIRST))
         self.note_left_out(int(time[taken - 1]))
         return taken, self._read(features.take(np.arange(taken, len(time))), places[taken:])
 
@@ -307,7 +329,8 @@ class ReferenceSet:
                 learner.add(value[taken], score[taken])
             compared[taken] = False
             if isinstance(learner, AnswerLearner) and not learner.missing:
-                self._learned_answers(version, learner.profile(self._texts(learner.codes)))
+                profile, last = learner.profile(self._texts(learner.codes)), int(predictions.time[taken[-1]])
+                self._learned_answers(version, profile, last, LearnedFrom.FIRST)
         return compared
 
     def _texts(self, codes: set[int]) -> Mapping[int, str] | None:
@@ -315,8 +338,14 @@ class ReferenceSet:
         numbers = self._spec.task is Task.REGRESSION
         return None if numbers else {code: self._labels.text(LabelCode(code)) for code in codes}
 
-    def _learned_answers(self, version: str, profile: Profile) -> None:
+    def _learned_from(self, rows: LearnedFrom) -> Origin:
+        """Return where the reference of the features that is learned now comes from."""
+        asked = self.records.state.asked or Origin(OriginKind.RELEARNED if self.relearning else OriginKind.LEARNED)
+        return msgspec.structs.replace(asked, learned_from=rows)
+
+    def _learned_answers(self, version: str, profile: Profile, at: int, rows: LearnedFrom) -> None:
         self.activate_answers(version, profile)
+        self.records.begin(answers_of(version), profile, at, Origin(OriginKind.LEARNED, learned_from=rows))
         self._changes.fresh.append(NewReference(answers_of(version), profile))
         self._changes.forgotten.append(answers_of(version))
 
@@ -345,7 +374,7 @@ class ReferenceSet:
         if isinstance(self.learner, PaneFeatureLearner) and self.learner.rows.enough(end):
             learner = self.learner
             profile, raws, later = learner.finish(end, self.freezer.take(FEATURES))
-            self.replace(profile, at=end)
+            self.replace(profile, at=end, origin=self._learned_from(LearnedFrom.PANES))
             self.note_left_out(end)
             if self.features is not None:
                 found += late_features(self._spec, self.features, self._read, raws, later)
@@ -354,7 +383,7 @@ class ReferenceSet:
             if isinstance(own, PaneAnswerLearner) and own.rows.enough(end):
                 frozen = self.freezer.take(answers_of(version))
                 profile, value, score, later = own.finish(end, self._texts, frozen)
-                self._learned_answers(version, profile)
+                self._learned_answers(version, profile, end, LearnedFrom.PANES)
                 if version in self.answers:
                     found += late_answers(self._spec, self._labels, self.answers[version], value, score, later)
         return found
@@ -416,19 +445,20 @@ class ReferenceSet:
             self.learner.restore(bodies)
         for subject, profile in references.items():
             if subject != FEATURES:
-                self.activate_answers(subject.removeprefix(answers_of("")), profile)
+                self.activate_answers(version_of(subject), profile)
         for subject, bodies in learned.items():
             if subject != FEATURES and subject not in references:
-                version = subject.removeprefix(answers_of(""))
+                version = version_of(subject)
                 self.begin(version)
                 if version in self.answer_learners:
                     if not by_panes(bodies):
                         self.answer_learners[version] = answer_learner(self._spec, self._most, in_order=True)
                     self.answer_learners[version].restore(bodies)
 
-    def forget_answers(self) -> None:
-        """References of versions' own answers are void: what an answer is was configured anew."""
+    def forget_answers(self, at: int | None) -> None:
+        """References of versions' own answers are void from stream time `at` (ms) on: answers were configured anew."""
         for subject in map(answers_of, (*self.answers, *self.answer_learners)):
+            self.records.end(subject, at)
             self._changes.retired.append(subject)
             self._changes.forgotten.append(subject)
             self.rows.pop(subject, None)

@@ -18,6 +18,7 @@ from detectors.reference import Profile
 from monitor.errors import InputFileError
 from monitor.files import refuse_irregular
 from monitor.reference.build import ProgressCallback
+from monitor.reference.provenance import Origin, OriginKind
 from monitor.reference.subprocess import is_profile, load_apart
 from monitor.reference.table_roles import TableSpec
 from monitor.spec import AnswerReading, CoreSpec, ModelSpec
@@ -32,6 +33,7 @@ class ReferenceFile:
         self.path = path
         self._spec = spec
         self._digest: str | None = None
+        self._sha256: str | None = None  # of the content alone
         self._profile: Profile | None = None
 
     def digest(self) -> str:
@@ -48,6 +50,7 @@ class ReferenceFile:
                     whole = hashlib.file_digest(file, "sha256")
             except OSError as error:
                 raise InputFileError(str(self.path), error.strerror or str(error)) from error
+            self._sha256 = whole.hexdigest()
             whole.update(how)
             self._digest = whole.hexdigest()
         return self._digest
@@ -66,6 +69,12 @@ class ReferenceFile:
             for notice in self._profile.notices:
                 log.info("reference.notice", path=str(self.path), notice=notice)
         return self._profile
+
+    def origin(self) -> Origin:
+        """Return where the profile of the file comes from. Raises InputFileError."""
+        self.digest()
+        kind = OriginKind.PROFILE if is_profile(self.path) else OriginKind.TABLE
+        return Origin(kind, file=str(self.path), sha256=self._sha256)
 
     @property
     def notices(self) -> list[str]:

@@ -363,9 +363,9 @@ def activate(
             continue
         model.configured_reference = digest
         if before is None and model.references.profile is None:
-            model.references.replace(profile)
+            model.references.replace(profile, at=None if model.watermark is None else now, origin=file.origin())
         else:
-            effects.published += model.replace_reference(profile, now)
+            effects.published += model.replace_reference(profile, now, origin=file.origin())
     return effects
 
 

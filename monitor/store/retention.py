@@ -1,4 +1,4 @@
-"""What is forgotten of the history, of alerts and of decisions.
+"""What is forgotten of the history, of alerts, of decisions and of references.
 
 Shell. A model's records are old when they are older than the retention at the end of its newest window, not at the wall
 clock: a replay of last year's data, or a model whose stream has dried up, keeps what it has to show.
@@ -11,6 +11,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
+from monitor.store import reference_records
 from monitor.store import tables as t
 
 
@@ -73,6 +74,8 @@ class Retention:
                 < sa.select(sa.func.max(d.c.generation)).where(d.c.model == t.decision.c.model).scalar_subquery(),
             )
         )
+
+        reference_records.forget_old(c, before)
 
     def _forget_history(self, c: Connection, newest: dict[str, int]) -> None:
         # The first condition is for the index: what is newer than that is old for no model.

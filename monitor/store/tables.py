@@ -117,6 +117,26 @@ reference: Final = sa.Table(
     sa.Index("reference_of_model", "model", "subject", "state"),
 )
 
+reference_record: Final = sa.Table(
+    "reference_record",
+    metadata,
+    sa.Column("model", sa.Text, primary_key=True),
+    sa.Column("subject", sa.Text, primary_key=True),
+    sa.Column("number", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("hash", sa.Text, nullable=False),  # as of `reference`, where the profile is as long as it is kept
+    sa.Column("rows", sa.BigInteger, nullable=False),
+    sa.Column("first_ms", sa.BigInteger),
+    sa.Column("last_ms", sa.BigInteger),
+    sa.Column("since_ms", sa.BigInteger),  # of stream time; null: from the start, or not known
+    sa.Column("until_ms", sa.BigInteger),
+    sa.Column("in_force", sa.Boolean, nullable=False),
+    sa.Column("origin", sa.Text, nullable=False),
+    sa.Column("detail", sa.Text, nullable=False),  # an `Origin` as JSON
+    sa.Column("release", sa.Text),  # that put it in force; null: not known
+    sa.Column("config", sa.Text),  # digest of the settings that it was made with; null: not known
+    sa.Column("seq", sa.BigInteger, nullable=False),
+)
+
 history_layout: Final = sa.Table(
     "history_layout",
     metadata,

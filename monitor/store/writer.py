@@ -26,6 +26,7 @@ from monitor.errors import Fenced
 from monitor.pipeline.commit import ModelCommit, OutcomeRows, PipelineCommit
 from monitor.pipeline.effects import DeadLetter
 from monitor.saved import damage_in
+from monitor.store import reference_records
 from monitor.store import tables as t
 from monitor.store.ended import EndedWriter
 from monitor.store.engine import database_clock, insert, translated
@@ -290,6 +291,7 @@ class StoreWriter:
                     "seq": seq, "source": "", "body": body,
                 },
             )  # fmt: skip
+        reference_records.write(c, seq, model, part.records)
         self._history.write(c, model, part.history)
         if part.history:
             self._retention.stored(model, max(row.end for row in part.history))

@@ -175,6 +175,7 @@ def _reference(model: Mapping[str, Any]) -> str:
     its = model["reference"]
     of = f" of at least {its['wanted']}" if its["wanted"] else ""
     since = f", since {its['since']}" if its["since"] else ""
+    since += "" if its["number"] is None else f", number {its['number']} ({its['origin']})"
     return f"<p><small>reference {_safe(its['state'])}: {its['rows']}{of} rows{_safe(since)}</small></p>"
 
 

@@ -16,7 +16,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import psycopg
 
@@ -377,9 +377,15 @@ class Found:
     decisions: list[dict[str, Any]]
     outbox: int
     gaps: list[tuple[Any, ...]]
+    references: list[tuple[Any, ...]]  # records of all that were ever in force
     published_alerts: list[dict[str, Any]] = field(default_factory=list)
     published_decisions: list[dict[str, Any]] = field(default_factory=list)
     published_dead_letters: list[dict[str, Any]] = field(default_factory=list)
+
+
+RECORDED: Final = (
+    "model, subject, number, hash, rows, first_ms, last_ms, since_ms, until_ms, in_force, detail, release, config"
+)
 
 
 def query(url: str, sql: str) -> list[tuple[Any, ...]]:
@@ -415,6 +421,7 @@ def found_in(
         decisions=[json.loads(body) for (body,) in query(url, "SELECT body FROM decision ORDER BY model, generation")],
         outbox=outbox,
         gaps=query(url, "SELECT topic, partition, from_offset, to_offset FROM gap"),
+        references=query(url, f"SELECT {RECORDED} FROM reference_record ORDER BY model, subject, number"),
         published_alerts=[json.loads(value) for value in alerts],
         published_decisions=[json.loads(value) for value in decisions],
         published_dead_letters=[json.loads(value) for value in dead_letters],
@@ -541,4 +548,5 @@ def told(found: Found) -> set[tuple[Any, ...]]:
         ("decision", d["model"], d["generation"], d["reason"], d["champion"], d["active_level"], d["cause"])
         for d in found.decisions
     }
-    return alerts | decisions
+    references = {("reference", *record) for record in found.references}
+    return alerts | decisions | references

@@ -11,7 +11,7 @@ from typing import Any, Final, NamedTuple
 
 from tests.data.store_0_1_0 import traffic
 from tests.data.store_0_1_0.make import HERE, LAST_ORDER, unpacked
-from tests.data.store_0_1_0.told import Told, told
+from tests.data.store_0_1_0.told import MODELS, Told, told
 from tests.e2e.place import FilePlace
 
 WAIT_S: Final = 120.0  # thousands of records in one go
@@ -92,7 +92,8 @@ def ordered(directory: Path) -> Told:
 
 def _told(place: Inherited) -> Told:
     requests = [json.loads(line)["request_id"] for line in EXPECTED["continued"]["requests"]]
-    return told(place.directory, place.ask, requests)
+    records = [place.ask("reference", "list", model, "--json").strip() for model in MODELS]
+    return told(place.directory, place.ask, requests) | {"records": records}
 
 
 # -- without 0.1.0 -----------------------------------------------------------------------------------------

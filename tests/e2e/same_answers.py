@@ -26,7 +26,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from tests.e2e.auditor import query
+from tests.e2e.auditor import RECORDED, query
 
 Row = tuple[str, str, str, int, int]  # model, version, feature and metric, start and end of the window in ms
 SECTIONS: Final = ("counts", "versions", "alerts", "decisions", "dead_letters", "references", "history")
@@ -165,6 +165,9 @@ def _references(store_url: str) -> Iterator[tuple[str, Any]]:
     for model, subject, _, content, body in query(store_url, sql):
         data = bytes(body)
         yield f"{model}/{subject or 'champion'}", f"{content} ({len(data)} bytes, sha256 {_digest(data)})"
+    for record in query(store_url, f"SELECT {RECORDED} FROM reference_record"):
+        model, subject, number, *its = record
+        yield f"{model}/{subject} record {number}", repr(its)
 
 
 def _digest(data: bytes) -> str:
@@ -289,6 +292,7 @@ def written_by(
         parts[f"history {key}"] = _bits(value) + struct.pack("<q", n)
     for name, sql in (
         ("reference", "SELECT model, subject, state, hash, body FROM reference ORDER BY id"),
+        ("reference_record", f"SELECT {RECORDED} FROM reference_record ORDER BY model, subject, number"),
         ("alert", "SELECT event_id, seq, body FROM alert ORDER BY event_id, seq"),
         ("decision", "SELECT model, generation, body FROM decision ORDER BY model, generation"),
     ):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import io
 import json
 from collections.abc import Iterator
@@ -397,6 +398,27 @@ def test_accepting_the_last_window_ends_its_drift(place: FilePlace, daemon: Daem
     assert size["low"] > -2.0  # around 3 now, around 0 before
     daemon.until_published()
     assert place.alerts()[-1]["status"] == "resolved"
+
+
+@pytest.mark.usefixtures("daemon")
+def test_references_are_listed_with_where_they_came_from_and_who_asked_for_them(place: FilePlace) -> None:
+    """Beside the daemon; that of a table is shown by its number when it is not in force any more."""
+    order = place.driftd("reference", "accept", "prices", "--reason", "a new season", "--wait", "60", "--json")
+    assert order.code == 0, order.err
+
+    records = place.driftd("reference", "list", "prices", "--json").json()["references"]
+    first, second = (record for record in records if record["subject"] == "features")
+    shown = place.driftd("reference", "show", "prices", "--number", "1", "--json").json()
+    status = place.driftd("status", "--json").json()["models"]["prices"]["reference"]
+
+    content = hashlib.sha256((place.directory / "reference.csv").read_bytes()).hexdigest()
+    assert (first["origin"]["kind"], first["origin"]["sha256"]) == ("table", content)
+    assert first["origin"]["file"].endswith("reference.csv")
+    assert (first["rows"], first["since"], first["in_force"]) == (2_000, None, False)
+    assert (second["origin"]["kind"], second["origin"]["reason"]) == ("accepted", "a new season")
+    assert first["until"] == second["since"]
+    assert (shown["record"], shown["profile"]["hash"]) == (first, first["hash"])
+    assert (status["number"], status["origin"]) == (2, "accepted")
 
 
 @pytest.mark.usefixtures("daemon")

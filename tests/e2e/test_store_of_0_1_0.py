@@ -162,6 +162,26 @@ def test_what_was_being_learned_is_finished(found: Callable[[str], Told], scenar
         }
 
 
+def _records(found: Told) -> list[Record]:
+    return [record for row in _rows(found["records"]) for record in row["references"]]
+
+
+def test_references_that_0_1_0_had_put_in_force_have_records_of_unknown_origin(found: Callable[[str], Told]) -> None:
+    records = _records(found("opened"))
+
+    in_force = {row["hash"][:12] for row in _rows(EXPECTED["opened"]["references"]) if "(active)" in row["title"]}
+    assert {r["hash"][:12] for r in records} == in_force
+    assert {(r["number"], r["since"], r["until"], r["origin"]["kind"]) for r in records} == {(1, None, None, "unknown")}
+
+
+def test_those_that_come_into_force_afterwards_say_where_they_come_from(found: Callable[[str], Told]) -> None:
+    kinds = {record["origin"]["kind"] for record in _records(found("continued"))}
+    ordered_kinds = {record["origin"]["kind"] for record in _records(found("ordered"))}
+
+    assert kinds == {"unknown", "learned"}
+    assert ordered_kinds > kinds
+
+
 @pytest.mark.parametrize("scenario", GOES_ON)
 def test_requests_that_waited_have_come_to_the_same_end(found: Callable[[str], Told], scenario: str) -> None:
     """In the same state. Of what has ended since the upgrade more is told: all that 0.1.0 told is among it."""

@@ -82,3 +82,12 @@ def test_it_says_what_cannot_be_judged_and_what_rules_leave_out() -> None:
 
     assert "v1: the window of v1 cannot be judged" in told
     assert "no rule is about errors" in told
+
+
+def test_it_says_which_reference_is_in_force_and_where_it_came_from() -> None:
+    run = Run(a_core(a_model(window=counted(10, 10), drift=a_drift(), reference=learned(50))))
+    run.events(*(prediction(f"r{i}", T0 + i * SECOND, features={"x": i % 7}) for i in range(60)))
+    status = a_status()
+    status["models"] = run.told().status["models"]
+
+    assert "reference: number 1 (learned), 50 rows, since 2023-11-14T22:13:49.000Z" in shown(status)

@@ -102,6 +102,7 @@ class Answers(NamedTuple):
     windows: dict[HistoryKey, dict[str, Any]]
     pairs: dict[str, int]
     references: dict[str, tuple[int, int]]
+    records: dict[str, Any]
     published: list[dict[str, Any]]
     of_partitions: list[dict[str, Any]]
 
@@ -124,6 +125,7 @@ def answers(told: Told) -> Answers:
             "": (model["reference_rows"], 0),
             **{name: (v["reference_rows"], v["baseline_rows"]) for name, v in model["versions"].items()},
         },
+        records={name: model["reference"][name] for name in ("number", "origin", "since", "answers")},
         published=[w for w in published if w["model"] and w.get("reason") != "initial"],
         of_partitions=sorted((w for w in published if not w["model"]), key=lambda w: (w["fingerprint"], w["seq"])),
     )
