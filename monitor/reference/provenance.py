@@ -8,15 +8,16 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import Final
 
 import msgspec
 
 from detectors.reference import Profile
 from monitor.spec import ModelSpec
 
-_DIGITS = 12
+_DIGITS: Final = 12
 
 
 class OriginKind(StrEnum):
@@ -177,9 +178,8 @@ class RecordBook:
 
 def config_digest(spec: ModelSpec) -> str:
     """Return 12 hexadecimal digits of those settings of a model that shape its references."""
-    plain = replace(spec.reference, columns=dict(sorted(spec.reference.columns.items())))
     settings = (
-        spec.task, spec.positive, spec.threshold, spec.answers, spec.window, plain,
-        dict(sorted(spec.feature_kinds.items())), None if spec.outcomes is None else spec.outcomes.baseline_n,
+        spec.task, spec.positive, spec.threshold, spec.answers, spec.window, spec.reference, spec.feature_kinds,
+        None if spec.outcomes is None else spec.outcomes.baseline_n,
     )  # fmt: skip
     return hashlib.sha256(msgspec.json.encode(settings, order="sorted")).hexdigest()[:_DIGITS]

@@ -5,18 +5,29 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Iterator
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
+from hypothesis import given
+from hypothesis import strategies as st
 from sqlalchemy.engine import Engine
 
 from detectors.reference import Profile
 from monitor.pipeline.commands import Command, CommandName
 from monitor.reference.active import FEATURES, answers_of
 from monitor.reference.file import ReferenceFile, table_spec
-from monitor.reference.provenance import LearnedFrom, Origin, OriginKind, config_digest
+from monitor.reference.provenance import (
+    LearnedFrom,
+    Origin,
+    OriginKind,
+    RecordBook,
+    RecordChanges,
+    SavedRecords,
+    config_digest,
+)
+from monitor.saved import from_plain, to_plain
 from monitor.service.session import activate
 from monitor.spec import ModelSpec, Task
 from monitor.store import reference_records
@@ -260,3 +271,56 @@ def test_settings_that_shape_no_reference_do_not_change_their_digest(
     change: Callable[[ModelSpec], ModelSpec], other: bool
 ) -> None:
     assert (config_digest(change(BY_TIME)) != config_digest(BY_TIME)) is other
+
+
+@dataclass
+class Rows:
+    """What commits make of the changes of a book."""
+
+    since: dict[tuple[str, int], int | None] = field(default_factory=dict)
+    until: dict[tuple[str, int], int | None] = field(default_factory=dict)
+
+    def write(self, changes: RecordChanges) -> None:
+        for record in changes.begun:
+            assert (record.subject, record.number) not in self.since
+            self.since[record.subject, record.number] = record.since
+        for ended in changes.ended:
+            assert (ended.subject, ended.number) not in self.until
+            self.until[ended.subject, ended.number] = ended.until
+
+
+BEGIN, END, COMMIT, RESTART = "begin", "end", "commit", "restart"
+STEPS = st.lists(st.tuples(st.sampled_from((BEGIN, END, COMMIT, RESTART)), st.sampled_from((FEATURES, V1))))
+
+
+@given(STEPS)
+def test_at_any_time_one_record_of_a_subject_at_most_is_in_force_and_none_is_written_twice(
+    steps: list[tuple[str, str]],
+) -> None:
+    """Whatever begins and ends between commits, and is forgotten by restarts and done again."""
+    rows, book = Rows(), RecordBook(BY_TIME)
+    stored = to_plain(book.state)
+    for now, (step, subject) in enumerate(steps):
+        if step == BEGIN:
+            book.begin(subject, OTHER, now, Origin(OriginKind.LEARNED))
+        elif step == END:
+            book.end(subject, now)
+        elif step == COMMIT:
+            rows.write(book.drain_changes())
+            stored = to_plain(book.state)
+        else:
+            book = RecordBook(BY_TIME)
+            book.state = from_plain(stored, SavedRecords)
+    rows.write(book.drain_changes())
+
+    for subject in (FEATURES, V1):
+        numbers = [number for its, number in rows.since if its == subject]
+        assert numbers == list(range(1, len(numbers) + 1))
+        for number in numbers[:-1]:
+            ended, begun_next = rows.until[subject, number], rows.since[subject, number + 1]
+            assert ended is not None
+            assert begun_next is not None
+            assert ended <= begun_next
+        in_force = [n for n in numbers if (subject, n) not in rows.until]
+        known = book.state.in_force.get(subject)
+        assert in_force == ([] if known is None else [known.number])

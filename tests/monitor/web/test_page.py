@@ -159,6 +159,10 @@ def test_it_says_how_far_the_reference_has_come() -> None:
     assert "reference frozen: 200 rows, since 2023-11-14T22:16:" in shown(a_drifted_status("a"))
 
 
+def test_it_says_which_reference_is_in_force_and_where_it_came_from() -> None:
+    assert ", number 1 (learned)</small>" in shown(a_drifted_status("a"))
+
+
 def test_what_cannot_be_judged_and_what_rules_leave_out_is_said() -> None:
     page = shown(a_blind_run().told().status | {"destinations": {}})
 
