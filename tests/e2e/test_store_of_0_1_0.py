@@ -175,11 +175,13 @@ def test_references_that_0_1_0_had_put_in_force_have_records_of_unknown_origin(f
 
 
 def test_those_that_come_into_force_afterwards_say_where_they_come_from(found: Callable[[str], Told]) -> None:
-    kinds = {record["origin"]["kind"] for record in _records(found("continued"))}
-    ordered_kinds = {record["origin"]["kind"] for record in _records(found("ordered"))}
+    """A reference that somebody had ordered to be relearned is told as that; by whom was not stored."""
+    continued, ordered = _records(found("continued")), _records(found("ordered"))
 
-    assert kinds == {"unknown", "learned"}
-    assert ordered_kinds > kinds
+    assert {r["origin"]["kind"] for r in continued} == {"unknown", "learned", "relearned"}
+    assert {r["origin"]["who"] for r in continued} == {None}
+    assert {r["origin"]["kind"] for r in ordered} >= {"unknown", "learned"}
+    assert {r["origin"]["who"] for r in ordered} > {None}
 
 
 @pytest.mark.parametrize("scenario", GOES_ON)
