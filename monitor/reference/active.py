@@ -329,8 +329,9 @@ class ReferenceSet:
                 learner.add(value[taken], score[taken])
             compared[taken] = False
             if isinstance(learner, AnswerLearner) and not learner.missing:
-                profile, last = learner.profile(self._texts(learner.codes)), int(predictions.time[taken[-1]])
-                self._learned_answers(version, profile, last, LearnedFrom.FIRST)
+                # None is taken where fewer are wanted than before a restart.
+                at = int(predictions.time[taken[-1] if len(taken) else 0])
+                self._learned_answers(version, learner.profile(self._texts(learner.codes)), at, LearnedFrom.FIRST)
         return compared
 
     def _texts(self, codes: set[int]) -> Mapping[int, str] | None:

@@ -355,7 +355,7 @@ def activate(
             digest = file.digest()
             if digest == before:
                 continue
-            profile = file.profile(progress(name))
+            profile, origin = file.profile(progress(name)), file.origin()
         except InputFileError as error:
             if before is None:
                 raise
@@ -363,9 +363,9 @@ def activate(
             continue
         model.configured_reference = digest
         if before is None and model.references.profile is None:
-            model.references.replace(profile, at=None if model.watermark is None else now, origin=file.origin())
+            model.references.replace(profile, at=None if model.watermark is None else now, origin=origin)
         else:
-            effects.published += model.replace_reference(profile, now, origin=file.origin())
+            effects.published += model.replace_reference(profile, now, origin=origin)
     return effects
 
 

@@ -49,6 +49,7 @@ from tests.monitor.kit import (
     from_file,
     learned,
     prediction,
+    some_outcomes,
     timed,
 )
 
@@ -117,6 +118,19 @@ def test_the_answers_of_each_version_have_records_of_their_own(engine: Engine, m
     (record,) = recorded(run, V1)
     assert (record.number, record.since, record.rows) == (1, T0 + since * SECOND, 1_000)
     assert record.origin.kind is OriginKind.LEARNED
+
+
+def test_where_fewer_answers_are_wanted_after_a_restart_they_are_in_force_from_the_next_prediction(
+    engine: Engine,
+) -> None:
+    model = replace(COUNTED, outcomes=some_outcomes(baseline_n=500))
+    run = begun(engine, model, 100)
+    assert recorded(run, V1) == []
+    run.restart(a_core(replace(model, outcomes=some_outcomes(baseline_n=80))))
+    run.events(*some_events(100, 120))
+
+    (record,) = recorded(run, V1)
+    assert (record.since, record.rows) == (T0 + 100 * SECOND, 100)
 
 
 def test_an_accepted_window_ends_the_record_before_and_says_who_accepted_it_and_why(engine: Engine) -> None:
