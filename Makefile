@@ -68,8 +68,8 @@ soak: $(VENV)/.dev ## crashes and outages at random, audited, and fuzz: make soa
 same: $(VENV)/.dev ## one stream read live, behind, under kills and in a replay: make same RECORDS=200000 SEED=1 KILLS=10
 	$(BIN)/python -m tests.e2e.same --records $(RECORDS) --seed $(SEED) --kills $(KILLS)
 
-simulation: $(VENV)/.dev ## false alarms under continuous looking, against the stated budget
-	$(BIN)/python -m tests.bench.false_alarms
+simulation: $(VENV)/.dev ## alarms of models that never change, against the budget, and how soon changes are found: FULL=1
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.simulation --seed $(SEED) $(if $(FULL),--full)
 
 constraints: $(VENV)/.dev ## write constraints.txt anew from what is installed
 	$(BIN)/python -m pip freeze --exclude-editable | LC_ALL=C sort -f > constraints.txt

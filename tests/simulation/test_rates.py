@@ -1,0 +1,97 @@
+"""The harness of the simulation tells the truth: known rates are measured, loud models are found."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from monitor.spec import Task
+from tests.simulation.__main__ import main
+from tests.simulation.families import FAMILIES
+from tests.simulation.figures import Limits, Rate, Verdict
+from tests.simulation.monitored import PANE, Monitored, answer_slice, spec_of
+from tests.simulation.rates import Group, Row, groups, run
+from tests.simulation.replayed import replayed
+from tests.simulation.settings import drift_alone
+from tests.simulation.streams import Path
+
+FAILURES = 0.001  # share of failed answers in the streams
+
+
+def a_group(allowed: float, *, family: str = "iid") -> Group:
+    """One feature, 1e-3 promised; its model is allowed so many alarms a check, and has no minimum effects."""
+    row = Row("drift", "x", drift_alone(allowed, effects=False), Limits(0.8))
+    return Group("x", family, 1, None, (row,), 1e-3, reference=10_000, references=12, checks=100)
+
+
+def test_a_known_rate_of_alarms_is_measured_right() -> None:
+    """A hard rule breaches where one of 100 independent answers fails: p; an alarm ends after three calm checks.
+
+    So a cycle lasts 1 / p / (1 - p)³ checks on average.
+    """
+    spec = spec_of(
+        "task: regression\noutcomes: null\nrules: [{name: r, metric: error_rate, above: 0, hard: true}]",
+        window=PANE, pane=PANE,
+    )  # fmt: skip
+    breach = 1 - (1 - FAILURES) ** PANE
+    rate, panes = Rate(breach * (1 - breach) ** 3, Limits(0.8, 1.25)), 600
+    for number in range(10):
+        path = Path(FAMILIES["iid"], 0, Task.REGRESSION, 0, panes, np.random.default_rng([7, number]))
+        model = Monitored(spec, None)
+        alarms = 0
+        for pane in range(panes):
+            answers = path.answers(pane)
+            alarms += len(model.add(answer_slice(pane, answers, {})).alarms)
+        rate.add(panes, alarms)
+
+    assert rate.seen > 300
+    assert rate.ratio == pytest.approx(1.0, abs=0.15)
+
+
+def test_a_model_that_is_made_loud_is_found() -> None:
+    """It is allowed three hundred times what its row was promised."""
+    (figure,) = run(a_group(0.3), seed=1)
+
+    assert figure.verdict is Verdict.MISSED
+    assert figure.details["ratio"] < 0.2
+
+
+def test_the_same_seed_gives_the_same_figures_and_another_one_others() -> None:
+    group = replace(a_group(0.3), references=3)
+
+    assert run(group, seed=1) == run(group, seed=1)
+    assert run(group, seed=1) != run(group, seed=2)
+
+
+def test_a_row_stops_once_its_figure_is_certain() -> None:
+    (figure,) = run(replace(a_group(0.3), references=50), seed=1)
+
+    assert figure.details["references"] == 10
+
+
+def test_every_family_has_rows_for_drift_rules_and_the_whole_model() -> None:
+    made = groups(("drift", "rules", "model"), 1e-3, 10, list(FAMILIES), 1.0)
+    watched = {(row.part, group.family, group.features > 1) for group in made for row in group.rows}
+
+    assert {(part, family, True) for part in ("drift", "model") for family in FAMILIES} <= watched
+    assert {("drift", family, False) for family in FAMILIES} <= watched
+    assert {("rules", name, False) for name, family in FAMILIES.items() if family.dependent} <= watched
+
+
+@pytest.mark.process
+@pytest.mark.slow
+def test_the_real_command_raises_the_same_alarms() -> None:
+    assert replayed(seed=1, events=10_000).verdict is Verdict.KEPT
+
+
+def test_the_command_prints_its_figures_and_fails_where_a_limit_is_missed(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--only", "season", "--json", "--seed", "3"]) == 0
+
+    printed = capsys.readouterr()
+    document = json.loads(printed.out)
+    assert document["seed"] == 3
+    assert [figure["verdict"] for figure in document["figures"]] == ["pending"]
+    assert "1 of 1" in printed.err
