@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -26,10 +27,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parts = asked.only or PARTS
     wanted = tasks(parts, asked.seed, quick=asked.quick, full=asked.full)
     figures = list(_in_order(wanted, asked.jobs))
+    commit = _commit()
     if asked.json:
-        print(json.dumps({"seed": asked.seed, "figures": [figure.document() for figure in figures]}, indent=1))
+        document = {"seed": asked.seed, "commit": commit, "figures": [figure.document() for figure in figures]}
+        print(json.dumps(document, indent=1))
     else:
-        print(table(figures))
+        print(f"Seed {asked.seed}, commit {commit}.\n\n{table(figures)}")
     return 1 if any(figure.verdict is Verdict.MISSED for figure in figures) else 0
 
 
@@ -38,6 +41,12 @@ def table(figures: Sequence[Figure]) -> str:
     lines = ["| part | row | figure | limit | |", "| --- | --- | --- | --- | --- |"]
     lines += [f"| {f.part} | {f.row} | {f.value} | {f.limit} | {f.verdict} |" for f in figures]
     return "\n".join(lines)
+
+
+def _commit() -> str:
+    """Return the commit that is simulated, `unknown` outside a repository."""
+    done = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
+    return done.stdout.strip() or "unknown"
 
 
 def _asked(arguments: Sequence[str] | None) -> argparse.Namespace:

@@ -13,6 +13,7 @@ from tests.simulation.families import FAMILIES
 from tests.simulation.figures import Figure, Verdict
 from tests.simulation.rates import USUAL, USUAL_WINDOWS, Group, groups, run
 from tests.simulation.replayed import replayed
+from tests.simulation.rivals import compared
 from tests.simulation.rollbacks import HEALTHY, MODELS, dropping, healthy
 
 PARTS: Final = ("drift", "rules", "model", "delay", "rollback", "season", "replay")
@@ -50,6 +51,8 @@ def tasks(parts: Collection[str], seed: int, *, quick: bool = False, full: bool 
     found = [Task(group.name, partial(run, group, seed), group.size) for group in chosen]
     if "delay" in parts:
         found.append(Task("delays", partial(delays, seed, max(round(_REFERENCES * size), 1))))
+        if not quick:
+            found.append(Task("delays of others", partial(compared, seed)))
     if "rollback" in parts:
         found += [Task(f"rollbacks, {family}", partial(healthy, family, seed, models)) for family in HEALTHY]
         found.append(Task("drops of accuracy", partial(dropping, seed, models)))

@@ -95,3 +95,17 @@ def test_the_command_prints_its_figures_and_fails_where_a_limit_is_missed(capsys
     assert document["seed"] == 3
     assert [figure["verdict"] for figure in document["figures"]] == ["pending"]
     assert "1 of 1" in printed.err
+
+
+@pytest.mark.slow
+def test_a_quick_run_gives_every_row_a_figure_whatever_the_number_of_processes(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Two families, two tasks, with minimum effects and without."""
+    told = []
+    for jobs in ("1", "2"):
+        assert main(["--quick", "--only", "rules", "--json", "--jobs", jobs]) in (0, 1)
+        told.append(json.loads(capsys.readouterr().out)["figures"])
+
+    assert len(told[0]) == 8
+    assert told[0] == told[1]
