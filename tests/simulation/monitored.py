@@ -1,13 +1,10 @@
 """The evaluation that ships, fed pane by pane: a model as the daemon holds it, without reading and joining of events.
 
-What a pane brings goes the way of `monitor.pipeline.model`: outcomes into the sums of their panes, the closed pane into
-the window and the baseline, then the check of the window, then the rules on quality. Alarms are counted from the alert
-records that come out.
+Alarms are counted from the alert records that come out of `monitor.pipeline.simulation.SimulatedModel`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -21,25 +18,22 @@ from detectors.types import BoolArray, FloatArray
 from detectors.window import Slice
 from fallback.types import Decision
 from monitor.aggregation.metrics import SUMS_SIZE
-from monitor.aggregation.outcome_windows import window_of_check
 from monitor.aggregation.outcomes import ScoredPairs
 from monitor.aggregation.panes import Panes
 from monitor.aggregation.predictions import Predictions
 from monitor.alerting.records import AlertKind, AlertRecord
 from monitor.config import build
 from monitor.config.load import parse
-from monitor.events.codes import Labels, Variants
 from monitor.events.columns import EventColumns, EventKind
 from monitor.events.features import NO_FEATURES
-from monitor.pipeline.model import ModelMonitor
-from monitor.spec import Limits, ModelSpec, Task
+from monitor.pipeline.simulation import SimulatedModel
+from monitor.spec import ModelSpec
 from tests.simulation.families import CATEGORIES, Marginal
 
 WINDOW: Final = 1_000  # events
 PANE: Final = 100  # events
 STEP_MS: Final = 1_000  # between two events
 START_MS: Final = 1_700_000_000_000
-_FORGET: Final = 20  # panes, after which those that nobody needs are dropped
 _FALSE_ALARMS: Final = frozenset({AlertKind.DRIFT, AlertKind.DATA_QUALITY, AlertKind.METRIC})
 _CONFIG: Final = """\
 stream: {{url: "file:./stream", events: [events]}}
@@ -139,70 +133,29 @@ class Monitored:
     """One model with one version, v1."""
 
     def __init__(self, spec: ModelSpec, profile: Profile | None) -> None:
-        variants = Variants([spec.name], {spec.name: ("v1",)}, Limits().versions)
-        labels = Labels(spec.name, Limits().labels, binary=spec.task is Task.BINARY, positive=spec.positive)
-        self.spec, self._model = spec, ModelMonitor(spec, Limits(), variants, labels)
-        if profile is not None:
-            self._model.references.replace(profile)
-        self._model.apply_config_changes(None, START_MS, None)
-        self.state = self._model.versions[variants[spec.name, "v1"]]
+        self.spec = spec
+        self._model = SimulatedModel(spec, profile, START_MS)
 
     def panes(self, marginal: Marginal) -> FeaturePanes:
         """Return what counts features for this model, and for all with the same profile."""
-        features = self._model.references.features
-        if features is None:
-            raise ValueError("the model has no reference")
+        (features,) = self._model.comparisons
         return FeaturePanes(features, marginal)
-
-    @property
-    def full(self) -> bool:
-        """Whether the window is full, so that every pane is followed by a check."""
-        return len(self.state.window) >= self.state.window.rule.span
 
     def add(self, pane: Slice, answers: Answers | None = None) -> Raised:
         """Take in a closed pane and, where there are any, the outcomes of its answers; return what was raised."""
-        state, found = self.state, list[AlertRecord | Decision]()
-        if answers is not None:
-            self._add_outcomes(pane, answers)
-        state.push(pane)
-        if not self.full:
-            return Raised()
-        noted = None
-        if self.spec.outcomes is not None:
-            window = window_of_check(self.spec.window, self.spec.outcomes, state.window)
-            state.windows.note(window)
-            noted = window.first, window.last
-        evaluator = self._model.evaluator
-        found += evaluator.check(state, noted, [], None).published
-        if answers is not None:
-            found += evaluator.judge_outcomes(state, pane.end, pane.end, [], None).published
-            if pane.pane % _FORGET == 0:
-                self._forget(pane)
-        return _raised(found)
-
-    def _add_outcomes(self, pane: Slice, answers: Answers) -> None:
-        scorable = np.flatnonzero(~answers.failed)
-        at = np.full(len(scorable), pane.pane)
-        self.state.expect(pane.events, at, np.zeros(len(at), np.bool_))
-        nothing = np.full(len(at), np.nan)
-        pairs = ScoredPairs(
-            at, answers.predicted[scorable], nothing, answers.actual[scorable], np.zeros(len(at)), [None] * len(at)
-        )
-        self.state.add_outcomes(pairs, self._model.user_metric, pane.end)
-
-    def _forget(self, pane: Slice) -> None:
-        """Drop what no window needs any more, as the daemon does when it commits."""
-        self.state.windows.finished(pane.end)
-        first = self.state.windows.first_pane
-        if self.state.outcomes is not None:
-            self.state.outcomes.drop(min(self.state.window.first_pane, pane.pane if first is None else first))
+        raised = Raised()
+        for what in self._model.add(pane, None if answers is None else _pairs(pane, answers)):
+            if isinstance(what, Decision):
+                raised.decisions.append(what)
+            elif what.begins and what.subject.kind in _FALSE_ALARMS:
+                raised.alarms.append(what)
+        return raised
 
 
-def _raised(published: Iterable[AlertRecord | Decision]) -> Raised:
-    raised = Raised()
-    for what in published:
-        if isinstance(what, Decision):
-            raised.decisions.append(what)
-        elif what.begins and what.subject.kind in _FALSE_ALARMS:
-            raised.alarms.append(what)
-    return raised
+def _pairs(pane: Slice, answers: Answers) -> ScoredPairs:
+    scorable = np.flatnonzero(~answers.failed)
+    count = len(scorable)
+    return ScoredPairs(
+        np.full(count, pane.pane), answers.predicted[scorable], np.full(count, np.nan), answers.actual[scorable],
+        np.zeros(count), [None] * count,
+    )  # fmt: skip
