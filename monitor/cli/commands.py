@@ -32,6 +32,7 @@ COMMANDS: Final = {
     "demo": Entry("service", "Show the main job in a minute, without a server."),
     "check-config": Entry("setup", "Validate the configuration and its references."),
     "topics": Entry("setup", "Check or create the topics, or go past unreadable bytes."),
+    "simulate": Entry("simulate", "Count the false alarms of a model on its own reference."),
     "reference": Entry("reference", "Build, list, show, accept or relearn references."),
     "status": Entry("operate", "Show counts, health, active versions and what fires."),
     "alerts": Entry("record", "List what fires, or what has fired."),

@@ -7,6 +7,7 @@ simulation of the tests.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Final
 
 import numpy as np
@@ -105,3 +106,19 @@ class SimulatedModel:
         first = state.window.first_pane if self._spec.window.counted else self.outcome_pane(next(iter(state.window)))
         if state.outcomes is not None:
             state.outcomes.drop(first if waiting is None else min(first, waiting))
+
+
+def stationary_bootstrap(blocks: int, length: float, rng: np.random.Generator) -> Iterator[int]:
+    """Yield places of blocks without end: runs of neighbours, of geometric length, that begin anywhere.
+
+    Source: Politis and Romano, 1994, "The Stationary Bootstrap".
+
+    Args:
+        blocks: How many there are, in order; the first follows the last.
+        length: Mean length of a run, in blocks.
+        rng: Where runs and their beginnings come from.
+    """
+    place = int(rng.integers(blocks))
+    while True:
+        yield place
+        place = int(rng.integers(blocks)) if rng.random() < 1 / length else (place + 1) % blocks

@@ -82,9 +82,9 @@ def build(path: Path, spec: TableSpec, progress: ProgressCallback | None = None)
     fault = fault_of(table.columns, spec)
     if fault is not None:
         raise InputFileError(str(path), fault)
-    read = _Columns(table.columns, spec)
+    read = TableColumns(table.columns, spec)
     first = DistributionPass(read.kinds, spec.points)
-    clock, outcomes = _Times(spec.roles.get(Role.TIME)), _Outcomes(spec)
+    clock, outcomes = _Times(spec.roles.get(Role.TIME)), TableOutcomes(spec)
     for columns, rows in table.batches():
         first.add(read.of(columns), rows)
         clock.add(columns)
@@ -115,7 +115,7 @@ def build(path: Path, spec: TableSpec, progress: ProgressCallback | None = None)
     )
 
 
-class _Columns:
+class TableColumns:
     """What is read of the columns of a table, by the names under which features and answers are told apart.
 
     Args:
@@ -223,7 +223,7 @@ class _Times:
         column = None if self._name is None else columns.get(self._name)
         if column is None:
             return
-        found = [(t, value) for t, value in zip(map(_time_of, column), column, strict=True) if t is not None]
+        found = [(t, value) for t, value in zip(map(time_of, column), column, strict=True) if t is not None]
         if self._seconds is None:
             self._seconds = next((value for t, value in found if 0 <= t < _EARLIEST), None)
         times = np.array([t for t, _ in found if t >= _EARLIEST], np.int64)
@@ -257,7 +257,8 @@ class _Times:
         return []
 
 
-def _time_of(value: Scalar) -> int | None:
+def time_of(value: Scalar) -> int | None:
+    """Return the time of a row in ms, None for what is no time. A time without a zone is UTC."""
     if is_missing(value) or isinstance(value, bool) or value is None:
         return None
     try:
@@ -271,7 +272,7 @@ def _time_of(value: Scalar) -> int | None:
             return None
 
 
-class _Outcomes:
+class TableOutcomes:
     """Predictions and actual values of a table, for the baselines of the quality metrics."""
 
     def __init__(self, spec: TableSpec) -> None:
@@ -284,22 +285,27 @@ class _Outcomes:
 
     def add(self, columns: Mapping[str, Any], rows: int) -> None:
         """Add a batch of `rows` rows."""
+        pairs = self.pairs(columns, rows)
+        if self._table is None or pairs is None:
+            return
+        pairs = replace(pairs, pane=np.zeros(len(pairs), np.int64))
+        self._table.expect(pairs.pane)
+        self._table.add(pairs, lambda name: None)
+        self._table.bound_scores()
+
+    def pairs(self, columns: Mapping[str, Any], rows: int) -> ScoredPairs | None:
+        """Return the pairs of a batch, with their rows as panes; None where a table has none."""
         prediction, score_column, actual_column = (
             columns.get(self._roles[role]) if role in self._roles else None
             for role in (Role.PREDICTION, Role.SCORE, Role.ACTUAL)
         )
         if self._table is None or prediction is None or actual_column is None:
-            return
+            return None
         predicted, score = self._predicted(prediction, score_column, rows)
         actual = self._values(actual_column)
         known = np.flatnonzero(~np.isnan(actual))
         none: list[Mapping[str, float | None] | None] = [None] * len(known)
-        pairs = ScoredPairs(
-            np.zeros(len(known), np.int64), predicted[known], score[known], actual[known], np.zeros(len(known)), none
-        )
-        self._table.expect(pairs.pane)
-        self._table.add(pairs, lambda name: None)
-        self._table.bound_scores()
+        return ScoredPairs(known, predicted[known], score[known], actual[known], np.zeros(len(known)), none)
 
     def _predicted(self, column: Any, scores: Any, rows: int) -> tuple[FloatArray, FloatArray]:
         score = np.full(rows, np.nan) if scores is None else numbers_of(list(scores))
