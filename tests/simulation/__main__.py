@@ -25,7 +25,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Simulate, print the figures, and return the exit code."""
     asked = _asked(arguments)
     parts = asked.only or PARTS
-    wanted = tasks(parts, asked.seed, quick=asked.quick, full=asked.full)
+    wanted = tasks(parts, asked.seed, quick=asked.quick, full=asked.full, size=asked.size)
     figures = list(_in_order(wanted, asked.jobs))
     commit = _commit()
     if asked.json:
@@ -58,6 +58,9 @@ def _asked(arguments: Sequence[str] | None) -> argparse.Namespace:
     size.add_argument("--quick", action="store_true", help="a minute: shows that everything runs, and little else")
     size.add_argument("--full", action="store_true", help="hours: 1e-4, and references of 5 and 50 windows, too")
     parser.add_argument("--jobs", type=int, default=2, help="processes; figures do not depend on it")
+    parser.add_argument(
+        "--size", type=float, default=1.0, help="factor of the number of references, models and streams"
+    )
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--json", action="store_true", help="print one document instead of the table")
     return parser.parse_args(arguments)

@@ -14,15 +14,14 @@ from detectors.types import FloatArray
 from monitor.spec import ModelSpec
 from tests.simulation.families import Marginal, categories
 from tests.simulation.figures import Figure, Verdict
-from tests.simulation.monitored import PANE, WINDOW, FeaturePanes, Monitored, feature_slice, profile_of
-from tests.simulation.rates import MANY
+from tests.simulation.monitored import PANE, FeaturePanes, Monitored, feature_slice, profile_of
+from tests.simulation.rates import MANY, WARM
 from tests.simulation.settings import DELAYS, SHARE_FOUND, drift_alone
 
 PROMISED: Final = 1e-4  # alarms per check: one in a million events
 LONGEST: Final = 20_000  # events after a change
 _ROWS: Final = 10_000
 _STREAMS: Final = 5  # of each reference
-_PANES: Final = WINDOW // PANE
 _CHANGED: Final = (0.455, 0.3, 0.195, 0.05)
 
 
@@ -74,14 +73,14 @@ def delays(seed: int, references: int, changes: Sequence[Change] = CHANGES, prom
 def _delay(spec: ModelSpec, profile: Profile, panes: FeaturePanes, change: Change, rng: np.random.Generator) -> float:
     """Return events from the change to the first alarm; infinite where none came."""
     model = Monitored(spec, profile)
-    for pane in range(_PANES + LONGEST // PANE):
+    for pane in range(WARM + LONGEST // PANE):
         scores = rng.standard_normal((PANE, MANY))
         values = change.marginal.values(scores)
-        if pane >= _PANES:
+        if pane >= WARM:
             values[:, 0] = change.values(scores[:, 0], rng)
         alarms = model.add(feature_slice(pane, PANE, panes.counts(values))).alarms
-        if alarms and pane >= _PANES:
-            return (pane - _PANES + 1) * PANE
+        if alarms and pane >= WARM:
+            return (pane - WARM + 1) * PANE
     return np.inf
 
 

@@ -23,6 +23,7 @@ _QUICK: Final = 0.02  # share of the full number of references, models and strea
 _QUICK_CHECKS: Final = 100  # of each reference
 _QUICK_FAMILIES: Final = ("iid", "ar.9")
 _LONG_WINDOWS: Final = 50
+_LONG_SHARE: Final = 0.4  # of the references: each takes longer
 _SHORT_WINDOWS: Final = 5
 _LONG_FAMILIES: Final = ("iid", "ar.9")  # of the usual run; `full` has all
 
@@ -36,7 +37,9 @@ class Task:
     size: int = 0
 
 
-def tasks(parts: Collection[str], seed: int, *, quick: bool = False, full: bool = False) -> list[Task]:
+def tasks(
+    parts: Collection[str], seed: int, *, quick: bool = False, full: bool = False, size: float = 1.0
+) -> list[Task]:
     """Return what is to be simulated, the parts in order.
 
     Args:
@@ -44,8 +47,9 @@ def tasks(parts: Collection[str], seed: int, *, quick: bool = False, full: bool 
         seed: Everything random follows from it.
         quick: As little as shows that everything runs.
         full: Everything at one alarm in 10 000 checks too, and references of 5 and 50 windows for all families.
+        size: Factor of the number of references, models and streams at most.
     """
-    size = _QUICK if quick else 1.0
+    size = _QUICK if quick else size
     models = max(round(MODELS * size), 2)
     chosen = _groups(parts, size, quick=quick, full=full)
     found = [Task(group.name, partial(run, group, seed), group.size) for group in chosen]
@@ -68,7 +72,7 @@ def _groups(parts: Collection[str], size: float, *, quick: bool, full: bool) -> 
     families = _QUICK_FAMILIES if quick else tuple(FAMILIES)
     found = groups(wanted, USUAL, USUAL_WINDOWS, families, size)
     if not quick:
-        found += groups(wanted, USUAL, _LONG_WINDOWS, families if full else _LONG_FAMILIES, size / 2)
+        found += groups(wanted, USUAL, _LONG_WINDOWS, families if full else _LONG_FAMILIES, size * _LONG_SHARE)
     if full:
         found += groups(wanted, USUAL / 10, USUAL_WINDOWS, families, 4 * size)
         found += groups(wanted, USUAL, _SHORT_WINDOWS, families, size)

@@ -17,7 +17,7 @@ from tests.simulation.monitored import PANE, WINDOW, Monitored, answer_slice, fe
 from tests.simulation.settings import drift_alone, limits_of, rules_alone, whole
 from tests.simulation.streams import Path
 
-_PANES: Final = WINDOW // PANE  # in a window
+WARM: Final = 5 * WINDOW // PANE  # panes before alarms count: the longest of several windows is full
 _BOTH: Final = (True, False)  # with minimum effects, and without
 MANY: Final = 20  # features of a large model
 USUAL: Final = 1e-3  # promised alarms per check
@@ -84,7 +84,7 @@ def run(group: Group, seed: int) -> list[Figure]:
 
 def watch(group: Group, family: Family, specs: Sequence[ModelSpec], rng: np.random.Generator) -> list[int]:
     """Watch one stream with several models; return the alarms of each in the checks that count."""
-    path = Path(family, group.features, group.task, group.reference, group.checks + _PANES, rng)
+    path = Path(family, group.features, group.task, group.reference, group.checks + WARM, rng)
     profile = path.profile(POINTS) if group.features else None
     models = [Monitored(spec, profile) for spec in specs]
     features = models[0].panes(family.marginal) if profile is not None else None
@@ -96,7 +96,7 @@ def watch(group: Group, family: Family, specs: Sequence[ModelSpec], rng: np.rand
         for model in with_answers:
             model.add(piece, answers)
     alarms = [0] * len(models)
-    for pane in range(group.checks + _PANES):
+    for pane in range(group.checks + WARM):
         counts = {} if features is None else features.counts(path.features(pane))
         bare = feature_slice(before + pane, PANE, counts)
         given = path.answers(pane) if with_answers else None
@@ -104,7 +104,7 @@ def watch(group: Group, family: Family, specs: Sequence[ModelSpec], rng: np.rand
         for i, model in enumerate(models):
             of_features = model.spec.outcomes is None
             begun = model.add(bare, None).alarms if of_features else model.add(full, given).alarms
-            alarms[i] += len(begun) if pane >= _PANES else 0
+            alarms[i] += len(begun) if pane >= WARM else 0
     return alarms
 
 
@@ -135,7 +135,7 @@ def groups(parts: Collection[str], promised: float, windows: int, families: Sequ
 def _drift_of_one(family: str, promised: float, windows: int, size: float) -> Group:
     name = _name(family, "1 feature", promised, windows)
     rows = _rows_of("drift", name, family, [(effects, drift_alone(promised, effects=effects)) for effects in _BOTH])
-    return Group(name, family, 1, None, rows, promised, windows * WINDOW, _some(250, size), 800)
+    return Group(name, family, 1, None, rows, promised, windows * WINDOW, _some(200, size), 800)
 
 
 def _rules(family: str, task: Task, promised: float, windows: int, size: float) -> Group:
@@ -157,7 +157,7 @@ def _many(parts: Collection[str], family: str, promised: float, windows: int, si
     if "model" in parts:
         specs = [(effects, whole(promised, Task.BINARY, reference, effects=effects)) for effects in _BOTH]
         rows += _rows_of("model", f"{name} and rules", family, specs)
-    return Group(name, family, MANY, Task.BINARY, tuple(rows), promised, reference, _some(250, size), 400)
+    return Group(name, family, MANY, Task.BINARY, tuple(rows), promised, reference, _some(150, size), 400)
 
 
 def _name(family: str, what: str, promised: float, windows: int) -> str:

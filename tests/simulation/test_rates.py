@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -16,16 +15,21 @@ from tests.simulation.monitored import PANE, Monitored, answer_slice, spec_of
 from tests.simulation.plan import tasks
 from tests.simulation.rates import Group, Row, groups, run
 from tests.simulation.replayed import replayed
-from tests.simulation.settings import drift_alone
 from tests.simulation.streams import Path
 
 FAILURES = 0.001  # share of failed answers in the streams
 
 
-def a_group(allowed: float, *, family: str = "iid") -> Group:
-    """One feature, 1e-3 promised; its model is allowed so many alarms a check, and has no minimum effects."""
-    row = Row("drift", "x", drift_alone(allowed, effects=False), Limits(0.8))
-    return Group("x", family, 1, None, (row,), 1e-3, reference=10_000, references=12, checks=100)
+LOUD = """\
+task: regression
+outcomes: {within: 1m, baseline_n: 1000}
+rules: [{name: r, metric: error_rate, above: 0.002, hard: true}]"""
+
+
+def a_group(references: int) -> Group:
+    """Models with a hard rule, which asks for no budget: 1e-3 promised, and about ten times as much raised."""
+    row = Row("rules", "x", spec_of(LOUD), Limits(0.8))
+    return Group("x", "iid", 0, Task.REGRESSION, (row,), 1e-3, reference=1_000, references=references, checks=100)
 
 
 def test_a_known_rate_of_alarms_is_measured_right() -> None:
@@ -38,8 +42,8 @@ def test_a_known_rate_of_alarms_is_measured_right() -> None:
         window=PANE, pane=PANE,
     )  # fmt: skip
     breach = 1 - (1 - FAILURES) ** PANE
-    rate, panes = Rate(breach * (1 - breach) ** 3, Limits(0.8, 1.25)), 600
-    for number in range(10):
+    rate, panes = Rate(breach * (1 - breach) ** 3, Limits(0.8, 1.25)), 500
+    for number in range(8):
         path = Path(FAMILIES["iid"], 0, Task.REGRESSION, 0, panes, np.random.default_rng([7, number]))
         model = Monitored(spec, None)
         alarms = 0
@@ -48,29 +52,28 @@ def test_a_known_rate_of_alarms_is_measured_right() -> None:
             alarms += len(model.add(answer_slice(pane, answers, {})).alarms)
         rate.add(panes, alarms)
 
-    assert rate.seen > 300
+    assert rate.seen > 200
     assert rate.ratio == pytest.approx(1.0, abs=0.15)
 
 
 def test_a_model_that_is_made_loud_is_found() -> None:
-    """It is allowed three hundred times what its row was promised."""
-    (figure,) = run(a_group(0.3), seed=1)
+    (figure,) = run(a_group(20), seed=1)
 
     assert figure.verdict is Verdict.MISSED
-    assert figure.details["ratio"] < 0.2
+    assert figure.details["ratio"] < 0.5
 
 
 def test_the_same_seed_gives_the_same_figures_and_another_one_others() -> None:
-    group = replace(a_group(0.3), references=3)
+    group = a_group(5)
 
     assert run(group, seed=1) == run(group, seed=1)
     assert run(group, seed=1) != run(group, seed=2)
 
 
 def test_a_row_stops_once_its_figure_is_certain() -> None:
-    (figure,) = run(replace(a_group(0.3), references=50), seed=1)
+    (figure,) = run(a_group(100), seed=1)
 
-    assert figure.details["references"] == 10
+    assert 10 <= figure.details["references"] < 100
 
 
 def test_every_family_has_rows_for_drift_rules_and_the_whole_model() -> None:
