@@ -7,7 +7,7 @@ where the effect is large enough (`checking`). Pure. Called by `monitor.evaluati
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import cache
 
 import numpy as np
@@ -36,6 +36,25 @@ from detectors.pane import Counts
 from detectors.reference import CategoricalReference, NumericReference
 from detectors.registry import CATEGORICAL, NUMERIC, RATES
 from detectors.types import FloatArray, IntArray
+
+
+@dataclass(frozen=True, slots=True)
+class ComparedCategories:
+    """What is expected of the categories of a feature, for windows of one size.
+
+    Attributes:
+        feature: Name of the feature.
+        names: Those of the categories that are compared one by one; all others are one more.
+        expected: Their expected rows.
+        learned: Their overdispersion.
+        events: Events of the window with a value.
+    """
+
+    feature: str
+    names: Sequence[str]
+    expected: Expected
+    learned: Overdispersion
+    events: int
 
 
 class Comparison:
@@ -123,6 +142,36 @@ class Comparison:
         names = [r.name for r in self.numeric_cells.references]
         found = zip(names, [0] * len(names) if counts is None else counts.tolist(), strict=True)
         return {name: count for name, count in found if count}
+
+    # -- what it compares by -----------------------------------------------------------------------------
+
+    @property
+    def min_effect(self) -> Mapping[str, float]:
+        """Return the smallest effect that counts, by statistic."""
+        return self._min_effect
+
+    @property
+    def detectors(self) -> Collection[str]:
+        """Return the names of the detectors that run."""
+        return self._detectors
+
+    @property
+    def numeric_laws(self) -> Sequence[NumericLaws]:
+        """Return the laws of the numeric features, in their order."""
+        return self._laws
+
+    def categories(self, events: Mapping[str, int]) -> Iterator[ComparedCategories]:
+        """Yield the categories of each feature that is compared by them, for windows of so many events by feature."""
+        for values in self._discrete:
+            r = self.numeric_cells.references[values.feature]
+            n = events.get(r.name, 0)
+            learned = _overdispersion(r.value_dependence, r.dispersion, n, len(values.expected.rows))
+            yield ComparedCategories(r.name, values.names, values.expected, learned, n)
+        for c, frequent in zip(self.category_cells.references, self._frequent, strict=True):
+            n = events.get(c.name, 0)
+            learned = _overdispersion(c.dependence, c.dispersion, n, len(c.counts) + 1)
+            learned = replace(learned, phi=frequent.pooled(learned.phi))
+            yield ComparedCategories(c.name, frequent.names, frequent.expected, learned, n)
 
     # -- checks ------------------------------------------------------------------------------------------
 

@@ -52,6 +52,7 @@ class DiscreteValues:
     Attributes:
         feature: Index of the feature among the references.
         expected: The rows of the reference per category.
+        names: The frequent values as texts.
     """
 
     def __init__(self, cells: NumericCells, feature: int) -> None:
@@ -62,6 +63,7 @@ class DiscreteValues:
         total = int(r.weights.sum())
         floor = _floor(r)
         frequent = r.weights[r.weights >= floor]
+        self.names = tuple(f"{value:.6g}" for value in r.points[r.weights >= floor].tolist())
         self._category = np.full(2 * len(r.points) + 1, len(frequent))
         self._category[1::2] = frequent_values(r)
         found = expected_rows(frequent, floor, total)

@@ -88,6 +88,7 @@ class ExpectedCategories:
 
     Attributes:
         expected: Their expected rows.
+        names: Their names.
     """
 
     def __init__(self, r: CategoricalReference) -> None:
@@ -102,6 +103,7 @@ class ExpectedCategories:
         else:
             above = r.counts >= rarest
             self.expected = expected_of_ties(r.counts, rarest, r.rows, _of_each_seen(r))
+        self.names = tuple(r.categories[i] for i in np.flatnonzero(above))
         self._frequent: BoolArray = np.append(above, [False, False])
 
     @property
