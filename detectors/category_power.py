@@ -55,7 +55,9 @@ def smallest_changes(c: ComparedCategories, level: float, min_effect: Mapping[st
     named = rows[: len(c.names)]
     largest = int(np.argmax(rows))
     rarest = int(np.argmin(named)) if len(named) else largest
-    found = [_smallest(c, largest, level, min_effect, rises=False)]
+    found = []
+    if np.count_nonzero(rows) > 2 or rarest == largest:  # of two categories, one falls as the other rises
+        found.append(_smallest(c, largest, level, min_effect, rises=False))
     if rarest != largest:
         found.append(_smallest(c, rarest, level, min_effect, rises=True))
     return found

@@ -7,7 +7,7 @@ tests that check windows. Pure. Called by `monitor.evaluation`.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final
 
@@ -15,15 +15,16 @@ import numpy as np
 
 from detectors.category_power import smallest_changes
 from detectors.checking import ComputedTests, Rates, shared
-from detectors.comparison import Comparison
-from detectors.feature_tests import Share
+from detectors.comparison import ComparedCategories, Comparison
+from detectors.feature_tests import FeatureTest, Share
 from detectors.findings import Family, Skipped
+from detectors.numeric_tests import NumericLaws
 from detectors.reference import NumericReference, Reference
-from detectors.registry import CATEGORICAL
 from detectors.shift_power import ShiftPower, thresholds
 from detectors.types import IntArray
 
 SHIFTS: Final = (0.1, 0.25, 0.5, 1.0)  # standard deviations of which it is told after how many events they are found
+_DOUBLINGS: Final = 8  # of a window that is blind, in search of one that sees
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +62,7 @@ class FeatureSensitivity:
         shifts: Events until a shift of the mean is found, by its size in standard deviations; only those found.
         constant: Whether all its values are equal, so that only another value shows.
         skipped: Why it is not judged; None where it is.
+        sees_from: Events of a window that would not be blind; None where it is not, or none would see.
     """
 
     feature: str
@@ -72,6 +74,7 @@ class FeatureSensitivity:
     shifts: Mapping[float, int] = field(default_factory=dict)
     constant: bool = False
     skipped: Skipped | None = None
+    sees_from: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,28 +106,37 @@ class Comparisons:
         everything = [test for tests in computed for test in tests.tests]
         rates = shared(allowed, everything)
         features = [
-            self._feature(c, f, r, tests, rates)
+            feature
             for c, tests in zip(self._comparisons, computed, strict=True)
-            for f, r in enumerate(c.references)
+            for feature in self._features(c, tests, rates)
         ]
         shares = (_count(allowed.drift, rates.drift), _count(allowed.quality, rates.quality))
         return Sensitivity(rates, shares, tuple(features))
 
-    def _feature(self, c: Comparison, f: int, r: Reference, tests: ComputedTests, rates: Rates) -> FeatureSensitivity:
-        drift = [t for t in tests.tests if t.feature == r.name and t.family is Family.DRIFT]
-        n = drift[0].events if drift else 0
-        why = tests.skipped.get(r.name)
-        if any(test.blind(rates.drift) for test in drift):
-            why = Skipped.BLIND
-        if why is not None or not drift or rates.drift <= 0:
-            return FeatureSensitivity(r.name, n, skipped=why)
-        level = {test.share: test.level(rates.drift, rates.panes) for test in drift}
-        found = FeatureSensitivity(r.name, n, level=max(level.values()))
-        if isinstance(r, NumericReference) and Share.DISTRIBUTION in level:
-            found = self._numeric(found, c, f, r, level[Share.DISTRIBUTION])
-        if Share.CATEGORIES in level:
-            found = _categorical(found, c, tests, level[Share.CATEGORIES])
-        return found
+    def _features(self, c: Comparison, tests: ComputedTests, rates: Rates) -> Iterator[FeatureSensitivity]:
+        drift: dict[str, list[FeatureTest]] = {r.name: [] for r in c.references}
+        for test in tests.tests:
+            if test.family is Family.DRIFT:
+                drift[test.feature].append(test)
+        events = {name: its[0].events for name, its in drift.items() if its}
+        categories = {each.feature: each for each in c.categories(events)}
+        for f, r in enumerate(c.references):
+            its, n = drift[r.name], events.get(r.name, 0)
+            why = Skipped.BLIND if any(t.blind(rates.drift) for t in its) else tests.skipped.get(r.name)
+            if why is not None or not its or rates.drift <= 0:
+                sees_from = None
+                if why is Skipped.BLIND and isinstance(r, NumericReference):
+                    sees_from = _sees_from(r, c.numeric_laws[f], n, rates.drift)
+                yield FeatureSensitivity(r.name, n, skipped=why, sees_from=sees_from)
+                continue
+            level = {test.share: test.level(rates.drift, rates.panes) for test in its}
+            found = FeatureSensitivity(r.name, n, level=max(level.values()))
+            if isinstance(r, NumericReference) and Share.DISTRIBUTION in level:
+                found = self._numeric(found, c, f, r, level[Share.DISTRIBUTION])
+            if Share.CATEGORIES in level:
+                min_effect = {t.statistic: tests.min_effect[t.statistic] for t in its if t.share is Share.CATEGORIES}
+                found = _categorical(found, categories[r.name], level[Share.CATEGORIES], min_effect)
+            yield found
 
     def _numeric(
         self, found: FeatureSensitivity, c: Comparison, f: int, r: NumericReference, level: float
@@ -154,18 +166,24 @@ class Comparisons:
         return self._power[key]
 
 
-def _categorical(found: FeatureSensitivity, c: Comparison, tests: ComputedTests, level: float) -> FeatureSensitivity:
+def _categorical(
+    found: FeatureSensitivity, categories: ComparedCategories, level: float, min_effect: Mapping[str, float]
+) -> FeatureSensitivity:
     """Add what the test of categories finds."""
-    (each,) = [x for x in c.categories({found.feature: found.events}) if x.feature == found.feature]
-    wanted: dict[str, float] = {
-        name: tests.min_effect[name] for name in CATEGORICAL if name in tests.statistics[found.feature]
-    }
     changes = [
         Change("category", max(x.significant, x.large), x.large > x.significant, x.category, x.share, x.rises)
-        for x in smallest_changes(each, level, wanted)
+        for x in smallest_changes(categories, level, min_effect)
     ]
-    phi = float(np.max([found.phi, *each.learned.phi, *each.learned.together]))
+    phi = float(np.max([found.phi, *categories.learned.phi, *categories.learned.together]))
     return replace(found, phi=phi, changes=(*found.changes, *changes))
+
+
+def _sees_from(r: NumericReference, laws: NumericLaws, n: int, alpha: float) -> int | None:
+    """Return the events from which on a window is not blind, by doubling; None where no window would see."""
+    for doublings in range(1, _DOUBLINGS + 1):
+        if not laws.at(n << doublings).blind(alpha):
+            return n << doublings
+    return None
 
 
 def expected_window(c: Comparison, n: int) -> dict[str, IntArray]:

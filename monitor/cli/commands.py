@@ -38,6 +38,7 @@ COMMANDS: Final = {
     "alerts": Entry("record", "List what fires, or what has fired."),
     "decisions": Entry("record", "List who serves, since when, why and by whom."),
     "history": Entry("history", "Print the stored metrics of windows."),
+    "explain": Entry("explain", "Explain which changes would be found, and how soon."),
     "inspect": Entry("operate", "Show the state of one request."),
     "silence": Entry("operate", "Publish no alerts of a model for some time."),
     "silences": Entry("record", "List silences that have not ended."),

@@ -45,13 +45,17 @@ class FalseAlarmBudget:
         self._spec, self._versions, self._references = spec, versions, references
         self.rate: float | None = None
 
-    def allowed(self, version: VersionState) -> Allowed:
+    def allowed(self, version: VersionState, *, is_full: bool = False) -> Allowed:
         """Return what the budget leaves for one check of a version.
 
         In time windows every version is checked in every pane, so versions share the budget; counted windows
         are checked by events, of whichever version they are.
+
+        Args:
+            version: The version.
+            is_full: Return what is left once its window is compared with all references in force.
         """
-        return self._parts(version, 1 / max(self._checks(version), 1.0))
+        return self._parts(version, 1 / max(self._checks(version), 1.0), is_full=is_full)
 
     def _checks(self, version: VersionState) -> float:
         """Return after how many checks of the version one false alarm is allowed."""
@@ -68,8 +72,8 @@ class FalseAlarmBudget:
         )
         return period / budget.alarms / window.pane * max(checked, 1)
 
-    def _parts(self, version: VersionState, whole: float) -> Allowed:
-        compared = any(c.holds(version.window.total) for c in self._references.comparisons(version.version))
+    def _parts(self, version: VersionState, whole: float, *, is_full: bool) -> Allowed:
+        compared = any(is_full or c.holds(version.window.total) for c in self._references.comparisons(version.version))
         drift, quality = (_DRIFT, _QUALITY) if compared and self._spec.drift is not None else (0.0, 0.0)
         rules = _RULES if version.rules else 0.0
         used = (drift + quality + rules) or 1.0

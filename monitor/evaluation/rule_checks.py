@@ -23,7 +23,7 @@ from monitor.events.codes import OTHER, VERSIONLESS_TIERS
 from monitor.serving.role import Role, role
 from monitor.spec import Bound, LimitBasis, RuleSpec
 
-_STRETCHES: Final = (2, LONGEST)  # windows that are tested beside the configured one
+STRETCHES: Final = (2, LONGEST)  # windows that are tested beside the configured one
 _LEAST_RATE: Final = 1e-290  # of alarms per check: a smaller one is no number
 Above = Mapping[str, Callable[[float], tuple[int, int]]]
 
@@ -108,7 +108,7 @@ def _numbers_of(base: Baseline | None) -> Measured | None:
     return None if base is None else base.measured
 
 
-def _shared(measured: Measured, baseline: Measured | None) -> float:
+def shared_part(measured: Measured, baseline: Measured | None) -> float:
     """Return which part of the variance of their difference is the baseline's, the same in every check."""
     if measured.estimate is None or baseline is None or baseline.estimate is None:
         return 0.0
@@ -166,7 +166,7 @@ class _Check:
         panes = last - first + 1
         longer = [
             (many, pair)
-            for many in _STRETCHES
+            for many in STRETCHES
             if (pair := self._stretch(rule.metric, measured, base, last - many * panes + 1, last)) is not None
         ]
         # Stretches share panes: together three of them raise hardly more alarms than two would alone.
@@ -176,7 +176,7 @@ class _Check:
             """Give a test its dependence and its level."""
             mine = replace(mine, dependence=dependence)
             its = None if its is None else replace(its, dependence=dependence)
-            shared = 0.0 if champion is not None else _shared(mine, its)
+            shared = 0.0 if champion is not None else shared_part(mine, its)
             return Stretch(mine, its, run_level(part, many * panes, checks, shared, dependence.df))
 
         own, *stretches = [test(measured, _numbers_of(base), 1), *(test(*pair, many) for many, pair in longer)]

@@ -109,7 +109,7 @@ def judge(
         verdict, n = why or RuleVerdict.NO_DATA, 0 if estimate is None else estimate.n
         return Judgement(verdict, float("nan") if estimate is None else estimate.value, n=n)
     base = baseline.estimate if baseline is not None and rule.reference is not LimitBasis.NOTHING else None
-    limit = _limit(rule, base)
+    limit = limit_of(rule, base)
     known = base.value if base is not None else None
     if rule.hard:
         found = RuleVerdict.BREACH if _is_beyond(rule, estimate, limit) else RuleVerdict.OK
@@ -129,7 +129,7 @@ def _chance(rule: RuleSpec, test: Stretch) -> tuple[float, bool]:
     estimate, base = test.measured.estimate, None if test.baseline is None else test.baseline.estimate
     if estimate is None or (base is None and rule.reference is not LimitBasis.NOTHING):
         return 1.0, False
-    limit = _limit(rule, base)
+    limit = limit_of(rule, base)
     return p_value(rule, test.measured, test.baseline, limit), _is_beyond(rule, estimate, limit)
 
 
@@ -137,7 +137,8 @@ def _is_beyond(rule: RuleSpec, estimate: Estimate, limit: float) -> bool:
     return estimate.value > limit if rule.bound is Bound.ABOVE else estimate.value < limit
 
 
-def _limit(rule: RuleSpec, base: Estimate | None) -> float:
+def limit_of(rule: RuleSpec, base: Estimate | None) -> float:
+    """Return what the metric of a rule is held to, in its unit; `base` is its baseline."""
     match rule.reference:
         case LimitBasis.SHARE if base is not None:
             return rule.limit * base.value

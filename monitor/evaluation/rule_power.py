@@ -1,0 +1,307 @@
+"""What rules can find: the level of each test, and the smallest change that every other window shows. Pure."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Final
+
+from scipy import optimize
+
+from detectors.pane_dependence import FEWEST_PANES, Dependence, supposed
+from detectors.runs import run_level
+from monitor.aggregation.metrics import METRICS, QUANTILES, Estimate
+from monitor.aggregation.outcome_windows import OutcomeWindow
+from monitor.evaluation.baselines import Baseline, Baselines
+from monitor.evaluation.metric_panes import adds_up, dependence_beside
+from monitor.evaluation.rule_checks import STRETCHES, shared_part
+from monitor.evaluation.rules import SKIPPED, Measured, RuleVerdict, limit_of, p_value
+from monitor.evaluation.version_state import RuleInstance, VersionState
+from monitor.spec import Bound, LimitBasis, ModelSpec, RuleSpec
+
+_COUNTED: Final = frozenset({"error_rate", "accuracy", "precision", "recall", "agreement", "coverage"})  # of hits
+_LEAST_P: Final = 1e-300
+_LEAST_RATE: Final = 1e-290
+_DOUBLINGS: Final = 60
+
+
+@dataclass(frozen=True, slots=True)
+class RuleChange:
+    """The smallest value beyond its limit that every other stretch of so many windows shows to be no chance.
+
+    Attributes:
+        windows: Windows that the stretch spans.
+        level: Largest p-value that is significant.
+        value: The value of the metric; of a quantile the share of answers above what it is held to. None if none is.
+        events: Events behind the metric until the rule fires.
+        by_limit: Whether the limit decides; else the budget does.
+    """
+
+    windows: int
+    level: float
+    value: float | None
+    events: int
+    by_limit: bool
+
+
+@dataclass(frozen=True, slots=True)
+class RulePower:
+    """What one rule can find on one version.
+
+    Attributes:
+        rule: The rule.
+        limit: What the metric is held to now, in its unit; None where it has no baseline yet.
+        value: The metric in the latest window; None where it has none.
+        baseline: The metric in what it is compared with.
+        baseline_n: Events behind that.
+        n: Events behind the metric in a window.
+        dependence: How much they depend on each other.
+        panes: Panes that this was learned from.
+        why: Why the rule is not judged now; None where it is.
+        changes: What it finds; none of a rule that is hard, and where not enough is known.
+    """
+
+    rule: RuleSpec
+    limit: float | None
+    value: float | None
+    baseline: float | None
+    baseline_n: int
+    n: int
+    dependence: Dependence
+    panes: int
+    why: RuleVerdict | None
+    changes: tuple[RuleChange, ...]
+
+    @property
+    def is_supposed(self) -> bool:
+        """Whether its dependence is only supposed, as there are too few panes to learn it from."""
+        return not self.rule.hard and self.panes < FEWEST_PANES
+
+
+class RulePowers:
+    """Computes what the rules of one version can find."""
+
+    def __init__(
+        self, spec: ModelSpec, version: VersionState, baselines: Baselines, user_metrics: Sequence[str], share: float
+    ) -> None:
+        """Take note of what rules are judged by.
+
+        Args:
+            spec: The model.
+            version: The version.
+            baselines: What its metrics are compared with.
+            user_metrics: Names of the user's own metrics.
+            share: Share of the model's requests that the version answers.
+        """
+        self._spec, self._version, self._baselines = spec, version, baselines
+        self._user_metrics, self._before = user_metrics, supposed(share)
+
+    def of_all(self, rate: float, expected: int) -> list[RulePower]:
+        """Return what each rule can find, in order.
+
+        Args:
+            rate: False alarms that one check of the version may raise on average, by rules.
+            expected: Events of a window, for metrics that no window had yet.
+        """
+        measured = [(rule, *self._numbers(rule)) for rule in self._version.rules]
+        reasons = [self._why(rule, base) for rule, _, base in measured]
+        judged = sum(why is None and not rule.rule.hard for (rule, _, _), why in zip(measured, reasons, strict=True))
+        part = rate / max(judged, 1)
+        return [
+            self._power(rule, estimate, base, why, part, expected)
+            for (rule, estimate, base), why in zip(measured, reasons, strict=True)
+        ]
+
+    def _numbers(self, rule: RuleInstance) -> tuple[Estimate | None, Baseline | None]:
+        """Return (the metric of a rule in the latest window, its baseline)."""
+        version, metric = self._version, rule.rule.metric
+        of_outcomes = self._of_outcomes(rule)
+        estimate = (version.outcome_metrics if of_outcomes else version.metrics).get(metric)
+        if rule.rule.reference is LimitBasis.NOTHING:
+            return estimate, None
+        if not of_outcomes:
+            return estimate, self._baselines.of_answers(version, self._user_metrics)(rule.rule)
+        window = version.windows.newest or OutcomeWindow(0, -1, 0, 0, 0, 0)
+        return estimate, self._baselines.of_outcomes(version, window, self._user_metrics)(rule.rule)
+
+    @staticmethod
+    def _of_outcomes(rule: RuleInstance) -> bool:
+        info = METRICS.get(rule.rule.metric)
+        return bool(rule.came_with_outcomes) if info is None else info.needs_outcomes
+
+    def _why(self, rule: RuleInstance, base: Baseline | None) -> RuleVerdict | None:
+        """Return why a rule is not judged; of a version without events only whether it could be."""
+        if self._version.predictions:
+            return rule.verdict if rule.verdict in SKIPPED else None
+        return RuleVerdict.NO_BASELINE if base is None and rule.rule.reference is not LimitBasis.NOTHING else None
+
+    def _window(self, rule: RuleInstance) -> tuple[int, int]:
+        """Return the first and the last pane of the latest window that the rule is judged on; of none before that."""
+        window, outcomes = self._spec.window, self._spec.outcomes
+        many = window.events // window.every if window.counted else window.span // window.pane
+        by_outcomes = self._of_outcomes(rule) or rule.rule.metric == "agreement"
+        if by_outcomes and outcomes is not None and not window.counted:
+            many = max(window.span // outcomes.pane, 1)
+        last = self._version.panes.latest(next(iter(self._version.panes.sources(rule.rule.metric))))
+        return last - many + 1, last
+
+    def _dependence(self, rule: RuleInstance, champion: VersionState | None) -> tuple[Dependence, int]:
+        """Return (dependence of the metric, panes that it was learned from)."""
+        panes, (first, last) = self._version.panes, self._window(rule)
+        names = panes.sources(rule.rule.metric)
+        usable = {name: panes.usable(name, first, last) for name in names}
+        if champion is None:
+            return panes.learned(rule.rule.metric, first, last, self._before), min(map(len, usable.values()))
+        found = [dependence_beside(usable[name], champion.panes[name], self._before) for name in names]
+        common = [len({*usable[name].pane.tolist()} & {*champion.panes[name].pane.tolist()}) for name in names]
+        return max(found, key=lambda each: each.phi), min(common)
+
+    def _power(
+        self,
+        instance: RuleInstance,
+        estimate: Estimate | None,
+        base: Baseline | None,
+        why: RuleVerdict | None,
+        rate: float,
+        expected: int,
+    ) -> RulePower:
+        rule = instance.rule
+        baseline = None if base is None else base.measured.estimate
+        champion = None if base is None else base.champion
+        dependence, panes = self._dependence(instance, champion)
+        first, last = self._window(instance)
+        relative = rule.reference is not LimitBasis.NOTHING
+        limit = None if relative and baseline is None else limit_of(rule, baseline)
+        n = expected if estimate is None else estimate.n
+        changes: tuple[RuleChange, ...] = ()
+        if not rule.hard and limit is not None and rate > 0 and n >= rule.min_n:
+            like = _Like.of(rule, estimate, baseline, n, dependence)
+            if like is not None:
+                many = STRETCHES if adds_up(rule.metric) else ()
+                part = max(rate / (1 + len(many)), _LEAST_RATE)
+                its = None if champion is None else n
+                changes = tuple(
+                    self._change(rule, like, limit, windows, part, last - first + 1, its) for windows in (1, *many)
+                )
+        return RulePower(
+            rule, limit, None if estimate is None else estimate.value, None if baseline is None else baseline.value,
+            0 if baseline is None else baseline.n, n, dependence, panes, why, changes,
+        )  # fmt: skip
+
+    def _change(
+        self, rule: RuleSpec, like: _Like, limit: float, windows: int, part: float, panes: int, beside: int | None
+    ) -> RuleChange:
+        """Find the smallest change that a stretch of so many windows shows.
+
+        Args:
+            rule: The rule.
+            like: What the metric is like.
+            limit: The limit.
+            windows: Windows of the stretch.
+            part: False alarms per check that it may raise.
+            panes: Panes of a window.
+            beside: Events of the champion in a window, where that is the baseline.
+        """
+        of = like.over(windows, both=beside is not None)
+        checks = 2 if rule.dwell else rule.checks
+        shared = 0.0 if beside is not None else shared_part(of.measured(of.acceptable), of.base)
+        level = run_level(part, windows * panes, checks, shared, like.dependence.df)
+        value = of.smallest(rule, limit, level)
+        by_limit = False
+        if value is not None and rule.metric not in QUANTILES:
+            by_limit = limit > value if rule.bound is Bound.ABOVE else limit < value
+            value = limit if by_limit else value
+        every = like.n / max(panes, 1)
+        return RuleChange(windows, level, value, round(windows * like.n + (rule.checks - 1) * every), by_limit)
+
+
+@dataclass(frozen=True, slots=True)
+class _Like:
+    """What a metric is like, where nothing of it is known but its value.
+
+    Attributes:
+        rule: The rule on it.
+        n: Events behind it.
+        spread: Variance of one event; None of a share.
+        noise: What it has of chance alone, of one event.
+        acceptable: Its right value: that of the baseline, else the limit; of a quantile the share above it.
+        base: The baseline; None for a limit that is absolute.
+        dependence: How much events depend on each other.
+    """
+
+    rule: RuleSpec
+    n: int
+    spread: float | None
+    noise: float
+    acceptable: float
+    base: Measured | None
+    dependence: Dependence
+
+    @staticmethod
+    def of(
+        rule: RuleSpec, estimate: Estimate | None, baseline: Estimate | None, n: int, dependence: Dependence
+    ) -> _Like | None:
+        """Return what is known of a metric; None where that does not do."""
+        known = estimate or baseline
+        base = None if baseline is None else Measured(baseline, dependence=dependence)
+        if rule.metric in QUANTILES:
+            return _Like(rule, n, None, 0.0, 1 - QUANTILES[rule.metric], base, dependence)
+        acceptable = rule.limit if baseline is None else baseline.value
+        if rule.metric in _COUNTED or (known is not None and known.hits is not None):
+            return _Like(rule, n, None, 0.0, acceptable, base, dependence)
+        if known is None or not math.isfinite(known.variance):
+            return None
+        return _Like(
+            rule, n, known.variance * known.n, known.noise * math.sqrt(known.n), acceptable, base, dependence
+        )  # fmt: skip
+
+    def over(self, windows: int, *, both: bool) -> _Like:
+        """Return it over so many windows; `both`: the baseline is of the same windows."""
+        base = self.base
+        if both and base is not None and base.estimate is not None:
+            known = base.estimate
+            hits = None if known.hits is None else known.hits * windows
+            longer = replace(known, n=known.n * windows, variance=known.variance / windows, hits=hits)
+            base = replace(base, estimate=longer)
+        return replace(self, n=self.n * windows, base=base)
+
+    def measured(self, value: float) -> Measured:
+        """Return the metric as it would be measured at this value."""
+        if self.rule.metric in QUANTILES:
+            level = self.acceptable if self.base is None or self.base.estimate is None else self.base.estimate.value
+            above = round(value * self.n), self.n
+            return Measured(Estimate(level, self.n), lambda limit: above, self.dependence)
+        if self.spread is None:
+            return Measured(Estimate.share(value * self.n, self.n), dependence=self.dependence)
+        spread = self.spread
+        if self.rule.reference is LimitBasis.SHARE and self.acceptable:
+            spread *= (value / self.acceptable) ** 2  # what grows by a factor does so in every event
+        noise = self.noise / math.sqrt(self.n)
+        return Measured(Estimate(value, self.n, spread / self.n, noise=noise), dependence=self.dependence)
+
+    def smallest(self, rule: RuleSpec, limit: float, level: float) -> float | None:
+        """Return the value nearest to what is acceptable that is significant; None if none is."""
+
+        def excess(value: float) -> float:
+            p = p_value(rule, self.measured(value), self.base, limit)
+            return math.log(max(p, _LEAST_P)) - math.log(max(level, _LEAST_P))
+
+        if self.spread is None:
+            return _crossing(excess, self.acceptable, 1.0 if rule.bound is Bound.ABOVE else 0.0)
+        step = max(abs(self.acceptable), math.sqrt(self.spread / max(self.n, 1)), 1e-12)
+        sign = 1 if rule.bound is Bound.ABOVE else -1
+        for doubling in range(_DOUBLINGS):
+            found = _crossing(excess, self.acceptable, self.acceptable + sign * step * 2.0 ** (doubling - 3))
+            if found is not None:
+                return found
+        return None
+
+
+def _crossing(excess: Callable[[float], float], start: float, end: float) -> float | None:
+    """Return where a function that falls from `start` to `end` is 0; None if it is above 0 at both."""
+    if excess(end) > 0:
+        return None
+    if excess(start) <= 0:
+        return start
+    return float(optimize.brentq(excess, start, end, xtol=1e-9, rtol=1e-5))
