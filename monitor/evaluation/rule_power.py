@@ -175,7 +175,7 @@ class RulePowers:
         limit = None if relative and baseline is None else limit_of(rule, baseline)
         n = expected if estimate is None else estimate.n
         changes: tuple[RuleChange, ...] = ()
-        if not rule.hard and limit is not None and rate > 0 and n >= rule.min_n:
+        if why is None and not rule.hard and limit is not None and rate > 0:
             like = _Like.of(rule, estimate, baseline, n, dependence)
             if like is not None:
                 many = STRETCHES if adds_up(rule.metric) else ()

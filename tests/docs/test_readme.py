@@ -69,6 +69,14 @@ def test_inspect_knows_the_request(first_alert: tuple[Path, dict[str, str]]) -> 
     assert "joined" in first_alert[1]["driftd inspect r17"]
 
 
+@pytest.mark.process
+def test_explain_says_what_would_be_found_and_how_well_it_is_founded(first_alert: tuple[Path, dict[str, str]]) -> None:
+    told = first_alert[1]["driftd explain heat"]
+    assert "the promise is assumed" in told
+    assert "the reference has 2000 rows, 2 windows" in told
+    assert re.search(r"^load +mean by 0\.1\d* sd", told, re.MULTILINE)
+
+
 def test_the_events_of_the_readme_are_accepted() -> None:
     values: list[bytes | None] = [
         line.encode() for line in blocks(section(read("README.md"), "Events"), "json")[0].text.splitlines()
