@@ -27,7 +27,7 @@ _LARGEST: Final = 1e9  # φ beyond which nothing is known of a mean
 
 
 @dataclass(frozen=True, slots=True)
-class Dependence:
+class MetricDependence:
     """Say how much information the events of a metric carry.
 
     Attributes:
@@ -38,25 +38,25 @@ class Dependence:
     phi: float = 1.0
     df: float = math.inf
 
-    def or_larger(self, other: Dependence) -> Dependence:
+    def or_larger(self, other: MetricDependence) -> MetricDependence:
         """Return the one of the two that leaves less information."""
         return self if self.phi >= other.phi else other
 
 
-INDEPENDENT: Final = Dependence()
+INDEPENDENT: Final = MetricDependence()
 
 
-def supposed(share: float = 1.0) -> Dependence:
+def supposed(share: float = 1.0) -> MetricDependence:
     """Return what is supposed before there are panes to learn from.
 
     Args:
         share: Share of the model's requests that the version answers, 0 to 1. Neighbours of a request depend on it,
             and of a small share of them few are neighbours.
     """
-    return Dependence(1 + (_SUPPOSED - 1) * min(max(share, 0.0), 1.0), _SUPPOSED_DF)
+    return MetricDependence(1 + (_SUPPOSED - 1) * min(max(share, 0.0), 1.0), _SUPPOSED_DF)
 
 
-def dependence_of(sums: FloatArray, independent: float, before: Dependence) -> Dependence:
+def dependence_of(sums: FloatArray, independent: float, before: MetricDependence) -> MetricDependence:
     """Estimate the dependence of the sums of consecutive panes.
 
     What was supposed before counts too, by the square of FEWEST_PANES / panes.
@@ -82,7 +82,7 @@ def dependence_of(sums: FloatArray, independent: float, before: Dependence) -> D
     phi += max(before.phi - phi, 0.0) * (FEWEST_PANES / n) ** 2
     # The relative variance of an autoregression's long-run variance, of which two parts come from its sum.
     df = n / (1 + 2 * spread) if order else n - 1
-    return Dependence(phi, max(df, _LEAST_DF))
+    return MetricDependence(phi, max(df, _LEAST_DF))
 
 
 def _long_run(series: FloatArray) -> tuple[float, float, int]:

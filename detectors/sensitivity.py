@@ -143,11 +143,11 @@ class Comparisons:
     ) -> FeatureSensitivity:
         """Add what the tests by Kolmogorov-Smirnov and Wasserstein find."""
         n, laws = found.events, c.numeric_laws[f]
-        phi = float(laws.phi(n).max())
+        phi = laws.at(n).phi
         if r.sd <= 0 or len(r.points) < 2:
             return replace(found, phi=phi, constant=True)
         ks, w1 = (c.min_effect[name] if name in c.detectors else None for name in ("ks", "wasserstein"))
-        at = thresholds(r, laws.law(n), n, phi, level, (ks, w1))
+        at = thresholds(r, laws.at(n).law, n, phi, level, (ks, w1))
         power = self._power_of(f"{c.prefix}.{f}", r)
         significant, large = power.smallest(at, n)
         change = Change("tilt" if power.tilted else "shift", max(significant, large), large > significant)

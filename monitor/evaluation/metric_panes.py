@@ -11,7 +11,7 @@ from typing import Any, Final
 import numpy as np
 import zstandard
 
-from detectors.pane_dependence import FEWEST_PANES, Dependence, dependence_of
+from detectors.pane_dependence import FEWEST_PANES, MetricDependence, dependence_of
 from detectors.saved import pack, unpack
 from detectors.types import FloatArray, IntArray
 from monitor.aggregation.metrics import QUANTILES, Estimate, latencies_above, latency_quantile
@@ -100,12 +100,12 @@ class PaneRows:
         return result, self._square(mean) / float(self.n.sum()) / each
 
 
-def dependence(rows: PaneRows, before: Dependence) -> Dependence:
+def dependence(rows: PaneRows, before: MetricDependence) -> MetricDependence:
     """Return the dependence of a metric; `before` is what is supposed without panes."""
     return dependence_of(*rows.sums(), before) if len(rows) >= FEWEST_PANES else before
 
 
-def dependence_beside(rows: PaneRows, others: PaneRows, before: Dependence) -> Dependence:
+def dependence_beside(rows: PaneRows, others: PaneRows, before: MetricDependence) -> MetricDependence:
     """Return the dependence of the difference of two versions: what both have in common at a time cancels out."""
     common, mine, its = np.intersect1d(rows.pane, others.pane, assume_unique=True, return_indices=True)
     if len(common) < FEWEST_PANES:
@@ -133,7 +133,7 @@ class MetricPanes:
         panes = window.events // window.every if window.counted else window.longest // max(window.pane, 1)
         self._most = min(_LEARNED + LONGEST * panes, _MOST)
         self._rows: dict[str, PaneRows] = {}
-        self._first: dict[str, Dependence] = {}
+        self._first: dict[str, MetricDependence] = {}
         self._calm: dict[str, int] = {}
         self.answers_until = self.outcomes_until = -1
         self._packed: str | None = None
@@ -179,7 +179,7 @@ class MetricPanes:
         self._rows[name] = rows.with_pane(pane, n, value, spread).latest(self._most)
         self._packed = None
 
-    def learned(self, metric: str, first: int, last: int, before: Dependence) -> Dependence:
+    def learned(self, metric: str, first: int, last: int, before: MetricDependence) -> MetricDependence:
         """Return the dependence of a metric, from panes before the window under test.
 
         Args:
@@ -191,7 +191,7 @@ class MetricPanes:
         found = [self._learned(name, first, last, before) for name in self.sources(metric)]
         return max(found, key=lambda each: each.phi)
 
-    def _learned(self, name: str, first: int, last: int, before: Dependence) -> Dependence:
+    def _learned(self, name: str, first: int, last: int, before: MetricDependence) -> MetricDependence:
         rows = self.usable(name, first, last)
         found = dependence(rows.latest(_LEARNED), before)
         known = self._first.get(name)
@@ -250,4 +250,4 @@ class MetricPanes:
             self._rows[name] = PaneRows(pane, n, value, spread, share).latest(self._most)
         self.answers_until, self.outcomes_until = header["until"]
         self._calm = header["calm"]
-        self._first = {name: Dependence(*found) for name, found in header["first"].items() if name in self._names}
+        self._first = {name: MetricDependence(*found) for name, found in header["first"].items() if name in self._names}

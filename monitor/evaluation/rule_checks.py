@@ -8,7 +8,7 @@ from typing import Final
 
 import numpy as np
 
-from detectors.pane_dependence import Dependence, supposed
+from detectors.pane_dependence import MetricDependence, supposed
 from detectors.runs import run_level
 from detectors.window import Slice
 from fallback.types import Serving
@@ -142,9 +142,9 @@ def _can_fire(rule: RuleSpec, measured: Measured, base: Baseline | None) -> bool
 class _Check:
     """One check: what is learned of a metric is learned once for all rules on it."""
 
-    def __init__(self, version: VersionState, window: RuleWindow, before: Dependence) -> None:
+    def __init__(self, version: VersionState, window: RuleWindow, before: MetricDependence) -> None:
         self._version, self._window, self._before = version, window, before
-        self._learned: dict[tuple[str, int], Dependence] = {}
+        self._learned: dict[tuple[str, int], MetricDependence] = {}
         self._baselines: dict[tuple[str, int], Baseline | None] = {}
 
     def numbers(self, rule: RuleSpec) -> tuple[Measured, Baseline | None]:
@@ -192,7 +192,7 @@ class _Check:
             return self._window.outcome_panes
         return self._window.panes
 
-    def _dependence(self, metric: str, champion: VersionState | None) -> Dependence:
+    def _dependence(self, metric: str, champion: VersionState | None) -> MetricDependence:
         key = metric, -1 if champion is None else champion.code
         if key not in self._learned:
             first, last = self._panes(metric)
@@ -202,7 +202,7 @@ class _Check:
                 self._learned[key] = self._dependence_beside(metric, champion, first, last)
         return self._learned[key]
 
-    def _dependence_beside(self, metric: str, champion: VersionState, first: int, last: int) -> Dependence:
+    def _dependence_beside(self, metric: str, champion: VersionState, first: int, last: int) -> MetricDependence:
         mine, its = self._version.panes, champion.panes
         found = [
             dependence_beside(mine.usable(name, first, last), its[name], self._before) for name in mine.sources(metric)

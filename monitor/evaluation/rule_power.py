@@ -9,7 +9,7 @@ from typing import Final
 
 from scipy import optimize
 
-from detectors.pane_dependence import FEWEST_PANES, Dependence, supposed
+from detectors.pane_dependence import FEWEST_PANES, MetricDependence, supposed
 from detectors.runs import run_level
 from monitor.aggregation.metrics import METRICS, QUANTILES, Estimate
 from monitor.aggregation.outcome_windows import OutcomeWindow
@@ -68,7 +68,7 @@ class RulePower:
     baseline: float | None
     baseline_n: int
     n: int
-    dependence: Dependence
+    dependence: MetricDependence
     panes: int
     why: RuleVerdict | None
     changes: tuple[RuleChange, ...]
@@ -146,7 +146,7 @@ class RulePowers:
         last = self._version.panes.latest(next(iter(self._version.panes.sources(rule.rule.metric))))
         return last - many + 1, last
 
-    def _dependence(self, rule: RuleInstance, champion: VersionState | None) -> tuple[Dependence, int]:
+    def _dependence(self, rule: RuleInstance, champion: VersionState | None) -> tuple[MetricDependence, int]:
         """Return (dependence of the metric, panes that it was learned from)."""
         panes, (first, last) = self._version.panes, self._window(rule)
         names = panes.sources(rule.rule.metric)
@@ -236,11 +236,11 @@ class _Like:
     noise: float
     acceptable: float
     base: Measured | None
-    dependence: Dependence
+    dependence: MetricDependence
 
     @staticmethod
     def of(
-        rule: RuleSpec, estimate: Estimate | None, baseline: Estimate | None, n: int, dependence: Dependence
+        rule: RuleSpec, estimate: Estimate | None, baseline: Estimate | None, n: int, dependence: MetricDependence
     ) -> _Like | None:
         """Return what is known of a metric; None where that does not do."""
         known = estimate or baseline

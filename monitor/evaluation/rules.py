@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Final
 
-from detectors.pane_dependence import INDEPENDENT, Dependence, in_student_law
+from detectors.pane_dependence import INDEPENDENT, MetricDependence, in_student_law
 from detectors.shares import share_p_value, two_shares_p_value
 from detectors.significance import mean_p_value
 from monitor.aggregation.metrics import QUANTILES, Estimate
@@ -64,7 +64,7 @@ class Measured:
 
     estimate: Estimate | None
     above: Callable[[float], tuple[int, int]] | None = None
-    dependence: Dependence = INDEPENDENT
+    dependence: MetricDependence = INDEPENDENT
 
 
 @dataclass(frozen=True, slots=True)

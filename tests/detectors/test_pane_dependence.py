@@ -1,4 +1,4 @@
-"""Dependence of panes: what autocorrelation takes of the information of events, and how well it is known."""
+"""MetricDependence of panes: what autocorrelation takes of the information of events, and how well it is known."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from scipy.signal import lfilter
 from detectors.pane_dependence import (
     FEWEST_PANES,
     INDEPENDENT,
-    Dependence,
+    MetricDependence,
     dependence_of,
     in_student_law,
     supposed,
@@ -90,6 +90,6 @@ def test_a_known_variance_leaves_a_p_value_as_it_is() -> None:
 
 
 def test_of_two_the_one_counts_that_leaves_less_information() -> None:
-    less, more = Dependence(2.0, 10.0), Dependence(3.0, 90.0)
+    less, more = MetricDependence(2.0, 10.0), MetricDependence(3.0, 90.0)
 
     assert less.or_larger(more) == more.or_larger(less) == more
