@@ -33,6 +33,7 @@ _LONGEST_LINE: Final = 16 << 20  # bytes of JSON
 _BATCH_BYTES: Final = 64 << 20  # of a batch of Parquet, uncompressed
 _NULLS: Final = ["", "NA", "N/A", "NaN", "nan", "null", "NULL", "None"]  # among numbers; a region may well be NA
 _CONVERSION: Final = re.compile(r"In CSV column #(\d+): (?:Row #\d+: )?CSV conversion error to ([\w\[\]]+): (.*)")
+_TOO_FEW_OR_MANY: Final = re.compile(r"CSV parse error: (?:Row #\d+: )?Expected")  # with rows where there is one thread
 _WHOLE: Final = re.compile(r"(-?\d+)\.0+")
 
 
@@ -236,7 +237,7 @@ class _CsvTable:
         words = str(error).split("\n")[0]
         if "Empty CSV file" in words:
             return InputFileError(str(self._path), "is empty: a header and rows are needed")
-        if "CSV parse error: Expected" in words:
+        if _TOO_FEW_OR_MANY.search(words) is not None:
             words += "; every row needs as many values as the header has names"
         elif "invalid UTF8" in words:
             words = "is not UTF-8: save the file as UTF-8"
