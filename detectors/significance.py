@@ -140,8 +140,11 @@ def deviation_scores(
     flipped = frequent > 0.5
     rarer = np.where(flipped, n - hits, hits) / phi
     total = np.where(flipped, n + m - both, both) / phi
-    share = n / (n + m)
-    k, rest = np.maximum(rarer, 0.0), np.maximum(total - rarer, 0.0)
+    rare, sampled = np.minimum(frequent, 1 - frequent), n / (n + m)
+    # Either margin may be taken for the draws: that of the smaller fraction is nearer to the binomial law.
+    by_window = sampled < rare
+    share = np.where(by_window, rare, sampled)
+    k, rest = np.maximum(rarer, 0.0), np.maximum(np.where(by_window, n / phi, total) - rarer, 0.0)
     with np.errstate(divide="ignore"):
         at_least = np.where(k > 0, special.betainc(np.maximum(k, 1e-9), rest + 1, share), 1.0)
         above = np.where(rest > 0, special.betainc(k + 1, np.maximum(rest, 1e-9), share), 0.0)
@@ -149,7 +152,7 @@ def deviation_scores(
         below = np.where(k > 0, special.betaincc(np.maximum(k, 1e-9), rest + 1, share), 0.0)
         upper, lower = (at_least + above) / 2, (at_most + below) / 2
         score = np.where(upper < lower, -special.ndtri(upper), special.ndtri(lower))
-    score = np.where(total > 0, score, 0.0) / np.sqrt(1 - np.minimum(frequent, 1 - frequent))
+    score = np.where(total > 0, score, 0.0) / np.sqrt(1 - np.minimum(rare, sampled))
     result: FloatArray = np.where(flipped, -score, score)
     return result
 
