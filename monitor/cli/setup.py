@@ -13,6 +13,7 @@ import typer
 from monitor.cli.options import CONFIG, ConfigOption, JsonOption, configuration, err, escape, known, out, show_json
 from monitor.config import build
 from monitor.config.schema import Configuration
+from monitor.evaluation.foundation import Foundation, events_of, on_reference
 from monitor.evaluation.notes import notes_of, notes_on_windows
 from monitor.names import feature_of, shown_name, shown_names
 from monitor.service.app import open_stream, parts
@@ -48,12 +49,15 @@ def check_config(
     p = parts(configuration(config))
     need = build.memory_need(p.config, rate)
     models = {m.name: _about(m) for m in p.core.models}
+    specs = {m.name: m for m in p.core.models}
     for name, file in p.references.items():
         profile = file.profile()
+        founded = Foundation(tuple(on_reference(profile, events_of(specs[name].window, profile))))
         models[name]["reference"] = {
             "path": str(file.path), "rows": profile.rows, "features": shown_names(profile),
             "metrics": {metric: baseline.value for metric, baseline in profile.baselines.items()},
             "notices": [*profile.notices, *file.notices],
+            "founded": founded.state, "assumed_because": list(founded.reasons),
         }  # fmt: skip
     webhooks = [{"name": w.name, "kinds": sorted(w.kinds), "max_age_s": w.max_age_ms / 1000} for w in p.webhooks]
     document = {
@@ -76,6 +80,8 @@ def check_config(
             out.print(f"  reference: {escape(told['path'])}, {told['rows']} rows, {len(told['features'])} features")
             for notice in told["notices"]:
                 out.print(f"    note: {escape(notice)}")
+            for reason in told["assumed_because"]:
+                out.print(f"    false alarms: the promise is assumed: {escape(reason)}")
         elif about["learn"]:
             out.print(f"  reference: learned from the first {about['learn']} predictions")
         for rule in about["rules"]:

@@ -121,14 +121,14 @@ def _show_not_used(console: Console, status: Mapping[str, Any]) -> None:
 
 def _versions(versions: Mapping[str, Any]) -> Table:
     table = Table(box=None, pad_edge=False, header_style="dim")
-    for head in ("version", "role", "health", "predictions", "outcomes", "latest window", "fires"):
+    for head in ("version", "role", "health", "promise", "predictions", "outcomes", "latest window", "fires"):
         table.add_column(head, justify="right" if head in ("predictions", "outcomes") else "left")
     for version, v in versions.items():
         shown = ", ".join(f"{m} {v['metrics'][m]:.4g}" for m in _SHOWN if m in v["metrics"])
         fires = [*v["firing"], *(f"drift: {f}" for f in v["drifted"]), *(f"quality: {f}" for f in v["data_quality"])]
         health = f"[{_COLOUR.get(v['health'], 'default')}]{escape(v['health'])}[/]"
         table.add_row(
-            escape(version), escape(v["role"]), health, str(v["predictions"]), str(v["outcomes"]), escape(shown),
-            escape(", ".join(fires)),
+            escape(version), escape(v["role"]), health, v["founded"] or "", str(v["predictions"]), str(v["outcomes"]),
+            escape(shown), escape(", ".join(fires)),
         )  # fmt: skip
     return table

@@ -20,7 +20,7 @@ from monitor.aggregation.metrics import QUANTILES
 from monitor.evaluation.baselines import Baselines
 from monitor.evaluation.budget import FalseAlarmBudget
 from monitor.evaluation.extents import left_out, other_extents, window_label, window_rule
-from monitor.evaluation.foundation import Foundation, on_reference, on_rules
+from monitor.evaluation.foundation import Foundation, on_reference, on_rules, without_reference
 from monitor.evaluation.rule_checks import share_of_requests
 from monitor.evaluation.rule_power import RulePower, RulePowers
 from monitor.evaluation.version_state import VersionState
@@ -97,8 +97,8 @@ class Explanation:
         configured = next(extent for extent in extents if extent.multiple == 1)
         powers = RulePowers(self._spec, version, self._baselines, self._user_metrics, share)
         rules = powers.of_all(allowed.rules, configured.events)
-        reasons = [*self._reasons(version, configured.events), *on_rules(rules)]
-        founded = Foundation(tuple(reasons))
+        supposed = {power.rule.metric for power in rules if power.is_supposed and power.why is None}
+        founded = Foundation((*self._on_drift(configured.events), *on_rules(supposed)))
         whole = allowed.drift + allowed.quality + allowed.rules
         return {
             "role": role(self._controller.serving, version.version).value,
@@ -113,13 +113,11 @@ class Explanation:
             "rules": [_rule(self._spec, power) for power in rules],
         }
 
-    def _reasons(self, version: VersionState, events: int) -> list[str]:
+    def _on_drift(self, events: int) -> list[str]:
         profile = self._references.profile
         if self._spec.drift is None:
             return []
-        if profile is None:
-            return ["there is no reference yet, so drift is not checked"] if self._references.wanted else []
-        return list(on_reference(profile, events))
+        return list(without_reference(self._references) if profile is None else on_reference(profile, events))
 
     # -- windows -----------------------------------------------------------------------------------------
 

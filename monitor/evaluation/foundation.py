@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
 
-from detectors.dependence import Dependence
 from detectors.pane_dependence import FEWEST_PANES
 from detectors.reference import NumericReference, Profile, Reference
 from monitor.alerting.blind import listed
-from monitor.evaluation.rule_power import RulePower
+from monitor.evaluation.rules import SKIPPED
+from monitor.evaluation.version_state import VersionState
 from monitor.names import shown_name
+from monitor.reference.active import ReferenceSet
+from monitor.spec import ModelSpec, WindowSpec
 
 KEPT, ASSUMED = "kept", "assumed"
 FEWEST_WINDOWS: Final = 10  # that a reference has to hold for its dependence to be known
@@ -53,7 +55,7 @@ def on_reference(profile: Profile, events: int) -> Iterator[str]:
         yield "the rows of the reference are in no order of time, so events are taken for independent"
         return
     compared = [(shown_name(f.name), f) for f in profile.features] + [(f.name, f) for f in profile.answers]
-    unknown = [name for name, f in compared if _varies(f) and f.rows >= _FEWEST_ROWS and not _learned(f).sizes]
+    unknown = [name for name, f in compared if _varies(f) and f.rows >= _FEWEST_ROWS and not f.dependence.sizes]
     if unknown:
         yield (
             f"the reference was built by an earlier release, which did not learn the dependence of {listed(unknown)}: "
@@ -61,15 +63,38 @@ def on_reference(profile: Profile, events: int) -> Iterator[str]:
         )
 
 
-def on_rules(rules: Sequence[RulePower]) -> Iterator[str]:
-    """Yield why the promise of rules is only assumed."""
-    few = sorted({rule.rule.metric for rule in rules if rule.is_supposed and rule.why is None})
-    if few:
-        yield f"rules on {listed(few)}: fewer than {FEWEST_PANES} panes before the window; overdispersion is supposed"
+def on_rules(metrics: Collection[str]) -> Iterator[str]:
+    """Yield why the promise of rules is only assumed, where the dependence of some metrics is supposed."""
+    if metrics:
+        few = listed(sorted(metrics))
+        yield f"rules on {few}: fewer than {FEWEST_PANES} panes before the window; overdispersion is supposed"
 
 
-def _learned(r: Reference) -> Dependence:
-    return r.dependence
+def without_reference(references: ReferenceSet) -> Iterator[str]:
+    """Yield that there is nothing to compare with yet, where a reference is to be learned."""
+    if references.profile is None and references.wanted:
+        yield "there is no reference yet, so drift is not checked"
+
+
+def reasons_of(spec: ModelSpec, references: ReferenceSet, version: VersionState) -> list[str]:
+    """Return why the promise for a version is only assumed, as far as it is known without computing what is found."""
+    found: list[str] = []
+    if spec.drift is not None:
+        found += without_reference(references)
+        if references.profile is not None:
+            found += on_reference(references.profile, events_of(spec.window, references.profile))
+    judged = {rule.rule.metric for rule in version.rules if not rule.rule.hard and rule.verdict not in SKIPPED}
+    return [*found, *on_rules(judged & set(version.panes.supposed))]
+
+
+def events_of(window: WindowSpec, profile: Profile) -> int:
+    """Return the events that a full window has, at the rate of the reference."""
+    if window.counted:
+        return window.events
+    first, last = profile.first_ms, profile.last_ms
+    if first is None or last is None or last <= first:
+        return max(window.min_events, 1)
+    return max(round(profile.rows / (last - first) * window.span), window.min_events, 1)
 
 
 def _varies(r: Reference) -> bool:

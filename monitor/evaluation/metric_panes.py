@@ -131,6 +131,7 @@ class MetricPanes:
         names = {rule.metric for rule in rules if not rule.hard} - {"predictions"}
         self._names = names | {part for name in names for part in _MADE_OF.get(name, ())}
         panes = window.events // window.every if window.counted else window.longest // max(window.pane, 1)
+        self._panes = window.events // window.every if window.counted else window.span // max(window.pane, 1)
         self._most = min(_LEARNED + LONGEST * panes, _MOST)
         self._rows: dict[str, PaneRows] = {}
         self._first: dict[str, MetricDependence] = {}
@@ -142,6 +143,15 @@ class MetricPanes:
     def names(self) -> Collection[str]:
         """Names of the metrics that are kept."""
         return self._names
+
+    @property
+    def supposed(self) -> list[str]:
+        """Metrics of which too few panes before the latest window are known to learn dependence from."""
+        return sorted(name for name in self._names if len(self._before_latest(name)) < FEWEST_PANES)
+
+    def _before_latest(self, name: str) -> PaneRows:
+        last = self.latest(name)
+        return self.usable(name, last - self._panes + 1, last)
 
     def __getitem__(self, metric: str) -> PaneRows:
         """The panes of a metric."""

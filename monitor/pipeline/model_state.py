@@ -24,9 +24,11 @@ from monitor.alerting.numbering import AlertNumbering
 from monitor.alerting.records import AlertRecord, ClosedBecause
 from monitor.evaluation.concept_drift import ConceptDrift
 from monitor.evaluation.evaluator import Evaluator
+from monitor.evaluation.foundation import reasons_of
 from monitor.evaluation.notes import notes_of
 from monitor.evaluation.rules import RuleState
 from monitor.evaluation.version_state import VersionState
+from monitor.events.codes import OTHER, VERSIONLESS_TIERS
 from monitor.names import feature_of
 from monitor.pipeline import answer_buffer, early_metrics, pair_buffer
 from monitor.pipeline.blind_watch import BlindWatch
@@ -111,6 +113,11 @@ class ModelParts:
             reference_rows=self.references.rows,
             reference=progress_of(self.references),
             reference_records=self.references.records.state,
+            assumed={
+                state.version: reasons_of(self.spec, self.references, state)
+                for state in self.versions.states.values()
+                if state.version not in (*VERSIONLESS_TIERS, OTHER)
+            },
             blind=self.blind.saved(),
             notes=[*notes_of(self.spec), *(notes_on(self.references) if self.spec.drift is not None else ())],
             baseline_rows={state.version: state.baseline.events for state in self.versions.states.values()},

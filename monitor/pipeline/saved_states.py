@@ -52,6 +52,7 @@ class SavedModel(msgspec.Struct, kw_only=True):
         steering: Who serves.
         versions: By variant code, as text.
         reference_rows: Rows behind each reference in force, by subject; shown, not read.
+        assumed: Why the promise of false alarms is only assumed, by version; shown, not read.
         reference: How far the reference of the features has come; shown, and read for since when it is in force.
         reference_records: Numbers of the records of references, and which are in force.
         baseline_rows: Answers in the baseline of each version; shown, not read.
@@ -79,6 +80,7 @@ class SavedModel(msgspec.Struct, kw_only=True):
     reference_rows: dict[str, int] = {}
     reference: ReferenceProgress | None = None
     reference_records: SavedRecords = msgspec.field(default_factory=SavedRecords)
+    assumed: dict[str, list[str]] = {}
     baseline_rows: dict[str, int] = {}
     admitted_labels: SavedAdmission = msgspec.field(default_factory=SavedAdmission)
     admitted_versions: SavedAdmission = msgspec.field(default_factory=SavedAdmission)

@@ -18,6 +18,7 @@ from monitor.alerting.blind import Cause
 from monitor.alerting.label_watch import labels_of
 from monitor.alerting.records import AlertKind, AlertRecord, AlertStatus
 from monitor.alerting.silent_versions import expected_versions
+from monitor.evaluation.foundation import Foundation
 from monitor.evaluation.rules import RuleVerdict
 from monitor.events.codes import OTHER
 from monitor.events.columns import EventKind, Events
@@ -179,6 +180,7 @@ def _model(name: str, state: Mapping[str, Any]) -> dict[str, Any]:
     serving = decided.serving
     named = {v["version"]: v for v in state["versions"].values()}
     references, baselines = state.get("reference_rows", {}), state.get("baseline_rows", {})
+    assumed = state.get("assumed", {})
     blind = [_blind(held) for held in (*state.get("blind", {}).get("alerts", ()), *_blind_labels(state))]
     dark = {held["version"] for held in blind if held["cause"] in _DARK}
     silent = state["no_data"]["starts_at"] is not None
@@ -186,7 +188,11 @@ def _model(name: str, state: Mapping[str, Any]) -> dict[str, Any]:
     waits = reference["state"] == ReferenceStatus.FREEZING
 
     def shown(version: str, its: Mapping[str, Any] | None) -> dict[str, Any]:
-        taken = {"reference_rows": references.get(answers_of(version), 0), "baseline_rows": baselines.get(version, 0)}
+        taken = {
+            "reference_rows": references.get(answers_of(version), 0),
+            "baseline_rows": baselines.get(version, 0),
+            **_founded(assumed.get(version)),
+        }
         unseen = its is None or silent or version in dark
         now = not unseen and removed_at is None and its is not None and its.get("closed") is None
         features = its.get("features", "") if its is not None and now else ""
@@ -216,6 +222,13 @@ def _model(name: str, state: Mapping[str, Any]) -> dict[str, Any]:
         "alerts": firing(state),
     }
     return {**found, "next": next_step(name, found)}
+
+
+def _founded(reasons: Sequence[str] | None) -> dict[str, Any]:
+    """Return how well the promise of false alarms is founded; None where an earlier release did not store it."""
+    if reasons is None:
+        return {"founded": None, "assumed_because": []}
+    return {"founded": Foundation(tuple(reasons)).state, "assumed_because": list(reasons)}
 
 
 def _blind(held: Mapping[str, Any]) -> dict[str, Any]:

@@ -230,7 +230,7 @@ def _version(model: Mapping[str, Any], version: str, its: Mapping[str, Any]) -> 
     shown = ", ".join(f"{m} {its['metrics'][m]:.4g}" for m in _SHOWN if m in its["metrics"])
     parts = [
         f"{its['role']}{'' if share is None else f' {share / 100:g} %'}", f"{its['predictions']} predictions",
-        f"{its['outcomes']} with outcome", shown,
+        f"{its['outcomes']} with outcome", shown, f"promise {its['founded']}" if its["founded"] else "",
     ]  # fmt: skip
     health = f"<b class='{_CLASS.get(its['health'], 'fair')}'>{_safe(its['health'])}</b>"
     return f"{_safe(version)}: {health} · {_safe(' · '.join(part for part in parts if part))}"

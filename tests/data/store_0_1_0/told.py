@@ -80,6 +80,8 @@ def _as_then(status: dict[str, Any]) -> dict[str, Any]:
             version.pop("reference_rows", None)
             version.pop("baseline_rows", None)
             version.pop("features", None)
+            version.pop("founded", None)
+            version.pop("assumed_because", None)
             if version["health"] == "unknown":  # of versions that were not looked at 0.1.0 said that they are healthy
                 version["health"] = "healthy"
             version["metrics"] = {k: v for k, v in version["metrics"].items() if k not in NEW_METRICS}

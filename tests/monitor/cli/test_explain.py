@@ -107,6 +107,12 @@ def test_a_reference_that_is_yet_to_be_learned_is_said_to_be_missing(driftd: Dri
     assert version["features"] == {}
 
 
+def test_check_config_says_how_well_a_reference_founds_the_promise(driftd: Driftd) -> None:
+    reference = json.loads(driftd("check-config", "--json")[1])["models"]["m"]["reference"]
+
+    assert (reference["founded"], reference["assumed_because"]) == ("kept", [])
+
+
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [(["n"], "there is no model n"), (["m", "--version", "v7"], "there is no version v7")],

@@ -158,6 +158,15 @@ def test_a_mean_error_that_rises_is_found_where_its_own_spread_lets_it() -> None
     assert 1.1 * (power.baseline or 0.0) <= values[2] < values[0] < 4
 
 
+def test_the_status_says_of_a_version_how_well_its_promise_is_founded(run: Run) -> None:
+    early = a_run([ACCURACY, ERRORS], events=200).told().status["models"]["m"]["versions"]["v1"]
+    late = run.told().status["models"]["m"]["versions"]["v1"]
+
+    assert (early["founded"], late["founded"]) == ("assumed", "kept")
+    (reason,) = early["assumed_because"]
+    assert reason.startswith("rules on error_rate: fewer than 16 panes before the window")
+
+
 def test_the_document_says_of_rules_what_was_computed(run: Run) -> None:
     version = explanation_of(run.model).document()["versions"]["v1"]
     rules = {rule["name"]: rule for rule in version["rules"]}
