@@ -176,7 +176,7 @@ def test_a_pane_is_a_recount_of_its_answers(stream: list[Answer], at: list[int])
             given_values = [float(v) for a in mine if (v := (a.metrics or {}).get(name)) is not None]
             assert tally[len(TALLY) + place] == len(given_values)
             assert piece.sums[len(SUMS) + 2 * place] == in_order(given_values)
-            assert piece.sums[len(SUMS) + 2 * place + 1] == in_order([v**2 for v in given_values])
+            assert piece.sums[len(SUMS) + 2 * place + 1] == in_order([v * v for v in given_values])
         latencies = np.array([a.latency for a in mine])
         if not np.isnan(latencies).all():
             assert piece.counts["latency"].dense().tolist() == latency_cells(latencies).tolist()
@@ -188,7 +188,7 @@ def test_a_pane_is_a_recount_of_its_answers(stream: list[Answer], at: list[int])
 def assert_sums(piece: Slice, count: PaneCounter, total: Sum, squares: Sum, values: list[float]) -> None:
     assert piece.counts["tally"].dense()[TALLY_AT[count]] == len(values)
     assert piece.sums[SUM_AT[total]] == in_order(values)
-    assert piece.sums[SUM_AT[squares]] == in_order([v**2 for v in values])
+    assert piece.sums[SUM_AT[squares]] == in_order([v * v for v in values])
 
 
 def in_order(values: list[float]) -> float:

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from detectors.reference import Profile
@@ -43,7 +43,16 @@ from tests.monitor.kit import (
     some_outcomes,
     timed,
 )
-from tests.monitor.pipeline.test_any_order import LATENESS, MODELS, LiveReader, answers, logs_of, replayed
+from tests.monitor.pipeline.test_any_order import (
+    LATENESS,
+    MODELS,
+    LiveReader,
+    answers,
+    begins_with_a_gap,
+    logs_of,
+    replay_of,
+    replayed,
+)
 
 LEARNING = ("learning", "everything")
 
@@ -135,10 +144,13 @@ def test_it_is_told_what_a_replay_tells(model: str, longest: int) -> None:
 @given(st.integers(0, 10**6), st.lists(st.sampled_from((3, 30, 120, 300)), min_size=1, max_size=3), st.integers(0, 40))
 def test_so_it_is_of_any_stream(model: str, seed: int, sizes: list[int], longest: int) -> None:
     core, logs = a_core(MODELS[model], lateness=LATENESS), logs_of(seed, sizes)
+    replay = replay_of(core, logs)
+    expected = answers(replay.finish())
+    assume(not begins_with_a_gap(replay, expected))
 
     told, _ = read(ApartRun(core, partitions=range(len(sizes))), logs, seed, longest)
 
-    assert answers(told) == replayed(core, logs)
+    assert answers(told) == expected
 
 
 @pytest.mark.parametrize("model", LEARNING)
