@@ -15,7 +15,8 @@ from typing import Final
 import numpy as np
 from scipy import special
 
-from detectors.dependence import SCORES, rank_scores
+from detectors.dependence import SCORES
+from detectors.directions import directions
 from detectors.overlap import level_of_score
 from detectors.reference import NumericReference
 from detectors.types import BoolArray, FloatArray, IntArray, SingleArray
@@ -41,23 +42,24 @@ class BridgeLaw:
         largest: Largest standard deviation of B; 0 where all values are equal.
     """
 
-    def __init__(self, r: NumericReference, phi: FloatArray, rows: float) -> None:
+    def __init__(self, r: NumericReference, phi: FloatArray, rows: float, between: FloatArray | None = None) -> None:
         """Simulate the law.
 
         Args:
             r: The reference.
             phi: φ of each direction, the last of all others; shape (scores + 1,).
             rows: Rows behind `phi`; infinite where it is no estimate.
+            between: Where the season is known, how its parts differ, as for `directions`.
         """
         total = np.cumsum(r.weights)
         at = _places(r.weights)
-        self._f: FloatArray = total[at] / max(int(total[-1]) if len(total) else 1, 1)
-        scores = rank_scores(r.weights, SCORES)
-        rest, own = float(phi[-1]), phi[:-1][: scores.shape[1]]
+        self._f: FloatArray = total[at] / max(float(total[-1]) if len(total) else 1.0, 1e-300)
+        scores, own = directions(r.weights.astype(np.float64), phi, between)
+        rest = float(phi[-1])
         share = r.weights / max(float(np.sum(r.weights)), 1.0)
         self._c: FloatArray = np.cumsum(scores[:, : len(own)] * share[:, None], axis=0)[at]
-        self._rest, self._excess = rest, np.maximum(own - rest, 0.0)
-        variance = rest * self._f * (1 - self._f) + (self._c**2) @ self._excess
+        self._rest, self._excess = rest, own - rest
+        variance = np.maximum(rest * self._f * (1 - self._f) + (self._c**2) @ self._excess, 0.0)
         self.largest = float(np.sqrt(variance.max())) if len(at) else 0.0
         self._skew = 0.0
         if len(at):
@@ -93,8 +95,17 @@ class BridgeLaw:
         b = walk[:, :-1] - self._f.astype(np.float32) * walk[:, -1:]
         if self._rest != 1:
             b *= np.float32(np.sqrt(self._rest))
-        if self._excess.any():
-            b += scores[:, : len(self._excess)] @ (np.sqrt(self._excess)[:, None] * self._c.T).astype(np.float32)
+        more, less = np.flatnonzero(self._excess > 0)[:SCORES], np.flatnonzero(self._excess < 0)
+        if len(more):
+            grown = np.sqrt(self._excess[more])[:, None] * self._c.T[more]
+            b += scores[:, : len(more)] @ grown.astype(np.float32)
+        if len(less):
+            # Of what varies less than the rest, so much of the path's own score is taken out of it.
+            part = 1 - np.sqrt(np.maximum(1 + self._excess[less] / self._rest, 0.0))
+            c = self._c[:, less]
+            steps = np.diff(c, axis=0, prepend=0.0, append=0.0) / np.maximum(width, 1e-9)[:, None]
+            own = (noise[:, : len(width)] * np.sqrt(width * self._rest)) @ steps.astype(np.float32)
+            b -= own @ (part[:, None] * c.T).astype(np.float32)
         np.abs(b, out=b)
         areas = b @ area.astype(np.float32)
         highest = b.max(axis=1)

@@ -17,7 +17,7 @@ import numpy as np
 
 from detectors.pane import Counts
 from detectors.reference import NumericReference
-from detectors.types import FloatArray, IntArray
+from detectors.types import BoolArray, FloatArray, IntArray
 
 GAP_STEPS = 1 << 24  # steps per width of a gap, for positions inside it
 TAIL_STEPS = 1 << 16  # steps per standard deviation, for positions beyond the outermost points
@@ -65,6 +65,36 @@ class NumericCells:
 
     def __len__(self) -> int:
         return len(self.references)
+
+    def running_shares(self, weights: FloatArray) -> FloatArray:
+        """Return the distribution functions of weighted points at the end of each cell, shape (size,).
+
+        Args:
+            weights: Weights of the points of all features, one feature after the other; none of them all 0.
+        """
+        sizes = np.array([len(r.points) for r in self.references], np.int64)
+        total = np.concatenate([[0.0], np.cumsum(weights)])
+        first = np.concatenate([[0], np.cumsum(sizes)])
+        feature = np.repeat(np.arange(len(sizes)), np.diff(self.starts))
+        within = np.arange(self.size) - self.starts[:-1][feature]
+        at = first[:-1][feature] + (within + 1) // 2
+        whole = total[first[1:]] - total[first[:-1]]
+        result: FloatArray = (total[at] - total[first[:-1]][feature]) / np.where(whole > 0, whole, 1.0)[feature]
+        return result
+
+    def before_stand_ins(self) -> BoolArray:
+        """Tell which cells are gaps before a point that stands for values around it, not for itself; shape (size,).
+
+        Nothing is known of how values lie in such a gap. The last point is one of these cells as well, if it is such a
+        point: values beyond it were counted there.
+        """
+        found = np.zeros(self.size, np.bool_)
+        for r, start in zip(self.references, self.starts.tolist(), strict=False):
+            if r.ks_error and len(r.points):
+                stands = r.weights < 2
+                found[start : start + 2 * len(stands) : 2] = stands
+                found[start + 2 * len(stands) - 1] = stands[-1]
+        return found
 
     def bin_counts(self, matrix: FloatArray) -> CellCounts:
         """Count values into the cells.

@@ -12,6 +12,7 @@ from functools import cache
 
 import numpy as np
 
+from detectors.against import Against, CategoriesOf, Mixtures
 from detectors.categorical import CategoryCells
 from detectors.category_law import Overdispersion, category_test
 from detectors.cells import NumericCells
@@ -20,7 +21,7 @@ from detectors.dependence import Dependence
 from detectors.discrete import DiscreteValues, is_discrete
 from detectors.dispersion import Dispersion
 from detectors.evidence import Evidence, category_evidence, numeric_evidence
-from detectors.expected import Expected, ExpectedCategories
+from detectors.expected import ExpectedCategories
 from detectors.feature_tests import (
     FeatureTest,
     chi_square_test,
@@ -31,7 +32,7 @@ from detectors.feature_tests import (
 )
 from detectors.findings import CheckResult, Family, Skipped, Value, Verdict
 from detectors.numeric import NumericDistances
-from detectors.numeric_tests import NumericLaws, distribution_tests
+from detectors.numeric_tests import distribution_tests
 from detectors.pane import Counts
 from detectors.reference import CategoricalReference, NumericReference
 from detectors.registry import CATEGORICAL, NUMERIC, RATES
@@ -81,13 +82,19 @@ class Comparison:
         self.numeric_cells = NumericCells(numeric)
         self.category_cells = CategoryCells(categorical)
         self._distances = NumericDistances(self.numeric_cells)
-        self._laws = [NumericLaws(r) for r in numeric]
         self._detectors = frozenset(detectors)
         self._min_effect = min_effect
         self._names = [*(r.name for r in numeric), *(r.name for r in categorical)]
         self._frequent = [ExpectedCategories(r) for r in categorical]
         self._discrete = [DiscreteValues(self.numeric_cells, f) for f in range(len(numeric)) if is_discrete(numeric[f])]
         self._statistics = self._statistics_by_feature()
+        self._whole = Against.whole(self._distances, numeric, self._discrete, categorical, self._frequent)
+        references = self.references
+        seasons = {None if r.seasonal is None else r.seasonal.season for r in references}
+        self.season = seasons.pop() if len(seasons) == 1 else None
+        self._mixtures = None
+        if self.season is not None:
+            self._mixtures = Mixtures(self._whole, self._discrete, self._frequent)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -96,26 +103,47 @@ class Comparison:
 
     # -- panes -------------------------------------------------------------------------------------------
 
-    def bin_counts(self, numbers: FloatArray, codes: Sequence[IntArray]) -> dict[str, Counts]:
+    def bin_counts(
+        self, numbers: FloatArray, codes: Sequence[IntArray], time: IntArray | None = None
+    ) -> dict[str, Counts]:
         """Count events into the cells of the references.
 
         Args:
             numbers: Values of the numeric features, shape (events, numeric features); NaN is missing.
             codes: Per categorical feature the codes of `CategoryCells.codes`, shape (events,); -1 is missing.
+            time: Milliseconds since the epoch, shape (events,); needed where references are known by season.
 
         Returns:
             The count vectors by name, as a pane holds them.
+
+        Raises:
+            ValueError: The references are known by season, and there is no time.
         """
         binned = self.numeric_cells.bin_counts(numbers)
         categories, category_missing = self.category_cells.bin_counts(codes)
         missing = np.concatenate([binned.missing, category_missing])
         cells_name, positions_name, categories_name, missing_name = self.vectors
-        return {
+        found = {
             cells_name: binned.counts,
             positions_name: binned.positions,
             categories_name: Counts(len(categories), None, categories),
             missing_name: Counts(len(missing), None, missing),
         }
+        if self.season is not None:
+            if time is None:
+                raise ValueError("events without times have no season")
+            found[self.by_season] = Counts.of(np.bincount(self.season.cells_of(time), minlength=self.season.cells))
+        return found
+
+    @property
+    def by_season(self) -> str:
+        """Return the name of the vector of events by part of the season; a pane has it where there is a season."""
+        return f"{self.prefix}.season"  # stored in panes: never rename
+
+    @property
+    def all_vectors(self) -> tuple[str, ...]:
+        """Return the names of all count vectors that a pane may have."""
+        return (*self.vectors, self.mistyped, self.by_season)
 
     @property
     def vectors(self) -> tuple[str, str, str, str]:
@@ -193,9 +221,10 @@ class Comparison:
             return ComputedTests((), skipped, frozenset(), self._statistics, self._min_effect)
         cells, positions, categories, missing = (v for v in vectors if v is not None)
         skipped = {}
+        against = self._against(totals)
         tests = [
-            *self._numeric_tests(cells, positions, missing, skipped),
-            *self._categorical_tests(categories, missing, skipped),
+            *self._numeric_tests(against, cells, positions, missing, skipped),
+            *self._categorical_tests(against, categories, missing, skipped),
         ]
         absent: set[str] = set()
         if seen is not None:
@@ -241,11 +270,18 @@ class Comparison:
         cells, _, categories, _ = (totals(name) for name in self.vectors)
         for f, r in enumerate(self.numeric_cells.references):
             if r.name == feature and cells is not None:
-                return numeric_evidence(self._distances, f, cells)
-        for f, c in enumerate(self.category_cells.references):
+                return numeric_evidence(self._against(totals).distances, f, cells)
+        for f, c in enumerate(self._against(totals).categorical):
             if c.name == feature and categories is not None:
                 return category_evidence(c, self.category_cells.of_feature(categories, f))
         return None
+
+    def _against(self, totals: Totals) -> Against:
+        """Return what a window is compared with: of references by season a mixture of the parts it lies in."""
+        season = None if self._mixtures is None else totals(self.by_season)
+        if self._mixtures is None or season is None or not season.any():
+            return self._whole
+        return self._mixtures.of(season)
 
     def _statistics_by_feature(self) -> dict[str, tuple[str, ...]]:
         """List the statistics of every feature in the order of its tests."""
@@ -260,43 +296,44 @@ class Comparison:
         return found | {r.name: (missing, unseen, *by_category) for r in self.category_cells.references}
 
     def _numeric_tests(
-        self, cells: IntArray, positions: IntArray, missing: IntArray, skipped: dict[str, Skipped]
+        self, against: Against, cells: IntArray, positions: IntArray, missing: IntArray, skipped: dict[str, Skipped]
     ) -> Iterator[FeatureTest]:
         """Yield the tests of the numeric features, and note in `skipped` those that cannot be judged."""
-        window = self._distances.window(cells)
-        wanted = self._detectors
-        ks = self._distances.ks(window) if "ks" in wanted else None
-        w1 = self._distances.wasserstein(window, positions) if "wasserstein" in wanted else None
-        psi, bins = self._distances.psi(window) if "psi" in wanted else (None, None)
+        distances, wanted = against.distances, self._detectors
+        window = distances.window(cells)
+        ks = distances.ks(window) if "ks" in wanted else None
+        w1 = distances.wasserstein(window, positions) if "wasserstein" in wanted else None
+        psi, bins = distances.psi(window) if "psi" in wanted else (None, None)
         discrete = {d.feature: d for d in self._discrete}
-        for f, r in enumerate(self.numeric_cells.references):
+        for f, r in enumerate(against.numeric):
             n = int(window.events[f])
-            yield missing_test(r, int(missing[f]), n)
+            yield missing_test(r, against.missing[f], int(missing[f]), n)
             if not n or not r.rows:
                 skipped[r.name] = Skipped.NO_REFERENCE if n else Skipped.NO_EVENTS
                 continue
-            laws = self._laws[f]
+            laws = against.laws[f]
             d = None if ks is None else float(ks.value[f])
             error = 0.0 if ks is None else float(ks.error[f])
             distance = (w1, f) if w1 is not None and self.numeric_cells.sd[f] > 0 else None
             if d is not None or distance is not None:
                 yield from distribution_tests(r, laws, n, d, distance, error)
             if psi is not None and bins is not None:
-                yield psi_test(r, float(psi.value[f]), int(bins[f]), n, laws.at(n).phi)
+                yield psi_test(r, float(psi.value[f]), int(bins[f]), n, laws.at(n, r.rows).phi)
             if f in discrete:
-                values = discrete[f]
-                of_window = values.of_window(cells)
+                of_window = discrete[f].of_window(cells)
                 learned = _overdispersion(r.value_dependence, r.dispersion, n, len(of_window))
-                yield from self._category_tests(r.name, values.expected, of_window, n, learned)
+                values = against.values[f]
+                yield from self._category_tests(r.name, values, of_window, n, _left(learned, values.within))
 
     def _categorical_tests(
-        self, categories: IntArray, missing: IntArray, skipped: dict[str, Skipped]
+        self, against: Against, categories: IntArray, missing: IntArray, skipped: dict[str, Skipped]
     ) -> Iterator[FeatureTest]:
         """Yield the tests of the categorical features, and note in `skipped` those that cannot be judged."""
         for f, r in enumerate(self.category_cells.references):
             window = self.category_cells.of_feature(categories, f)
             n = int(window.sum())
-            yield missing_test(r, int(missing[len(self.numeric_cells) + f]), n)
+            place = len(self.numeric_cells) + f
+            yield missing_test(r, against.missing[place], int(missing[place]), n)
             if not n or not r.rows:
                 skipped[r.name] = Skipped.NO_REFERENCE if n else Skipped.NO_EVENTS
                 continue
@@ -307,15 +344,18 @@ class Comparison:
             # What was never seen comes as what is rare does.
             phi = learned.phi[-1] if r.other or not len(r.counts) else learned.phi[:-1].mean()
             yield unseen_test(r, int(window[-1]), n, float(phi))
+            of = against.categories[f]
+            learned = _left(learned, of.within)
             learned = replace(learned, phi=frequent.pooled(learned.phi))
-            yield from self._category_tests(r.name, frequent.expected, frequent.of_window(window), n, learned)
+            yield from self._category_tests(r.name, of, frequent.of_window(window), n, learned)
 
     def _category_tests(
-        self, name: str, expected: Expected, window: FloatArray, n: int, learned: Overdispersion
+        self, name: str, of: CategoriesOf, window: FloatArray, n: int, learned: Overdispersion
     ) -> Iterator[FeatureTest]:
         """Yield the configured tests of what is expected and what came, by category."""
         if not self._detectors.intersection(CATEGORICAL):
             return
+        expected = of.expected
         found = category_test(expected.rows, window, learned, expected.overdispersion(n))
         p_value = cache(found.p_value)
         if "chi_square" in self._detectors:
@@ -330,3 +370,12 @@ def _overdispersion(learned: Dependence, dispersion: Dispersion, n: int, categor
     if len(phi) < categories:
         return Overdispersion(np.full(categories, dispersion.at(n)), np.zeros(0), np.inf)
     return Overdispersion(phi[:categories], phi[categories:], learned.rows)
+
+
+def _left(learned: Overdispersion, within: FloatArray | None) -> Overdispersion:
+    """Return the overdispersion of what a season leaves, given that as a share of the variance of each category."""
+    if within is None:
+        return learned
+    # Directions of which no dependence is known say nothing but how the season moves them.
+    together = learned.together if (learned.together > 1).any() else np.zeros(0)
+    return replace(learned, phi=learned.phi * within, together=together)

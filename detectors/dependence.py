@@ -17,6 +17,7 @@ import numpy as np
 from scipy import special
 
 from detectors.dispersion import Dispersion
+from detectors.season import InSeason
 from detectors.sieve import long_run_ratios
 from detectors.types import FloatArray, IntArray
 
@@ -113,30 +114,33 @@ def window_sizes(rows: int) -> tuple[int, ...]:
     return tuple(sizes)
 
 
-def of_numbers(places: IntArray, weights: IntArray) -> Dependence:
+def of_numbers(places: IntArray, weights: IntArray, season: InSeason | None = None) -> Dependence:
     """Learn the dependence of a numeric feature.
 
     Args:
         places: Index of the point of each row, in the order of time.
         weights: Rows per point, shape (k,).
+        season: The season of the rows, where they are told apart by one: dependence is that of what it leaves.
     """
     sizes = window_sizes(len(places))
     scores = rank_scores(weights, SCORES + _FURTHER)
     if not sizes or not scores.shape[1]:
         return Dependence()
-    ratios = long_run_ratios(scores[places], sizes)
+    series = scores[places] if season is None else season.left(scores, places)
+    ratios = long_run_ratios(series, sizes)
     further = ratios[SCORES:]
     rest = np.median(further, axis=0) if len(further) else np.ones(len(sizes))
     phi = np.concatenate([np.maximum(ratios[:SCORES], rest), rest[None]])
     return Dependence(sizes, _rounded(phi), len(places))
 
 
-def of_categories(codes: IntArray, categories: int) -> Dependence:
+def of_categories(codes: IntArray, categories: int, season: InSeason | None = None) -> Dependence:
     """Learn the dependence of each category.
 
     Args:
         codes: Category of each row, in the order of time.
         categories: Number of categories.
+        season: As for `of_numbers`, with the categories as places.
     """
     sizes = window_sizes(len(codes))
     if not sizes or categories < 2:
@@ -147,8 +151,12 @@ def of_categories(codes: IntArray, categories: int) -> Dependence:
     varied = np.flatnonzero((counts > 1) & (counts < len(codes)))
     for at in range(0, len(varied), _AT_ONCE):
         some = varied[at : at + _AT_ONCE]
-        phi[some] = long_run_ratios((codes[:, None] == some).astype(np.float64), sizes, pairs[some])
-    directions = long_run_ratios(_moving_directions(codes, counts)[codes], sizes)
+        series = (codes[:, None] == some).astype(np.float64)
+        if season is not None:
+            series = season.left((np.arange(categories)[:, None] == some).astype(np.float64), codes)
+        phi[some] = long_run_ratios(series, sizes, pairs[some])
+    moving = _moving_directions(codes, counts)
+    directions = long_run_ratios(moving[codes] if season is None else season.left(moving, codes), sizes)
     return Dependence(sizes, _rounded(np.concatenate([phi, directions])), len(codes))
 
 

@@ -74,6 +74,22 @@ def expected_of_ties(counts: IntArray, rarest: int, total: int, each: float) -> 
     return Expected(np.append(expected, total - float(expected.sum())), lost * rarest)
 
 
+def reweighted(whole: Expected, raw: FloatArray, shares: FloatArray, rows: float) -> Expected:
+    """Return what is expected where categories have other shares than in the whole reference.
+
+    Args:
+        whole: What the whole reference lets expect.
+        raw: Its rows per category, as they were counted; shape (k + 1,).
+        shares: The other shares, as they were counted, in any unit; shape (k + 1,).
+        rows: The rows that these are worth.
+    """
+    share = shares / max(float(shares.sum()), 1e-300)
+    kept = share[:-1] * whole.rows[:-1] / np.maximum(raw[:-1], 1e-300)
+    rest = max(1.0 - float(kept.sum()), 0.0)
+    scale = rows / max(float(whole.rows.sum()), 1.0)
+    return Expected(np.append(kept, rest if rest > 1e-9 else 0.0) * rows, whole.noise * scale**2)
+
+
 def _of_each_seen(r: CategoricalReference) -> float:
     """Return the rows expected of each category that was seen, on average.
 
@@ -119,6 +135,10 @@ class ExpectedCategories:
             cells: Events per cell of the feature, as of `CategoryCells.of_feature`.
         """
         return np.append(cells[self._frequent], cells[~self._frequent].sum()).astype(np.float64)
+
+    def of_places(self, held: FloatArray) -> FloatArray:
+        """Return rows in the same categories, shape (k + 1,), from those of each with a cell and of `other`."""
+        return np.append(held[self._frequent[:-1]], held[~self._frequent[:-1]].sum())
 
     def pooled(self, phi: FloatArray) -> FloatArray:
         """Return the overdispersion of the categories compared, from that of each with a cell and of `other`.

@@ -123,19 +123,20 @@ def unseen_test(r: CategoricalReference, unseen: int, n: int, phi: float) -> Fea
     )  # fmt: skip
 
 
-def missing_test(r: Reference, missing: int, present: int) -> FeatureTest:
+def missing_test(r: Reference, expected: FloatArray, missing: int, present: int) -> FeatureTest:
     """Compare the share of missing values of a window with that of the reference.
 
     Args:
         r: The reference.
+        expected: Its rows without a value, and all of them, as far as they are compared with the window; shape (2,).
         missing: Events of the window without a value.
         present: Events of the window with one.
     """
-    total, known = missing + present, r.rows + r.missing
+    total, (gone, known) = missing + present, expected.tolist()
     rate = missing / total if total else 0.0
-    effect = abs(rate - (r.missing / known if known else 0.0))
+    effect = abs(rate - (gone / known if known else 0.0))
     phi = r.missing_dispersion.at(total)
     return FeatureTest(
         Share.MISSING, r.name, "missing_rate", rate, effect, total,
-        lambda: rate_change_p_value(missing, total, r.missing, known, phi), level_of,
+        lambda: rate_change_p_value(missing, total, gone, known, phi), level_of,
     )  # fmt: skip

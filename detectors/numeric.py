@@ -6,6 +6,7 @@ They are computed from counts per cell (`cells`), so the cost does not depend on
 from __future__ import annotations
 
 from collections.abc import Sequence
+from copy import copy
 from dataclasses import dataclass
 
 import numpy as np
@@ -73,6 +74,26 @@ class NumericDistances:
         self._ks_error = np.array([r.ks_error for r in cells.references])
         self._gaps = _Gaps(cells, self._cdf)
         self._bins = _Bins(cells)
+        self._unsure: BoolArray | None = None
+
+    def expecting(self, weights: FloatArray, rows: FloatArray) -> NumericDistances:
+        """Return the distances from the same points with other weights, those that are expected of one window.
+
+        A point has the weight of what is between the one before it and itself. So where it stands for values around it
+        the distribution function is known on the point and not before it, and is compared there.
+
+        Args:
+            weights: Weights of the points of all features, one feature after the other.
+            rows: Rows that they stand for, shape (features,).
+        """
+        found = copy(self)
+        found._cdf = self._cells.running_shares(weights)
+        if self._unsure is None:
+            self._unsure = self._cells.before_stand_ins()
+        found._unsure = self._unsure
+        found._gaps = self._gaps.with_cdf(found._cdf, self._unsure)
+        found._bins = self._bins.with_cdf(found._cdf, rows)
+        return found
 
     def window(self, counts: IntArray) -> BinnedWindow:
         """Prepare counts per cell, shape (cells,), for the statistics below."""
@@ -88,6 +109,8 @@ class NumericDistances:
         gap = window.cumulative / np.repeat(np.maximum(window.events, 1), self._sizes)
         gap -= self._cdf
         np.abs(gap, out=gap)
+        if self._unsure is not None:
+            gap[self._unsure] = 0.0
         value = np.maximum.reduceat(gap, self._starts) if len(gap) else np.zeros(0)
         return Distance(self._defined(value, window.events), self._ks_error)
 
@@ -180,7 +203,15 @@ class _Gaps:
                 first = self.starts[f] + 1
                 # Halved first: the distance of two points may exceed the largest float.
                 self.width[first : first + len(r.points) - 1] = np.diff(r.points / 2) / r.sd * 2
+        self._next = np.where(self.tail, self.cell, np.minimum(self.cell + 1, cells.size - 1))
         self.reference_error = np.array([r.w1_error / r.sd if r.sd > 0 else 0.0 for r in cells.references])
+
+    def with_cdf(self, cdf: FloatArray, unsure: BoolArray) -> _Gaps:
+        """Return gaps between other distribution functions; unsure ones have half of what comes next inside."""
+        found = copy(self)
+        at = cdf[self.cell]
+        found.cdf = np.where(unsure[self.cell], (at + cdf[self._next]) / 2, at)
+        return found
 
 
 class _Bins:
@@ -201,6 +232,17 @@ class _Bins:
         self.sizes = np.array([len(at) for at in first], np.int64)
         self.starts = np.concatenate([[0], np.cumsum(self.sizes)[:-1]]).astype(np.int64)[: len(self.sizes)]
         self._feature = np.repeat(np.arange(len(self.sizes)), self.sizes)
+        self._last = np.append(self.cell[1:], cells.size)[: len(self.cell)] - 1
+
+    def with_cdf(self, cdf: FloatArray, rows: FloatArray) -> _Bins:
+        """Return the same bins with what so many rows of other distribution functions have in them."""
+        found = copy(self)
+        held = cdf[self._last].copy()
+        inner = np.ones(len(held), np.bool_)
+        inner[self.starts] = False
+        held[inner] -= cdf[self._last[np.flatnonzero(inner) - 1]]
+        found.reference = held * rows[self._feature]
+        return found
 
     def shares(self, counts: IntArray | FloatArray) -> FloatArray:
         smoothed = counts.astype(np.float64) + _HALF

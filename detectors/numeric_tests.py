@@ -55,26 +55,41 @@ class WindowSize:
 class NumericLaws:
     """The laws of the statistics of one feature, by window size."""
 
-    def __init__(self, reference: NumericReference) -> None:
-        """Start without laws."""
-        self._reference = reference
+    def __init__(
+        self, reference: NumericReference, between: FloatArray | None = None, luck: FloatArray | float = 0.0
+    ) -> None:
+        """Start without laws.
+
+        Args:
+            reference: The reference, or the part of it that windows are compared with.
+            between: Where the season is known, how its parts differ, as for `directions`.
+            luck: Share of the variance in each direction that chance made a difference between parts.
+        """
+        self._reference, self._between, self._luck = reference, between, luck
         self._laws: dict[tuple[float, ...], BridgeLaw] = {}
-        self._sizes: dict[int, WindowSize] = {}
+        self._sizes: dict[tuple[int, int], WindowSize] = {}
 
     def phi(self, n: int) -> FloatArray:
         """Return φ of each direction for windows of about n events, the last of all others."""
         r = self._reference
         at = 2 ** (round(math.log2(max(n, 1)) * _PER_OCTAVE) / _PER_OCTAVE)
-        return r.dependence.at(at) if r.dependence.sizes else np.array([r.dispersion.at(at)])
+        phi = r.dependence.at(at) if r.dependence.sizes else np.array([r.dispersion.at(at)])
+        result: FloatArray = phi / (1 - self._luck)
+        return result
 
-    def at(self, n: int) -> WindowSize:
-        """Return what holds for windows of n events."""
-        found = self._sizes.get(n)
+    @property
+    def constant(self) -> bool:
+        """Whether all values are equal."""
+        return len(self._reference.points) < 2
+
+    def at(self, n: int, rows: int) -> WindowSize:
+        """Return what holds for windows of n events against so many rows."""
+        found = self._sizes.get((n, rows))
         if found is None:
             if len(self._sizes) >= _MOST_SIZES:
                 self._sizes.clear()
             phi = self.phi(n)
-            found = self._sizes[n] = WindowSize(float(phi.max()), n, self._reference.rows, lambda: self._law(phi))
+            found = self._sizes[n, rows] = WindowSize(float(phi.max()), n, rows, lambda: self._law(phi))
         return found
 
     def _law(self, phi: FloatArray) -> BridgeLaw:
@@ -82,7 +97,8 @@ class NumericLaws:
         found = self._laws.get(key)
         if found is None:
             learned = self._reference.dependence
-            found = self._laws[key] = BridgeLaw(self._reference, phi, learned.rows if learned.sizes else np.inf)
+            rows = learned.rows if learned.sizes else np.inf
+            found = self._laws[key] = BridgeLaw(self._reference, phi, rows, self._between)
         return found
 
 
@@ -99,8 +115,8 @@ def distribution_tests(
         w1: Wasserstein distances and the index of the feature among them; None where it is not asked for.
         ks_error: Bound on the error of `ks`.
     """
-    constant = len(r.points) < 2
-    at = laws.at(n)
+    constant, never = laws.constant, len(r.points) < 2
+    at = laws.at(n, r.rows)
     beyond = 0 if w1 is None else int(w1[0].beyond[w1[1]])
     known: list[float] = []
 
@@ -123,10 +139,8 @@ def distribution_tests(
 
     blind = at.blind
     if ks is not None:
-        yield FeatureTest(
-            Share.DISTRIBUTION, r.name, "ks", ks, ks, n, p_value, level, ks_error, blind, certain=constant
-        )
-    if w1 is not None and not constant:
+        yield FeatureTest(Share.DISTRIBUTION, r.name, "ks", ks, ks, n, p_value, level, ks_error, blind, certain=never)
+    if w1 is not None and not never:
         distance, error = float(w1[0].value[w1[1]]), float(w1[0].error[w1[1]])
         yield FeatureTest(
             Share.DISTRIBUTION, r.name, "wasserstein", distance, distance, n, p_value, level, error, blind

@@ -6,6 +6,7 @@ from enum import StrEnum
 from typing import Final
 
 from detectors.reference import Profile, Reference
+from detectors.season import LEAST_PERIODS
 
 _WINDOWS: Final = 10  # in a reference from which the dependence of windows can be learned
 
@@ -27,7 +28,9 @@ def founded(reference: Reference, events: int, *, ordered: bool) -> Founded:
     """
     constant = reference.rows and not reference.dependence.sizes and not reference.dispersion.sizes
     learned = reference.dependence.sizes or constant
-    return Founded.KEPT if ordered and learned and reference.rows >= _WINDOWS * events else Founded.ASSUMED
+    repeated = reference.seasonal is None or reference.seasonal.periods >= LEAST_PERIODS
+    enough = reference.rows >= _WINDOWS * events
+    return Founded.KEPT if ordered and learned and enough and repeated else Founded.ASSUMED
 
 
 def founded_of(profile: Profile, events: int) -> Founded:

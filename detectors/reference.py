@@ -18,6 +18,7 @@ from detectors.dependence import Dependence
 from detectors.dispersion import Dispersion
 from detectors.quantiles import ROUNDING
 from detectors.saved import DamagedError, pack, unpack
+from detectors.season import Season, SeasonCounts
 from detectors.types import FloatArray, IntArray, NumberArray
 
 MAGIC = b"DRIFTREF"
@@ -43,6 +44,7 @@ class NumericReference:
         missing_dispersion: Overdispersion of the missing rate by window size.
         dependence: How rows depend on each other, by directions in which windows vary; empty in older profiles.
         value_dependence: The same by value, where the feature is compared by its frequent values as well.
+        seasonal: Its rows by season; dependence is then that of what the season leaves. None: not told apart.
     """
 
     name: str
@@ -57,6 +59,7 @@ class NumericReference:
     missing_dispersion: Dispersion = field(default_factory=Dispersion)
     dependence: Dependence = field(default_factory=Dependence)
     value_dependence: Dependence = field(default_factory=Dependence)
+    seasonal: SeasonCounts | None = None
 
     @property
     def mean(self) -> float:
@@ -92,6 +95,7 @@ class CategoricalReference:
         dispersion: Overdispersion of the shares of the categories by window size.
         missing_dispersion: Overdispersion of the missing rate by window size.
         dependence: How rows depend on each other, by category, the last of them `other`; empty in older profiles.
+        seasonal: Its rows by season; dependence is then that of what the season leaves. None: not told apart.
     """
 
     name: str
@@ -106,6 +110,7 @@ class CategoricalReference:
     dispersion: Dispersion = field(default_factory=Dispersion)
     missing_dispersion: Dispersion = field(default_factory=Dispersion)
     dependence: Dependence = field(default_factory=Dependence)
+    seasonal: SeasonCounts | None = None
 
 
 Reference = NumericReference | CategoricalReference
@@ -159,6 +164,12 @@ class Profile:
         return next((f for f in self.answers if f.name == name), None)
 
     @property
+    def season(self) -> Season | None:
+        """Return the season by which rows are told apart; None if they are not."""
+        found = (f.seasonal for f in (*self.features, *self.answers))
+        return next((held.season for held in found if held is not None), None)
+
+    @property
     def content_hash(self) -> str:
         """Return 16 hexadecimal digits that are equal for profiles of equal content."""
         return hashlib.sha256(self.to_bytes()).hexdigest()[:16]
@@ -184,6 +195,9 @@ class Profile:
         dependence = _saved_dependence((*self.features, *self.answers), arrays)
         if dependence:
             header["dependence"] = dependence
+        seasonal = _saved_seasons((*self.features, *self.answers), arrays)
+        if seasonal:
+            header["seasonal"] = seasonal
         return pack(MAGIC, header, arrays)
 
     @staticmethod
@@ -198,6 +212,7 @@ class Profile:
             raise DamagedError(f"profile has schema {header['schema']}, this release knows {SCHEMA}")
         found = [_restored_feature(i, saved, arrays) for i, saved in enumerate(header["features"])]
         found = _with_dependence(found, header.get("dependence", {}), arrays)
+        found = _with_seasons(found, header.get("seasonal", {}), arrays)
         features, answers = _told_apart(found, header.get("answers"))
         return Profile(
             features=features,
@@ -268,6 +283,28 @@ def _with_dependence(
             done.append(replace(f, dependence=its, value_dependence=of_values))
         else:
             done.append(replace(f, dependence=its))
+    return done
+
+
+def _saved_seasons(features: Sequence[Reference], arrays: dict[str, NumberArray]) -> dict[str, Any]:
+    """Return what a header says of seasons, and add the arrays."""
+    saved: dict[str, Any] = {}
+    for i, f in enumerate(features):
+        if f.seasonal is not None:
+            saved[str(i)] = {"season": f.seasonal.season.value, "periods": f.seasonal.periods}
+            arrays[f"{i}.seasonal"], arrays[f"{i}.seasonal_missing"] = f.seasonal.counts, f.seasonal.missing
+    return saved
+
+
+def _with_seasons(
+    features: Sequence[Reference], saved: Mapping[str, Any], arrays: Mapping[str, NumberArray]
+) -> list[Reference]:
+    """Return features with what was saved of their seasons."""
+    done = list(features)
+    for key, its in saved.items():
+        counts, missing = arrays[f"{key}.seasonal"], arrays[f"{key}.seasonal_missing"]
+        seasonal = SeasonCounts(Season(its["season"]), counts, missing, its["periods"])
+        done[int(key)] = replace(done[int(key)], seasonal=seasonal)
     return done
 
 

@@ -19,6 +19,8 @@ from detectors.discrete import category_count, frequent_values, is_discrete
 from detectors.dispersion import BlockVariance, Dispersion
 from detectors.quantiles import CAPACITY, QuantileSummary, distance_between, mid_block_points
 from detectors.reference import CategoricalReference, NumericReference, Reference
+from detectors.season import POINTS as SEASONAL_POINTS
+from detectors.season import InSeason, Season, Seasonal, SeasonCounter, SeasonCounts
 from detectors.types import BoolArray, FloatArray, IntArray, NumberArray
 
 POINTS = 2048  # default of `reference.points`
@@ -36,17 +38,18 @@ Column = FloatArray | Texts
 class DistributionPass:
     """Collect the distributions of features in the first reading of the rows."""
 
-    def __init__(self, kinds: Mapping[str, bool], points: int = POINTS) -> None:
+    def __init__(self, kinds: Mapping[str, bool], points: int = POINTS, *, seasonal: bool = False) -> None:
         """Start without rows.
 
         Args:
             kinds: True for a numeric feature, False for a categorical one, by name.
             points: Largest number of points kept per numeric feature.
+            seasonal: Whether rows will be told apart by season, which takes that many times the memory: fewer points.
         """
         # The buffers of many features share the memory that a few features may use.
         capacity = CAPACITY if len(kinds) <= 50 else CAPACITY // 4
         self._kinds = dict(kinds)
-        self._points = points
+        self._points = min(points, SEASONAL_POINTS) if seasonal else points
         self._summaries = {name: QuantileSummary(capacity) for name, numeric in kinds.items() if numeric}
         self._counters: dict[str, Counter[str]] = {n: Counter() for n, numeric in kinds.items() if not numeric}
         self._overflow = dict.fromkeys(self._counters, 0)
@@ -132,16 +135,36 @@ class DispersionPass:
     are too large for those is measured by the variance of blocks of all rows.
     """
 
-    def __init__(self, features: Iterable[Reference]) -> None:
-        """Start without rows; `features` is the result of the `DistributionPass`."""
+    def __init__(self, features: Iterable[Reference], seasonal: Seasonal | None = None) -> None:
+        """Start without rows.
+
+        Args:
+            features: The result of the `DistributionPass`.
+            seasonal: The season by which rows are told apart, if any.
+        """
+        self._seasonal = seasonal
         self._features = tuple(features)
         most = max(min(_KEPT_ROWS, _KEPT_VALUES // max(len(self._features), 1)), _FEWEST_KEPT)
-        self._courses = [_Course(f, most) for f in self._features]
+        self._courses = [_Course(f, most, seasonal) for f in self._features]
 
-    def add(self, columns: Mapping[str, Column], rows: int) -> None:
-        """Add a batch of rows, in time order; arguments as for `DistributionPass.add`."""
+    def add(self, columns: Mapping[str, Column], rows: int, time: IntArray | None = None) -> None:
+        """Add a batch of rows, in time order.
+
+        Args:
+            columns: As for `DistributionPass.add`.
+            rows: Length of every column.
+            time: Milliseconds since the epoch, shape (rows,); needed where rows are told apart by season.
+
+        Raises:
+            ValueError: Rows are told apart by season, and have no time.
+        """
+        cells = None
+        if self._seasonal is not None:
+            if time is None:
+                raise ValueError("rows without times have no season")
+            cells = self._seasonal.season.cells_of(time)
         for f, course in zip(self._features, self._courses, strict=True):
-            course.add(columns.get(f.name), rows)
+            course.add(columns.get(f.name), rows, cells)
 
     def features(self) -> tuple[Reference, ...]:
         """Return the references with what was learned."""
@@ -151,8 +174,15 @@ class DispersionPass:
 class _Course:
     """The rows of one feature in the order of time, as places among the points or categories of its reference."""
 
-    def __init__(self, f: Reference, most: int) -> None:
+    def __init__(self, f: Reference, most: int, seasonal: Seasonal | None) -> None:
         self._feature = f
+        places = len(f.points) if isinstance(f, NumericReference) else len(f.categories) + 1
+        self._by_season = None
+        if seasonal is not None:
+            self._by_season = SeasonCounter(seasonal.season, places, seasonal.periods)
+        self._kept_cells: list[NumberArray] = []  # of rows with a value, and of all with whether they have one
+        self._kept_rows: list[tuple[NumberArray, BoolArray]] = []
+        self._rows_held = 0
         self._most = most
         self._kept: list[NumberArray] = []
         self._held = 0
@@ -164,9 +194,17 @@ class _Course:
             self._grouping, shares = _groups(f)
             self._long = BlockVariance(shares, f.rows, ordered=isinstance(f, NumericReference))
 
-    def add(self, column: Column | None, rows: int) -> None:
+    def add(self, column: Column | None, rows: int, cells: IntArray | None) -> None:
         present, places = self._places(column, rows)
         self._missing.add((~present).astype(np.int64))
+        if self._by_season is not None and cells is not None:
+            self._by_season.add(cells, present, places)
+            if self._rows_held < self._most:
+                some = slice(self._most - self._rows_held)
+                self._kept_rows.append((cells[some].astype(np.uint8), present[some]))
+                self._rows_held += len(present[some])
+            if self._held < self._most:
+                self._kept_cells.append(cells[present][: self._most - self._held].astype(np.uint8))
         if self._held < self._most:
             kept = places[: self._most - self._held].astype(self._small)
             self._held += len(kept)
@@ -193,22 +231,41 @@ class _Course:
         f = self._feature
         places = np.concatenate(self._kept).astype(np.int64) if self._kept else np.zeros(0, np.int64)
         longer = Dispersion() if self._long is None else self._long.result()
-        missing = self._missing.result()
+        held, season = self._season()
+        missing = self._missing.result() if held is None else self._missing_of_season(held)
         if isinstance(f, CategoricalReference):
-            found = of_categories(places, len(f.categories) + 1).continued(longer)
-            return replace(f, dispersion=found.largest(), missing_dispersion=missing, dependence=found)
-        found = of_numbers(places, f.weights).continued(longer)
+            found = of_categories(places, len(f.categories) + 1, season).continued(longer)
+            return replace(f, dispersion=found.largest(), missing_dispersion=missing, dependence=found, seasonal=held)
+        found = of_numbers(places, f.weights, season).continued(longer)
         values = Dependence()
         if is_discrete(f):
             category = frequent_values(f)
-            values = of_categories(category[places], category_count(f)).continued(longer)
+            grouped = None if season is None else season.grouped(category, category_count(f))
+            values = of_categories(category[places], category_count(f), grouped).continued(longer)
         return replace(
             f,
+            seasonal=held,
             dispersion=found.largest(),
             missing_dispersion=missing,
             dependence=found,
             value_dependence=values,
         )
+
+    def _season(self) -> tuple[SeasonCounts | None, InSeason | None]:
+        """Return the rows by season, and the season of the kept ones."""
+        if self._by_season is None:
+            return None, None
+        held = self._by_season.result()
+        cells = np.concatenate(self._kept_cells).astype(np.int64) if self._kept_cells else np.zeros(0, np.int64)
+        return held, InSeason(cells, held.shares)
+
+    def _missing_of_season(self, held: SeasonCounts) -> Dispersion:
+        """Return the overdispersion of the missing rate that the season leaves."""
+        if not self._kept_rows:
+            return Dispersion()
+        cells, present = (np.concatenate(column) for column in zip(*self._kept_rows, strict=True))
+        season = InSeason(cells.astype(np.int64), held.missing_shares)
+        return of_categories((~present).astype(np.int64), 2, season).largest()
 
 
 def _missing_variance(f: Reference) -> BlockVariance:
@@ -231,7 +288,12 @@ def _groups(f: Reference) -> tuple[IntArray, FloatArray]:
 
 
 def build_features(
-    kinds: Mapping[str, bool], columns: Mapping[str, Column], rows: int, points: int = POINTS
+    kinds: Mapping[str, bool],
+    columns: Mapping[str, Column],
+    rows: int,
+    points: int = POINTS,
+    season: Season | None = None,
+    time: IntArray | None = None,
 ) -> tuple[Reference, ...]:
     """Build the references of rows that are all in memory and in time order.
 
@@ -240,12 +302,17 @@ def build_features(
         columns: As for `DistributionPass.add`.
         rows: Length of every column.
         points: Largest number of points kept per numeric feature.
+        season: The season by which rows are told apart, if any.
+        time: Milliseconds since the epoch, shape (rows,); needed for a season.
 
     Returns:
         One reference per feature, in the order of `kinds`.
     """
-    first = DistributionPass(kinds, points)
+    first = DistributionPass(kinds, points, seasonal=season is not None)
     first.add(columns, rows)
-    second = DispersionPass(first.features())
-    second.add(columns, rows)
+    seasonal = None
+    if season is not None and time is not None and len(time):
+        seasonal = Seasonal(season, int(time.min()), int(time.max()))
+    second = DispersionPass(first.features(), seasonal)
+    second.add(columns, rows, time)
     return second.features()

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Final
 
+from detectors.season import Season
 from fallback.types import ServingSpec
 
 
@@ -184,6 +185,7 @@ class ReferenceSpec:
         path: File of a table or of a built profile.
         learn: Least number of first predictions to learn the reference from; 0: not learned.
         points: Number of points that summarise the distribution of a numeric feature.
+        season: What repeats itself, by which rows are told apart; None: nothing.
         columns: Column of a table that holds the prediction, the score, the actual value or the time, by that; None
             where no column does. By default the column of that name.
     """
@@ -192,6 +194,7 @@ class ReferenceSpec:
     learn: int
     points: int
     columns: Mapping[str, str | None] = field(default_factory=dict)
+    season: Season | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,7 @@ import typer
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from detectors.reference import CategoricalReference, NumericReference, Profile
+from detectors.season import Season
 from monitor.cli.operate import KeyOption, ReasonOption, WaitOption, order
 from monitor.cli.options import (
     CONFIG,
@@ -77,6 +78,9 @@ def build(
     points: Annotated[
         int, typer.Option(min=16, max=100_000, help="Points that summarise the distribution of a numeric feature.")
     ] = 2_048,
+    season: Annotated[
+        Season | None, typer.Option(help="Tell rows apart by what repeats itself; they need times.")
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Build the profile of a table, so that the daemon need not do it when it starts.
@@ -95,7 +99,7 @@ def build(
         spec = TableSpec(task, positive, 0.5, _kinds(feature or []), points)
     given = {Role.PREDICTION: prediction, Role.SCORE: score, Role.ACTUAL: actual, Role.TIME: time}
     columns = {role.value: name or None for role, name in given.items() if name is not None}
-    spec = replace(spec, columns={**(spec.columns or {}), **columns})
+    spec = replace(spec, columns={**(spec.columns or {}), **columns}, season=season or spec.season)
     shown = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
     with Progress(*shown, console=err, transient=True, disable=not err.is_terminal) as bar:
         job = bar.add_task("reading")

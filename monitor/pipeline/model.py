@@ -370,7 +370,7 @@ class ModelMonitor:
         """Compare with `profile` from now on, or learn anew; what was counted against the old one is void."""
         published: Published = []
         features = self.references.features
-        names = () if features is None else (*features.vectors, features.mistyped)
+        names = () if features is None else features.all_vectors
         self.stage_one.forget(names)
         for state in self.versions.states.values():
             state.forget_vectors(names)

@@ -183,7 +183,7 @@ class ModelParts:
             else:
                 closed = watermark is not None and (pane + 1) * width <= watermark
             held = whole(panes[variant, pane])
-            compared = {name for c in self.references.comparisons(state.version) for name in (*c.vectors, c.mistyped)}
+            compared = {name for c in self.references.comparisons(state.version) for name in c.all_vectors}
             for name in held.committed.keys() - compared - {"tally", "latency"}:
                 # Counted against a reference, or features of it, that are not in force any more.
                 del held.committed[name]

@@ -17,7 +17,7 @@ import xxhash
 
 from detectors.comparison import Comparison
 from detectors.pane import Counts
-from detectors.reference import CategoricalReference, NumericReference, Profile
+from detectors.reference import CategoricalReference, NumericReference, Profile, Reference
 from detectors.types import BoolArray, IntArray
 from monitor.aggregation.predictions import Predictions
 from monitor.alerting.blind import closest
@@ -258,11 +258,12 @@ class ReferenceSet:
             found: dict[str, Counts] = {}
             seen = rows[rows >= first] - first
             if reading is not None and rest is not None and len(seen):
-                found |= feature_counts(reading, rest, seen)
+                found |= feature_counts(reading, rest, seen, predictions.time[seen + first])
             own = self.answers.get(versions[code])
             given = rows[compared[rows]]
             if own is not None and len(given):
-                found |= own.bin_counts(*answer_columns(self._labels, own, value[given], score[given]))
+                columns = answer_columns(self._labels, own, value[given], score[given])
+                found |= own.bin_counts(*columns, predictions.time[given])
             return found
 
         return counts
@@ -326,7 +327,7 @@ class ReferenceSet:
                 learner.add(value[taken], score[taken], predictions.time[taken], hashes[taken], variant[taken])
             else:
                 taken = taken[: learner.missing]
-                learner.add(value[taken], score[taken])
+                learner.add(value[taken], score[taken], predictions.time[taken])
             compared[taken] = False
             if isinstance(learner, AnswerLearner) and not learner.missing:
                 # None is taken where fewer are wanted than before a restart.
@@ -412,7 +413,7 @@ class ReferenceSet:
             return ()
         self._changes.fresh = [new for new in self._changes.fresh if new.subject != subject]
         self._changes.retired.append(subject)
-        return tuple(own.vectors)
+        return own.all_vectors
 
     @property
     def is_full(self) -> bool:
@@ -472,7 +473,12 @@ def _digest(numeric: Sequence[NumericReference], categorical: Sequence[Categoric
     """What tells these references from any others."""
     found = hashlib.sha256()
     for r in numeric:
-        found.update(json.dumps(r.name).encode() + r.points.tobytes() + r.weights.tobytes())
+        found.update(json.dumps(r.name).encode() + r.points.tobytes() + r.weights.tobytes() + _by_season(r))
     for c in categorical:
-        found.update(json.dumps([c.name, c.categories, c.other]).encode() + c.counts.tobytes())
+        found.update(json.dumps([c.name, c.categories, c.other]).encode() + c.counts.tobytes() + _by_season(c))
     return found.hexdigest()[:12]
+
+
+def _by_season(r: Reference) -> bytes:
+    held = r.seasonal
+    return b"" if held is None else held.season.encode() + held.counts.tobytes() + held.missing.tobytes()

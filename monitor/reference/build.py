@@ -17,7 +17,8 @@ from detectors.categorical import text_of
 from detectors.reference import MAGIC, Baseline, CategoricalReference, Profile, Reference
 from detectors.reference_builder import Column, DispersionPass, DistributionPass
 from detectors.saved import DamagedError
-from detectors.types import FloatArray
+from detectors.season import Seasonal
+from detectors.types import FloatArray, IntArray
 from monitor.aggregation.outcomes import OutcomeTable, ScoredPairs
 from monitor.errors import InputFileError
 from monitor.events.codes import Labels
@@ -25,7 +26,7 @@ from monitor.events.readings import LabelCode, probabilities_in
 from monitor.events.schema import Scalar
 from monitor.files import refuse_irregular
 from monitor.names import feature_of, shown_name
-from monitor.reference.learning import numbers_of
+from monitor.reference.learning import about_season, numbers_of
 from monitor.reference.table_roles import Role, TableSpec, fault_of, notices_of
 from monitor.reference.tables import is_missing, open_table
 from monitor.spec import AnswerReading, FeatureKind, Task
@@ -58,10 +59,15 @@ def load(path: Path, spec: TableSpec, progress: ProgressCallback | None = None) 
     if first != MAGIC:
         return build(path, spec, progress)
     try:
-        return Profile.from_bytes(path.read_bytes())
+        profile = Profile.from_bytes(path.read_bytes())
     except (DamagedError, KeyError, TypeError, ValueError, RecursionError, MemoryError) as error:
         hint = "build it again with `driftd reference build`"
         raise InputFileError(str(path), f"is a damaged profile: {error}; {hint}") from error
+    if spec.season is not None and profile.season is not spec.season:
+        found = "without a season" if profile.season is None else f"by {profile.season}"
+        hint = f"build it again with `driftd reference build --season {spec.season}`"
+        raise InputFileError(str(path), f"is a profile {found}, and `reference.season` is {spec.season}: {hint}")
+    return profile
 
 
 def build(path: Path, spec: TableSpec, progress: ProgressCallback | None = None) -> Profile:
@@ -83,7 +89,7 @@ def build(path: Path, spec: TableSpec, progress: ProgressCallback | None = None)
     if fault is not None:
         raise InputFileError(str(path), fault)
     read = TableColumns(table.columns, spec)
-    first = DistributionPass(read.kinds, spec.points)
+    first = DistributionPass(read.kinds, spec.points, seasonal=spec.season is not None)
     clock, outcomes = _Times(spec.roles.get(Role.TIME)), TableOutcomes(spec)
     for columns, rows in table.batches():
         first.add(read.of(columns), rows)
@@ -96,10 +102,11 @@ def build(path: Path, spec: TableSpec, progress: ProgressCallback | None = None)
     if not kept:
         reasons = "; ".join([*table.notices, *notices]) or "there are columns of answers and times only"
         raise InputFileError(str(path), f"has no column that could be compared: {reasons}")
-    second = DispersionPass(kept)
+    seasonal = _seasonal(path, spec, clock)
+    second = DispersionPass(kept, seasonal)
     done = first.rows
     for columns, rows in table.batches():
-        second.add(read.of(columns), rows)
+        second.add(read.of(columns), rows, None if seasonal is None else clock.times_of(columns))
         done += rows
         tell(done)
     features, answers = _apart(second.features())
@@ -110,9 +117,21 @@ def build(path: Path, spec: TableSpec, progress: ProgressCallback | None = None)
         first_ms=clock.first,
         last_ms=clock.last,
         baselines=outcomes.baselines(),
-        notices=(*table.notices, *notices, *clock.notices(), *notices_of(table.columns, spec)),
+        notices=(*table.notices, *notices, *clock.notices(), *about_season(features), *notices_of(table.columns, spec)),
         answers=answers,
     )
+
+
+def _seasonal(path: Path, spec: TableSpec, clock: _Times) -> Seasonal | None:
+    """Return the season by which rows are told apart. Raises InputFileError where rows have no times."""
+    if spec.season is None:
+        return None
+    if clock.first is None or clock.last is None or clock.unread:
+        why = f"{clock.unread} of its rows have none that can be read" if clock.unread else "it has no column of times"
+        column = spec.roles.get(Role.TIME) or Role.TIME.value
+        hint = f"give each row a time in the column {column!r}, name another in `reference.columns.time`, or leave out"
+        raise InputFileError(str(path), f"`reference.season` needs the times of the rows, and {why}: {hint} the season")
+    return Seasonal(spec.season, clock.first, clock.last)
 
 
 class TableColumns:
@@ -215,7 +234,7 @@ class _Times:
         self.first: int | None = None
         self.last: int | None = None
         self._sorted = True
-        self._unread = 0
+        self.unread = 0  # rows without a time
         self._seconds: Scalar = None  # a time that seems to be in seconds
 
     def add(self, columns: Mapping[str, Any]) -> None:
@@ -227,7 +246,7 @@ class _Times:
         if self._seconds is None:
             self._seconds = next((value for t, value in found if 0 <= t < _EARLIEST), None)
         times = np.array([t for t, _ in found if t >= _EARLIEST], np.int64)
-        self._unread += len(column) - len(times)
+        self.unread += len(column) - len(times)
         if not len(times):
             return
         after = self.last is None or times[0] >= self.last
@@ -236,22 +255,26 @@ class _Times:
         self.first = low if self.first is None else min(self.first, low)
         self.last = high if self.last is None else max(self.last, high)
 
+    def times_of(self, columns: Mapping[str, Any]) -> IntArray:
+        """Return the times of a batch in ms, all of which can be read."""
+        return np.array([_time_of(value) for value in columns[self._name or ""]], np.int64)
+
     @property
     def ordered(self) -> bool:
         """Whether the rows are known to be in order of time."""
-        return self.first is not None and self._sorted and not self._unread
+        return self.first is not None and self._sorted and not self.unread
 
     def notices(self) -> list[str]:
         """Return what the false-alarm budget has to assume of the order of the rows."""
         assumed = "the order of the rows is taken for the order of time, which is an assumption"
-        if self.first is None and not self._unread:
+        if self.first is None and not self.unread:
             return [f"no time column: {assumed}"]
         if self._seconds is not None:
             early = f"{self._seconds} is in January or February 1970; seconds?"
             return [f"{self._name}: {early} Milliseconds are needed: {assumed}"]
-        if self._unread:
+        if self.unread:
             form = "one is written like 2026-11-21T09:30:00.123Z, or in milliseconds since 1970"
-            return [f"{self._name}: {self._unread} values are no time ({form}): {assumed}"]
+            return [f"{self._name}: {self.unread} values are no time ({form}): {assumed}"]
         if not self._sorted:
             return ["rows are not in the order of time: the promise of the false-alarm budget is an assumption"]
         return []

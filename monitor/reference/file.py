@@ -95,6 +95,7 @@ def table_spec(model: ModelSpec) -> TableSpec:
         reference.points,
         reference.columns,
         model.answers,
+        reference.season,
     )
 
 
@@ -105,6 +106,8 @@ def _told(spec: TableSpec) -> dict[str, Any]:
         del how["columns"]
     if spec.answers is AnswerReading.AUTO:
         del how["answers"]
+    if spec.season is None:
+        del how["season"]
     return how
 
 

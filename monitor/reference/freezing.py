@@ -11,6 +11,7 @@ from typing import Final
 import msgspec
 
 from detectors.reference import Profile
+from detectors.season import Season
 from monitor.events.readings import Readings
 from monitor.reference.learning import answer_profile, feature_profile
 from monitor.reference.pane_rows import RAW, SCORE, TIME, VALUE, Rows, packed_rows, unpacked_rows
@@ -23,10 +24,11 @@ class FeatureRecipe(msgspec.Struct, frozen=True, tag="features"):
     kinds: Mapping[str, FeatureKind]
     points: int
     names: int
+    season: Season | None = None
 
     def freeze(self, rows: Rows) -> Profile:
         """Make the profile of rows in order."""
-        return feature_profile(rows[RAW].tolist(), rows[TIME], self.kinds, self.points, self.names)
+        return feature_profile(rows[RAW].tolist(), rows[TIME], self.kinds, self.points, self.names, self.season)
 
 
 class AnswerRecipe(msgspec.Struct, frozen=True, tag="answers"):
@@ -35,10 +37,12 @@ class AnswerRecipe(msgspec.Struct, frozen=True, tag="answers"):
     labels: Mapping[int, str] | None
     points: int
     readings: Readings
+    season: Season | None = None
 
     def freeze(self, rows: Rows) -> Profile:
         """Make the profile of rows in order."""
-        return answer_profile(rows[VALUE], rows[SCORE], self.labels, self.points, self.readings)
+        values, scores, times = rows[VALUE], rows[SCORE], rows[TIME]
+        return answer_profile(values, scores, self.labels, self.points, self.readings, self.season, times)
 
 
 class _Request(msgspec.Struct, frozen=True):

@@ -59,13 +59,21 @@ def late_features(
         columns = read(_decoded(decoder, raws[part]), rows[TIME][part])
         if columns is not None:
             for variant, pane, at in groups_of(rows[VARIANT][part], rows[TIME][part] // spec.window.pane):
-                found.append(LateCounts(variant, pane, feature_counts(reference, columns, at)))
+                time = rows[TIME][part][at]
+                found.append(LateCounts(variant, pane, feature_counts(reference, columns, at, time)))
     return found
 
 
-def feature_counts(reference: Comparison, columns: FeatureColumns, at: IntArray) -> dict[str, Counts]:
-    """Count features of the predictions `at` against a reference, with values of another type where there are any."""
-    counts = reference.bin_counts(columns.numbers[at], [codes[at] for codes in columns.codes])
+def feature_counts(reference: Comparison, columns: FeatureColumns, at: IntArray, time: IntArray) -> dict[str, Counts]:
+    """Count features of some predictions against a reference, with values of another type where there are any.
+
+    Args:
+        reference: Of the features.
+        columns: The features of all predictions.
+        at: Indices of the predictions that are counted.
+        time: Their times, ms.
+    """
+    counts = reference.bin_counts(columns.numbers[at], [codes[at] for codes in columns.codes], time)
     if columns.mistyped_at:
         mistyped = np.zeros(columns.numbers.shape[1], np.int64)
         for feature, rows in columns.mistyped_at.items():
@@ -88,7 +96,11 @@ def late_answers(
 ) -> list[LateCounts]:
     """Count kept predictions and scores of a version against its reference, which is in force now."""
     return [
-        LateCounts(variant, pane, reference.bin_counts(*answer_columns(labels, reference, value[at], score[at])))
+        LateCounts(
+            variant,
+            pane,
+            reference.bin_counts(*answer_columns(labels, reference, value[at], score[at]), rows[TIME][at]),
+        )
         for variant, pane, at in groups_of(rows[VARIANT], rows[TIME] // spec.window.pane)
     ]
 

@@ -16,9 +16,10 @@ import numpy as np
 import zstandard
 
 from detectors.categorical import text_of
-from detectors.reference import Profile
+from detectors.reference import Profile, Reference
 from detectors.reference_builder import Column, build_features
 from detectors.saved import pack, unpack
+from detectors.season import Season, season_notices
 from detectors.types import FloatArray, IntArray
 from monitor.events.features import members
 from monitor.events.readings import Readings, any_probability
@@ -39,9 +40,16 @@ _decompress = zstandard.ZstdDecompressor().decompress
 class FeatureLearner:
     """Gathers the features of the first `wanted` answers of a model."""
 
-    def __init__(self, wanted: int, points: int, kinds: Mapping[str, FeatureKind], most: int = MOST_NAMES) -> None:
+    def __init__(
+        self,
+        wanted: int,
+        points: int,
+        kinds: Mapping[str, FeatureKind],
+        most: int = MOST_NAMES,
+        season: Season | None = None,
+    ) -> None:
         self.wanted = wanted
-        self._most = most
+        self._most, self._season = most, season
         self._points = points
         self._kinds = kinds
         self._raw: list[bytes] = []
@@ -67,7 +75,8 @@ class FeatureLearner:
 
     def profile(self) -> Profile:
         """The frozen profile of what was gathered."""
-        return feature_profile(self._raw, np.array(self._times), self._kinds, self._points, self._most)
+        times = np.array(self._times)
+        return feature_profile(self._raw, times, self._kinds, self._points, self._most, self._season)
 
     def drain_fresh(self) -> bytes | None:
         """What was gathered since this was last called, for the database."""
@@ -95,7 +104,12 @@ class FeatureLearner:
 
 
 def feature_profile(
-    raws: Sequence[bytes], times: IntArray, kinds: Mapping[str, FeatureKind], points: int, most: int = MOST_NAMES
+    raws: Sequence[bytes],
+    times: IntArray,
+    kinds: Mapping[str, FeatureKind],
+    points: int,
+    most: int = MOST_NAMES,
+    season: Season | None = None,
 ) -> Profile:
     """Make the frozen profile of undecoded features.
 
@@ -106,6 +120,7 @@ def feature_profile(
         points: Points that summarise a numeric feature.
         most: Names from which on rare ones are left out; then the features of the profile at most, those that the
             most predictions have, of equals the first by name.
+        season: What repeats itself, by which rows are told apart.
 
     Returns:
         The profile; a notice says how many features it leaves out because there are too many (`left_out_of`).
@@ -115,14 +130,21 @@ def feature_profile(
     numeric, columns, notices = columns_of(rows, kinds)
     if left_out:
         notices.append(f"{left_out}{_LEFT_OUT}: more than {most} names came, as where a name holds an id")
+    features = build_features(numeric, columns, len(rows), points, season, times)
     return Profile(
-        features=build_features(numeric, columns, len(rows), points),
+        features=features,
         rows=len(rows),
         ordered=True,
         first_ms=int(times.min()),
         last_ms=int(times.max()),
-        notices=tuple(notices),
+        notices=(*notices, *about_season(features)),
     )
+
+
+def about_season(features: Sequence[Reference]) -> tuple[str, ...]:
+    """Say in words what references are too short or too thin for, where their rows are told apart by season."""
+    held = next((f.seasonal for f in features if f.seasonal is not None), None)
+    return () if held is None else season_notices(held.season, held.rows, held.periods)
 
 
 def left_out_of(profile: Profile) -> int:
@@ -190,9 +212,16 @@ def id_like(texts: Sequence[str | None]) -> bool:
 class AnswerLearner:
     """Gathers the first `wanted` predictions and scores of one version."""
 
-    def __init__(self, wanted: int, points: int, readings: Readings = Readings()) -> None:  # noqa: B008 - immutable
+    def __init__(
+        self,
+        wanted: int,
+        points: int,
+        readings: Readings = Readings(),  # noqa: B008 - immutable
+        season: Season | None = None,
+    ) -> None:
         self.wanted = wanted
-        self._points, self._readings = points, readings
+        self._points, self._readings, self._season = points, readings, season
+        self._time: list[int] = []
         self._value: list[float] = []
         self._score: list[float] = []
         self._stored = 0
@@ -202,14 +231,18 @@ class AnswerLearner:
         """Answers still needed."""
         return max(self.wanted - len(self._value), 0)
 
-    def add(self, values: FloatArray, scores: FloatArray) -> None:
-        """Numbers or label codes, and scores; no more than are missing."""
+    def add(self, values: FloatArray, scores: FloatArray, times: IntArray) -> None:
+        """Numbers or label codes, scores, and times in ms; no more than are missing."""
         self._value += values.tolist()
         self._score += scores.tolist()
+        self._time += times.tolist()
 
     def profile(self, labels: Mapping[int, str] | None) -> Profile:
         """The frozen profile: the prediction as number, or as text by `labels`; the score where there is one."""
-        return answer_profile(np.array(self._value), np.array(self._score), labels, self._points, self._readings)
+        values, scores, times = np.array(self._value), np.array(self._score), np.array(self._time, np.int64)
+        # What an earlier release has gathered has no times.
+        season = self._season if len(times) == len(values) else None
+        return answer_profile(values, scores, labels, self._points, self._readings, season, times)
 
     @property
     def codes(self) -> set[int]:
@@ -222,18 +255,26 @@ class AnswerLearner:
         if start == self._stored:
             return None
         arrays: dict[str, Any] = {"value": np.array(self._value[start:]), "score": np.array(self._score[start:])}
+        if self._season is not None and len(self._time) == len(self._value):
+            arrays["time"] = np.array(self._time[start:], np.int64)
         return pack(MAGIC, {}, arrays)
 
     def restore(self, bodies: Sequence[bytes]) -> None:
         """Take back what `drain_fresh` gave, in order."""
         for body in bodies:
             _, arrays = unpack(MAGIC, body)
-            self.add(arrays["value"], arrays["score"])
+            self.add(arrays["value"], arrays["score"], arrays.get("time", np.zeros(0, np.int64)))
         self._stored = len(self._value)
 
 
 def answer_profile(
-    values: FloatArray, scores: FloatArray, labels: Mapping[int, str] | None, points: int, readings: Readings
+    values: FloatArray,
+    scores: FloatArray,
+    labels: Mapping[int, str] | None,
+    points: int,
+    readings: Readings,
+    season: Season | None = None,
+    times: IntArray | None = None,
 ) -> Profile:
     """Make the frozen profile of predictions, and of their scores where there are any.
 
@@ -245,6 +286,8 @@ def answer_profile(
         labels: Text of each label code; None where predictions are numbers.
         points: Points that summarise a numeric column.
         readings: What answers of exactly 0 and 1 stand for.
+        season: What repeats itself, by which rows are told apart.
+        times: Time of each prediction, ms; needed for a season.
     """
     values, scores = readings.read(values, scores, probabilities=any_probability(scores))
     kinds: dict[str, bool] = {"prediction": labels is None}
@@ -253,4 +296,5 @@ def answer_profile(
         columns["prediction"] = [labels[int(code)] for code in values.tolist()]
     if not np.isnan(scores).all():
         kinds["score"], columns["score"] = True, scores
-    return Profile((), len(values), ordered=True, answers=build_features(kinds, columns, len(values), points))
+    answers = build_features(kinds, columns, len(values), points, season, times)
+    return Profile((), len(values), ordered=True, answers=answers, notices=about_season(answers))

@@ -14,6 +14,7 @@ import numpy as np
 
 from detectors.reference import Profile
 from detectors.saved import unpack
+from detectors.season import Season
 from detectors.types import FloatArray, IntArray
 from monitor.events.readings import Readings
 from monitor.reference.freezing import AnswerRecipe, FeatureRecipe, request
@@ -52,10 +53,16 @@ class PaneFeatureLearner:
     """Gathers the features of a model's predictions until whole panes hold `wanted` of them."""
 
     def __init__(
-        self, wanted: int, most: int, points: int, kinds: Mapping[str, FeatureKind], names: int = MOST_NAMES
+        self,
+        wanted: int,
+        most: int,
+        points: int,
+        kinds: Mapping[str, FeatureKind],
+        names: int = MOST_NAMES,
+        season: Season | None = None,
     ) -> None:
         self.rows = PaneRows(wanted, most)
-        self._recipe = FeatureRecipe(kinds, points, names)
+        self._recipe = FeatureRecipe(kinds, points, names, season)
 
     @property
     def values(self) -> int:
@@ -98,9 +105,16 @@ class PaneFeatureLearner:
 class PaneAnswerLearner:
     """Gathers predictions and scores of one version until whole panes hold `wanted` of them."""
 
-    def __init__(self, wanted: int, most: int, points: int, readings: Readings = Readings()) -> None:  # noqa: B008
+    def __init__(
+        self,
+        wanted: int,
+        most: int,
+        points: int,
+        readings: Readings = Readings(),  # noqa: B008 - immutable
+        season: Season | None = None,
+    ) -> None:
         self.rows = PaneRows(wanted, most)
-        self._points, self._readings = points, readings
+        self._points, self._readings, self._season = points, readings, season
 
     @property
     def missing(self) -> int:
@@ -144,7 +158,8 @@ class PaneAnswerLearner:
 
     def _recipe(self, labels: LabelsOf) -> AnswerRecipe:
         codes = {int(code) for code in self.rows.distinct(VALUE).tolist()}
-        return AnswerRecipe(labels({*codes, *self._readings.probabilities}), self._points, self._readings)
+        texts = labels({*codes, *self._readings.probabilities})
+        return AnswerRecipe(texts, self._points, self._readings, self._season)
 
     def drain_fresh(self) -> bytes | None:
         """Return what was gathered since this was last called, for the database."""
@@ -168,16 +183,19 @@ def feature_learner(
         names: Features to learn at most.
         in_order: Learn from the first predictions in the order of the stream, not by whole panes.
     """
-    points, kinds = spec.reference.points, spec.feature_kinds
+    points, kinds, season = spec.reference.points, spec.feature_kinds, spec.reference.season
     if in_order:
-        return FeatureLearner(wanted, points, kinds, names)
-    return PaneFeatureLearner(wanted, most_rows(wanted, limit), points, kinds, names)
+        return FeatureLearner(wanted, points, kinds, names, season)
+    return PaneFeatureLearner(wanted, most_rows(wanted, limit), points, kinds, names, season)
 
 
 def answer_learner(spec: ModelSpec, limit: int, *, in_order: bool) -> AnswerLearner | PaneAnswerLearner:
     """Make what learns the reference of one version's own answers; as `feature_learner`."""
     wanted = spec.outcomes.baseline_n if spec.outcomes else BASELINE_N
+    if spec.reference.season is not None:
+        wanted = max(wanted, spec.reference.learn)  # as many periods as that of the features
     readings = Readings.of(spec.positive, spec.threshold)
     if in_order:
-        return AnswerLearner(wanted, spec.reference.points, readings)
-    return PaneAnswerLearner(wanted, most_rows(wanted, limit), spec.reference.points, readings)
+        return AnswerLearner(wanted, spec.reference.points, readings, spec.reference.season)
+    most = most_rows(wanted, limit)
+    return PaneAnswerLearner(wanted, most, spec.reference.points, readings, spec.reference.season)

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
+from detectors.season import Season
 from monitor.names import feature_of, shown_name
 from monitor.spec import AnswerReading, FeatureKind, Task
 
@@ -40,6 +41,7 @@ class TableSpec:
         points: Number of points that summarise the distribution of a numeric feature.
         columns: Column of a `Role`, None where no column has it; a role that is not here has the column of its name.
         answers: What the numbers 0 and 1 are as predictions of a binary task.
+        season: What repeats itself, by which rows are told apart; None: nothing.
     """
 
     task: Task | None = None
@@ -49,6 +51,7 @@ class TableSpec:
     points: int = 2_048
     columns: Mapping[str, str | None] | None = None
     answers: AnswerReading = AnswerReading.AUTO
+    season: Season | None = None
 
     @property
     def roles(self) -> dict[Role, str]:

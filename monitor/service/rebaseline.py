@@ -78,7 +78,8 @@ def profile_of_last_window(p: Components, name: str) -> tuple[Profile, LastWindo
         hint = f"the stream holds {len(rows)} of the window's {window.n} predictions; build one from a table"
         raise ConfigError(f"models.{name}", None, hint)
     kept = sorted(rows.values(), key=lambda row: row[0])[-_MOST_ROWS:]
-    learner = FeatureLearner(len(kept), spec.reference.points, spec.feature_kinds)
+    reference = spec.reference
+    learner = FeatureLearner(len(kept), reference.points, spec.feature_kinds, season=reference.season)
     learner.add([raw for _, raw in kept], np.array([time for time, _ in kept], np.int64))
     return learner.profile(), window
 

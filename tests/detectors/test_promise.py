@@ -11,6 +11,8 @@ from detectors.dependence import Dependence
 from detectors.dispersion import Dispersion
 from detectors.promise import Founded, founded, founded_of
 from detectors.reference import Profile
+from detectors.reference_builder import build_features
+from detectors.season import Season
 from tests.detectors.samples import a_category, a_number
 
 NUMBERS = a_number(np.random.default_rng(0).standard_normal(5_000))
@@ -29,6 +31,15 @@ def test_what_an_older_release_learned_is_an_assumption() -> None:
     old = replace(NUMBERS, dependence=Dependence(), dispersion=Dispersion((32,), (1.0,)))
 
     assert founded(old, 100, ordered=True) is Founded.ASSUMED
+
+
+@pytest.mark.parametrize(("days", "expected"), [(1, Founded.ASSUMED), (2, Founded.KEPT)])
+def test_a_season_must_have_come_twice(days: int, expected: Founded) -> None:
+    time = np.arange(5_000) * days * 86_400_000 // 5_000
+    values = np.random.default_rng(1).standard_normal(5_000)
+    (daily,) = build_features({"x": True}, {"x": values}, 5_000, 128, Season.HOUR_OF_DAY, time)
+
+    assert founded(daily, 100, ordered=True) is expected
 
 
 def test_a_constant_has_nothing_to_learn() -> None:

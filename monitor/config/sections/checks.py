@@ -11,6 +11,7 @@ from typing import Final, Literal
 from pydantic import Field, field_validator, model_validator
 
 from detectors.registry import CATEGORICAL, CONCEPT, MIN_EFFECT, NUMERIC
+from detectors.season import Season
 from monitor.config.sections.base import (
     HOUR,
     Budget,
@@ -76,6 +77,11 @@ class ReferenceSection(Section):
     )
     points: Count = Field(
         2_048, ge=16, le=100_000, description="points that summarise the distribution of a numeric feature"
+    )
+    season: Season | None = Field(
+        None,
+        description="compare a window with the same hours of the day, hours of the week or weeks of the year (UTC) of "
+        "the reference: its rows need times, and should span at least two periods",
     )
     columns: ColumnsSection = Field(
         ColumnsSection(), description="columns of a table that are no features: the answers, actual values and times"
