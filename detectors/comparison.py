@@ -21,7 +21,7 @@ from detectors.dependence import Dependence
 from detectors.discrete import DiscreteValues, is_discrete
 from detectors.dispersion import Dispersion
 from detectors.evidence import Evidence, category_evidence, numeric_evidence
-from detectors.expected import ExpectedCategories
+from detectors.expected import Expected, ExpectedCategories
 from detectors.feature_tests import (
     FeatureTest,
     chi_square_test,
@@ -183,11 +183,6 @@ class Comparison:
         """Return the names of the detectors that run."""
         return self._detectors
 
-    @property
-    def numeric_laws(self) -> Sequence[NumericLaws]:
-        """Return the laws of the numeric features, in their order."""
-        return self._laws
-
     def categories(self, events: Mapping[str, int]) -> Iterator[ComparedCategories]:
         """Yield the categories of each feature that is compared by them, for windows of so many events by feature."""
         for values in self._discrete:
@@ -221,7 +216,7 @@ class Comparison:
             return ComputedTests((), skipped, frozenset(), self._statistics, self._min_effect)
         cells, positions, categories, missing = (v for v in vectors if v is not None)
         skipped = {}
-        against = self._against(totals)
+        against = self.against(totals)
         tests = [
             *self._numeric_tests(against, cells, positions, missing, skipped),
             *self._categorical_tests(against, categories, missing, skipped),
@@ -270,13 +265,13 @@ class Comparison:
         cells, _, categories, _ = (totals(name) for name in self.vectors)
         for f, r in enumerate(self.numeric_cells.references):
             if r.name == feature and cells is not None:
-                return numeric_evidence(self._against(totals).distances, f, cells)
-        for f, c in enumerate(self._against(totals).categorical):
+                return numeric_evidence(self.against(totals).distances, f, cells)
+        for f, c in enumerate(self.against(totals).categorical):
             if c.name == feature and categories is not None:
                 return category_evidence(c, self.category_cells.of_feature(categories, f))
         return None
 
-    def _against(self, totals: Totals) -> Against:
+    def against(self, totals: Totals) -> Against:
         """Return what a window is compared with: of references by season a mixture of the parts it lies in."""
         season = None if self._mixtures is None else totals(self.by_season)
         if self._mixtures is None or season is None or not season.any():

@@ -13,6 +13,7 @@ from typing import Final
 
 import numpy as np
 
+from detectors.against import Against
 from detectors.category_power import smallest_changes
 from detectors.checking import ComputedTests, Rates, shared
 from detectors.comparison import ComparedCategories, Comparison
@@ -102,18 +103,21 @@ class Comparisons:
 
     def sensitivity(self, n: int, allowed: Rates) -> Sensitivity:
         """Compute what windows of `n` predictions show, of which each check may raise so many false alarms."""
-        computed = [c.compute(expected_window(c, n).get) for c in self._comparisons]
+        windows = [expected_window(c, n) for c in self._comparisons]
+        computed = [c.compute(window.get) for c, window in zip(self._comparisons, windows, strict=True)]
         everything = [test for tests in computed for test in tests.tests]
         rates = shared(allowed, everything)
         features = [
             feature
-            for c, tests in zip(self._comparisons, computed, strict=True)
-            for feature in self._features(c, tests, rates)
+            for c, window, tests in zip(self._comparisons, windows, computed, strict=True)
+            for feature in self._features(c, c.against(window.get), tests, rates)
         ]
         shares = (_count(allowed.drift, rates.drift), _count(allowed.quality, rates.quality))
         return Sensitivity(rates, shares, tuple(features))
 
-    def _features(self, c: Comparison, tests: ComputedTests, rates: Rates) -> Iterator[FeatureSensitivity]:
+    def _features(
+        self, c: Comparison, against: Against, tests: ComputedTests, rates: Rates
+    ) -> Iterator[FeatureSensitivity]:
         drift: dict[str, list[FeatureTest]] = {r.name: [] for r in c.references}
         for test in tests.tests:
             if test.family is Family.DRIFT:
@@ -126,28 +130,29 @@ class Comparisons:
             if why is not None or not its or rates.drift <= 0:
                 sees_from = None
                 if why is Skipped.BLIND and isinstance(r, NumericReference):
-                    sees_from = _sees_from(r, c.numeric_laws[f], n, rates.drift)
+                    sees_from = _sees_from(against.numeric[f], against.laws[f], n, rates.drift)
                 yield FeatureSensitivity(r.name, n, skipped=why, sees_from=sees_from)
                 continue
             level = {test.share: test.level(rates.drift, rates.panes) for test in its}
             found = FeatureSensitivity(r.name, n, level=max(level.values()))
             if isinstance(r, NumericReference) and Share.DISTRIBUTION in level:
-                found = self._numeric(found, c, f, r, level[Share.DISTRIBUTION])
+                found = self._numeric(found, c, f, against, level[Share.DISTRIBUTION])
             if Share.CATEGORIES in level:
                 min_effect = {t.statistic: tests.min_effect[t.statistic] for t in its if t.share is Share.CATEGORIES}
                 found = _categorical(found, categories[r.name], level[Share.CATEGORIES], min_effect)
             yield found
 
     def _numeric(
-        self, found: FeatureSensitivity, c: Comparison, f: int, r: NumericReference, level: float
+        self, found: FeatureSensitivity, c: Comparison, f: int, against: Against, level: float
     ) -> FeatureSensitivity:
         """Add what the tests by Kolmogorov-Smirnov and Wasserstein find."""
-        n, laws = found.events, c.numeric_laws[f]
-        phi = laws.at(n).phi
+        r, n = against.numeric[f], found.events
+        law = against.laws[f].at(n, r.rows)
+        phi = law.phi
         if r.sd <= 0 or len(r.points) < 2:
             return replace(found, phi=phi, constant=True)
         ks, w1 = (c.min_effect[name] if name in c.detectors else None for name in ("ks", "wasserstein"))
-        at = thresholds(r, laws.at(n).law, n, phi, level, (ks, w1))
+        at = thresholds(r, law.law, n, phi, level, (ks, w1))
         power = self._power_of(f"{c.prefix}.{f}", r)
         significant, large = power.smallest(at, n)
         change = Change("tilt" if power.tilted else "shift", max(significant, large), large > significant)
@@ -181,19 +186,24 @@ def _categorical(
 def _sees_from(r: NumericReference, laws: NumericLaws, n: int, alpha: float) -> int | None:
     """Return the events from which on a window is not blind, by doubling; None where no window would see."""
     for doublings in range(1, _DOUBLINGS + 1):
-        if not laws.at(n << doublings).blind(alpha):
+        if not laws.at(n << doublings, r.rows).blind(alpha):
             return n << doublings
     return None
 
 
 def expected_window(c: Comparison, n: int) -> dict[str, IntArray]:
-    """Return the count vectors of a window of n predictions that is as its references let expect."""
+    """Return the count vectors of a window of n predictions that is as its references let expect.
+
+    Of references by season it spans the season as the reference does.
+    """
     cells, positions, categories, missing = c.vectors
     numbers = [_numeric_cells(r, n) for r in c.numeric_cells.references]
     texts = [_shared_out(np.append(r.counts, [r.other, 0]), _present(r, n)) for r in c.category_cells.references]
     none = np.zeros(0, np.int64)
     of_numbers = np.concatenate([none, *numbers])
-    return {
+    seasonal = next((r.seasonal for r in c.references if r.seasonal is not None), None) if c.season else None
+    season = {} if seasonal is None else {c.by_season: _shared_out(seasonal.rows, n)}
+    return season | {
         cells: of_numbers,
         positions: np.zeros(len(of_numbers), np.int64),
         categories: np.concatenate([none, *texts]),

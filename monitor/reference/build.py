@@ -257,7 +257,7 @@ class _Times:
 
     def times_of(self, columns: Mapping[str, Any]) -> IntArray:
         """Return the times of a batch in ms, all of which can be read."""
-        return np.array([_time_of(value) for value in columns[self._name or ""]], np.int64)
+        return np.array([time_of(value) for value in columns[self._name or ""]], np.int64)
 
     @property
     def ordered(self) -> bool:
