@@ -3,27 +3,23 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Final
-
-from scipy import optimize
 
 from detectors.pane_dependence import FEWEST_PANES, MetricDependence, supposed
 from detectors.runs import run_level
 from monitor.aggregation.metrics import METRICS, QUANTILES, Estimate
 from monitor.aggregation.outcome_windows import OutcomeWindow
 from monitor.evaluation.baselines import Baseline, Baselines
+from monitor.evaluation.metric_model import MetricModel
 from monitor.evaluation.metric_panes import adds_up, dependence_beside
 from monitor.evaluation.rule_checks import STRETCHES, shared_part
-from monitor.evaluation.rules import SKIPPED, Measured, RuleVerdict, limit_of, p_value
+from monitor.evaluation.rules import SKIPPED, RuleVerdict, limit_of
 from monitor.evaluation.version_state import RuleInstance, VersionState
 from monitor.spec import Bound, LimitBasis, ModelSpec, RuleSpec
 
-_COUNTED: Final = frozenset({"error_rate", "accuracy", "precision", "recall", "agreement", "coverage"})  # of hits
-_LEAST_P: Final = 1e-300
 _LEAST_RATE: Final = 1e-290
-_DOUBLINGS: Final = 60
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,7 +172,7 @@ class RulePowers:
         n = expected if estimate is None else estimate.n
         changes: tuple[RuleChange, ...] = ()
         if why is None and not rule.hard and limit is not None and rate > 0:
-            like = _Like.of(rule, estimate, baseline, n, dependence)
+            like = MetricModel.of(rule, estimate, baseline, n, dependence)
             if like is not None:
                 many = STRETCHES if adds_up(rule.metric) else ()
                 part = max(rate / (1 + len(many)), _LEAST_RATE)
@@ -190,7 +186,7 @@ class RulePowers:
         )  # fmt: skip
 
     def _change(
-        self, rule: RuleSpec, like: _Like, limit: float, windows: int, part: float, panes: int, beside: int | None
+        self, rule: RuleSpec, like: MetricModel, limit: float, windows: int, part: float, panes: int, beside: int | None
     ) -> RuleChange:
         """Find the smallest change that a stretch of so many windows shows.
 
@@ -212,96 +208,6 @@ class RulePowers:
         if value is not None and rule.metric not in QUANTILES:
             by_limit = limit > value if rule.bound is Bound.ABOVE else limit < value
             value = limit if by_limit else value
-        every = like.n / max(panes, 1)
-        return RuleChange(windows, level, value, round(windows * like.n + (rule.checks - 1) * every), by_limit)
-
-
-@dataclass(frozen=True, slots=True)
-class _Like:
-    """What a metric is like, where nothing of it is known but its value.
-
-    Attributes:
-        rule: The rule on it.
-        n: Events behind it.
-        spread: Variance of one event; None of a share.
-        noise: What it has of chance alone, of one event.
-        acceptable: Its right value: that of the baseline, else the limit; of a quantile the share above it.
-        base: The baseline; None for a limit that is absolute.
-        dependence: How much events depend on each other.
-    """
-
-    rule: RuleSpec
-    n: int
-    spread: float | None
-    noise: float
-    acceptable: float
-    base: Measured | None
-    dependence: MetricDependence
-
-    @staticmethod
-    def of(
-        rule: RuleSpec, estimate: Estimate | None, baseline: Estimate | None, n: int, dependence: MetricDependence
-    ) -> _Like | None:
-        """Return what is known of a metric; None where that does not do."""
-        known = estimate or baseline
-        base = None if baseline is None else Measured(baseline, dependence=dependence)
-        if rule.metric in QUANTILES:
-            return _Like(rule, n, None, 0.0, 1 - QUANTILES[rule.metric], base, dependence)
-        acceptable = rule.limit if baseline is None else baseline.value
-        if rule.metric in _COUNTED or (known is not None and known.hits is not None):
-            return _Like(rule, n, None, 0.0, acceptable, base, dependence)
-        if known is None or not math.isfinite(known.variance):
-            return None
-        return _Like(
-            rule, n, known.variance * known.n, known.noise * math.sqrt(known.n), acceptable, base, dependence
-        )  # fmt: skip
-
-    def over(self, windows: int, *, both: bool) -> _Like:
-        """Return it over so many windows; `both`: the baseline is of the same windows."""
-        base = self.base
-        if both and base is not None and base.estimate is not None:
-            known = base.estimate
-            hits = None if known.hits is None else known.hits * windows
-            longer = replace(known, n=known.n * windows, variance=known.variance / windows, hits=hits)
-            base = replace(base, estimate=longer)
-        return replace(self, n=self.n * windows, base=base)
-
-    def measured(self, value: float) -> Measured:
-        """Return the metric as it would be measured at this value."""
-        if self.rule.metric in QUANTILES:
-            level = self.acceptable if self.base is None or self.base.estimate is None else self.base.estimate.value
-            above = round(value * self.n), self.n
-            return Measured(Estimate(level, self.n), lambda limit: above, self.dependence)
-        if self.spread is None:
-            return Measured(Estimate.share(value * self.n, self.n), dependence=self.dependence)
-        spread = self.spread
-        if self.rule.reference is LimitBasis.SHARE and self.acceptable:
-            spread *= (value / self.acceptable) ** 2  # what grows by a factor does so in every event
-        noise = self.noise / math.sqrt(self.n)
-        return Measured(Estimate(value, self.n, spread / self.n, noise=noise), dependence=self.dependence)
-
-    def smallest(self, rule: RuleSpec, limit: float, level: float) -> float | None:
-        """Return the value nearest to what is acceptable that is significant; None if none is."""
-
-        def excess(value: float) -> float:
-            p = p_value(rule, self.measured(value), self.base, limit)
-            return math.log(max(p, _LEAST_P)) - math.log(max(level, _LEAST_P))
-
-        if self.spread is None:
-            return _crossing(excess, self.acceptable, 1.0 if rule.bound is Bound.ABOVE else 0.0)
-        step = max(abs(self.acceptable), math.sqrt(self.spread / max(self.n, 1)), 1e-12)
-        sign = 1 if rule.bound is Bound.ABOVE else -1
-        for doubling in range(_DOUBLINGS):
-            found = _crossing(excess, self.acceptable, self.acceptable + sign * step * 2.0 ** (doubling - 3))
-            if found is not None:
-                return found
-        return None
-
-
-def _crossing(excess: Callable[[float], float], start: float, end: float) -> float | None:
-    """Return where a function that falls from `start` to `end` is 0; None if it is above 0 at both."""
-    if excess(end) > 0:
-        return None
-    if excess(start) <= 0:
-        return start
-    return float(optimize.brentq(excess, start, end, xtol=1e-9, rtol=1e-5))
+        window = self._spec.window
+        more = rule.checks - 1 if window.counted else max(rule.checks - 1, math.ceil(rule.dwell / window.pane))
+        return RuleChange(windows, level, value, round(like.n * (windows + more / max(panes, 1))), by_limit)

@@ -54,7 +54,8 @@ class TableRows:
         for known, category in zip(cells.codes, cells.references, strict=True):
             texts: Any = self.columns[category.name][rows] if category.name in self.columns else [None] * count
             codes.append(np.fromiter(map(known.__getitem__, texts), np.int64, count))
-        return comparison.bin_counts(numbers, codes)
+        times = None if self.times is None else self.times[rows]
+        return comparison.bin_counts(numbers, codes, times)
 
     def pairs_of(self, rows: slice) -> ScoredPairs | None:
         """Return the pairs of some rows."""

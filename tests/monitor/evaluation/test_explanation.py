@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import random
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
@@ -15,7 +17,9 @@ from detectors.reference_builder import build_features
 from fallback.types import ServingSpec
 from monitor.cli.explain import add_expected, explanation_of
 from monitor.spec import ModelSpec
-from tests.monitor.kit import MINUTE, Run, a_core, a_drift, a_model, a_rule, counted, from_file, timed
+from tests.monitor.kit import MINUTE, Run, a_core, a_drift, a_model, a_profile, a_rule, counted, from_file, timed
+from tests.monitor.random_streams import a_busy_core, random_records
+from tests.monitor.random_streams import a_reference as random_reference
 
 WINDOWS = (0.2, 0.5, 1, 2, 5)
 WATCHED = a_model(
@@ -87,6 +91,22 @@ def test_versions_that_a_decision_names_are_explained_before_they_answer() -> No
     spec = replace(WATCHED, serving=ServingSpec("v1", shadows=("v2",)))
 
     assert {name: v["role"] for name, v in explained(spec)["versions"].items()} == {"v1": "champion", "v2": "shadow"}
+
+
+def test_whatever_the_versions_of_a_stream_did_they_are_explained() -> None:
+    """Windows by time and counted, versions in every role, rules that are judged and that are not."""
+    core, dice = a_busy_core(), random.Random(3)
+    run = Run(core, profiles={"reg": a_profile(random_reference(dice))})
+    run.feed(random_records(dice, 2_000, core))
+    run.commit()
+
+    for model in run.pipeline.models:
+        add_expected(run.pipeline, model)
+        document = explanation_of(model).document()
+        for name, version in document["versions"].items():
+            assert version["founded"] in ("kept", "assumed"), name
+            assert len(version["rules"]) == len(model.spec.rules)
+        assert json.dumps(document, allow_nan=False)
 
 
 # -- how well it is founded ------------------------------------------------------------------------------
