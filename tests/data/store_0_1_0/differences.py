@@ -33,6 +33,11 @@ STATUS: Final = {
     "dead_letters_by_reason.unknown_model": (2, 1),
     "events.dead_letters": (188, 187),
     "events.ignored.cold": (None, 1),
+    # Laws of the features themselves, in windows of several extents: three checks more or less show drift.
+    "models.heat.versions.v2.checks.drift": (60, 57),
+    "models.heat.versions.v2.checks.ok": (65, 68),
+    "models.heat.versions.v4.checks.drift": (26, 27),
+    "models.heat.versions.v4.checks.ok": (70, 69),
 }
 IGNORED: Final = ("ml.outcomes", 0, 3585)  # that event
 # n is what a metric is over: of predicted or actual positives, of the rarer class, of answers that have a probability.
@@ -44,6 +49,10 @@ BLIND: Final = {("v3", "no_predictions"), ("v4", "rules"), ("", "limits.labels")
 RESOLVED_IN_SILENCE: Final = ("m2", "data_quality", "2024-03-01T00:39:49.593Z")
 # Pairs land by panes of pair time. 0.1.0 had read outcomes ahead: at 00:58 it knew those of the next minutes. Now 60 %
 # of the answers between 00:56 and 00:58 have their outcome in the pane that ends at 01:01, and are judged then.
+# A dozen answers are not enough for a rule while little is known of their dependence.
+CALM_NOW: Final = {("v4", "shadow_disagrees")}
+# The same of counted windows; and missing and unseen values have a part of the budget of their own, which is small.
+OTHERWISE: Final = {("a3", "accuracy"), ("m2", "sender"), ("m2", "words"), ("m3", "words")}
 ALERTS: Final = {
     ("v2", "worse", 2): {
         "ends_at": ("2024-03-01T00:58:00.000Z", "2024-03-01T01:01:00.000Z"),
@@ -63,14 +72,13 @@ ALERTS: Final = {
         "metric.baseline": (-1.6656441, -1.7236411),
         "metric.limit": (-1.6856441, -1.7436411),
     },
-    # Answers are compared at the ends of panes, whichever came first, also where an outcome was read before one;
-    # but not across the upgrade.
-    ("v4", "shadow_disagrees", 2): {
-        "ends_at": ("2024-03-01T00:57:30.000Z", "2024-03-01T00:57:00.000Z"),
-        "issued_at": ("2024-03-01T00:57:30.000Z", "2024-03-01T00:57:00.000Z"),
-        "metric.n": (12, 13),
-        "window.end": ("2024-03-01T00:57:30.000Z", "2024-03-01T00:57:00.000Z"),
-        "window.events": (35, 30),
+    # Calm one check earlier by the laws of its features.
+    ("v2", "fuel,prediction", 3): {
+        "ends_at": ("2024-03-01T00:54:30.000Z", "2024-03-01T00:54:00.000Z"),
+        "issued_at": ("2024-03-01T00:54:30.000Z", "2024-03-01T00:54:00.000Z"),
+        "window.start": ("2024-03-01T00:52:30.000Z", "2024-03-01T00:52:00.000Z"),
+        "window.end": ("2024-03-01T00:54:30.000Z", "2024-03-01T00:54:00.000Z"),
+        "window.events": (36, 33),
     },
 }
 DERIVED: Final = ("summary", "metric.value")  # of what the table names
@@ -81,4 +89,4 @@ LEARNED_BY_ORDER: Final = {
     "animal: answers:a3 (active)": ("hash",),  # the same answers in another order
     "animal: features (active)": ("hash",),
 }
-OF_LATEST_WINDOW: Final = ("firing", "health", "served_by", "checks", "pending")
+OF_LATEST_WINDOW: Final = ("firing", "health", "served_by", "checks", "pending", "data_quality")
