@@ -82,8 +82,8 @@ def test_a_large_change_is_found_by_a_short_window_first() -> None:
 
 def test_a_small_change_is_found_by_a_long_window_only() -> None:
     """Which keeps the episode open while the configured one sees nothing."""
-    found = told_of(spec_of(), stream(9_000, lambda i: 0.14 * (i >= 4_000))).alerts("drift")
-    alone = told_of(spec_of([1.0]), stream(9_000, lambda i: 0.14 * (i >= 4_000))).alerts("drift")
+    found = told_of(spec_of(), stream(9_000, lambda i: 0.13 * (i >= 4_000))).alerts("drift")
+    alone = told_of(spec_of([1.0]), stream(9_000, lambda i: 0.13 * (i >= 4_000))).alerts("drift")
 
     assert alone == []
     assert [(record["status"], seen_in(record)) for record in found] == [("firing", ["2500 events"])]
