@@ -56,15 +56,19 @@ def supposed(share: float = 1.0) -> MetricDependence:
     return MetricDependence(1 + (_SUPPOSED - 1) * min(max(share, 0.0), 1.0), _SUPPOSED_DF)
 
 
-def dependence_of(sums: FloatArray, independent: float, before: MetricDependence) -> MetricDependence:
+def dependence_of(
+    sums: FloatArray, independent: float, before: MetricDependence, telling: int | None = None
+) -> MetricDependence:
     """Estimate the dependence of the sums of consecutive panes.
 
-    What was supposed before counts too, by the square of FEWEST_PANES / panes.
+    What was supposed before counts too, by the square of FEWEST_PANES / telling panes.
 
     Args:
         sums: What each pane adds to a statistic, shape (panes,); fewer than FEWEST_PANES tell nothing.
         independent: Variance of one of them if its events were independent.
         before: What is supposed without panes.
+        telling: How many panes tell something: panes without a failure do not show whether failures come together.
+            None: all.
     """
     n = len(sums)
     if n < FEWEST_PANES or not math.isfinite(independent):
@@ -77,9 +81,9 @@ def dependence_of(sums: FloatArray, independent: float, before: MetricDependence
     # What the panes' own mean takes away of it, as it varies by as much.
     spread = (1 + memory) / (1 - memory)
     variance *= power / (1 - min(spread / n, 0.5))
-    # Where nothing ever varies, as of errors that never came, nothing shows that they depend.
+    known = n if telling is None else telling
     phi = min(max(variance / independent, 1.0), _LARGEST) if independent > 1e-300 else 1.0
-    phi += max(before.phi - phi, 0.0) * (FEWEST_PANES / n) ** 2
+    phi += max(before.phi - phi, 0.0) * (FEWEST_PANES / max(known, FEWEST_PANES)) ** 2
     # The relative variance of an autoregression's long-run variance, of which two parts come from its sum.
     df = n / (1 + 2 * spread) if order else n - 1
     return MetricDependence(phi, max(df, _LEAST_DF))

@@ -93,6 +93,14 @@ class PaneRows:
         """Sum of squares around a mean, over all events."""
         return float(self.spread.sum() + self.n @ (self.value - mean) ** 2)
 
+    @property
+    def telling(self) -> int:
+        """How many panes have an event of the rarer kind; of metrics that are no shares all."""
+        if not self.share:
+            return len(self)
+        rarer = self.value if self.mean <= 0.5 else 1 - self.value
+        return int(np.count_nonzero(rarer > 0))
+
     def sums(self) -> tuple[FloatArray, float]:
         """Return (what each pane adds to the mean around its own, the variance of one of them if independent)."""
         mean, each = self.mean, float(self.n.mean())
@@ -100,18 +108,24 @@ class PaneRows:
         return result, self._square(mean) / float(self.n.sum()) / each
 
 
-def dependence(rows: PaneRows, before: MetricDependence) -> MetricDependence:
+def dependence(name: str, rows: PaneRows, before: MetricDependence) -> MetricDependence:
     """Return the dependence of a metric; `before` is what is supposed without panes."""
-    return dependence_of(*rows.sums(), before) if len(rows) >= FEWEST_PANES else before
+    return dependence_of(*rows.sums(), before, _telling(name, rows)) if len(rows) >= FEWEST_PANES else before
 
 
-def dependence_beside(rows: PaneRows, others: PaneRows, before: MetricDependence) -> MetricDependence:
+def _telling(name: str, rows: PaneRows) -> int:
+    """Return how many panes tell of dependence: of a quantile all, as a part of each lies above it but for ties."""
+    return len(rows) if name in QUANTILES else rows.telling
+
+
+def dependence_beside(name: str, rows: PaneRows, others: PaneRows, before: MetricDependence) -> MetricDependence:
     """Return the dependence of the difference of two versions: what both have in common at a time cancels out."""
     common, mine, its = np.intersect1d(rows.pane, others.pane, assume_unique=True, return_indices=True)
     if len(common) < FEWEST_PANES:
         return before
     (one, variance), (other, its_variance) = rows.sums(), others.sums()
-    return dependence_of(one[mine] - other[its], variance + its_variance, before)
+    telling = max(_telling(name, rows), _telling(name, others))
+    return dependence_of(one[mine] - other[its], variance + its_variance, before, telling)
 
 
 def adds_up(metric: str) -> bool:
@@ -203,7 +217,7 @@ class MetricPanes:
 
     def _learned(self, name: str, first: int, last: int, before: MetricDependence) -> MetricDependence:
         rows = self.usable(name, first, last)
-        found = dependence(rows.latest(_LEARNED), before)
+        found = dependence(name, rows.latest(_LEARNED), before)
         known = self._first.get(name)
         if known is None and len(rows) >= _FIRST:
             self._first[name], self._packed = found, None

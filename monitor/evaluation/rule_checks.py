@@ -205,7 +205,8 @@ class _Check:
     def _dependence_beside(self, metric: str, champion: VersionState, first: int, last: int) -> MetricDependence:
         mine, its = self._version.panes, champion.panes
         found = [
-            dependence_beside(mine.usable(name, first, last), its[name], self._before) for name in mine.sources(metric)
+            dependence_beside(name, mine.usable(name, first, last), its[name], self._before)
+            for name in mine.sources(metric)
         ]
         return max(found, key=lambda each: each.phi)
 

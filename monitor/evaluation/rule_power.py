@@ -149,7 +149,7 @@ class RulePowers:
         usable = {name: panes.usable(name, first, last) for name in names}
         if champion is None:
             return panes.learned(rule.rule.metric, first, last, self._before), min(map(len, usable.values()))
-        found = [dependence_beside(usable[name], champion.panes[name], self._before) for name in names]
+        found = [dependence_beside(name, usable[name], champion.panes[name], self._before) for name in names]
         common = [len({*usable[name].pane.tolist()} & {*champion.panes[name].pane.tolist()}) for name in names]
         return max(found, key=lambda each: each.phi), min(common)
 

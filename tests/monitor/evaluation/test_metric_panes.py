@@ -88,6 +88,22 @@ def test_while_something_seems_wrong_nothing_is_learned() -> None:
     assert panes.usable("accuracy", 120, 129).pane[-1] == 119
 
 
+def test_panes_without_a_failure_do_not_show_whether_failures_come_together() -> None:
+    """A model that has not failed yet may fail in bursts: what is supposed stays."""
+    never, often = some_panes(*[100] * 200), some_panes(*binomial(200))
+
+    assert never.learned("accuracy", 190, 199, supposed()).phi == supposed().phi
+    assert often.learned("accuracy", 190, 199, supposed()).phi < 2
+
+
+def test_a_few_failures_tell_less_of_dependence_than_many() -> None:
+    rare = [99 if pane % 12 == 0 else 100 for pane in range(240)]
+
+    found = some_panes(*rare).learned("accuracy", 230, 239, supposed()).phi
+
+    assert 8 < found < supposed().phi
+
+
 def test_what_was_learned_first_goes_on_to_count() -> None:
     """Hours of calm do not make bursts of errors independent."""
     bursts = [50, 50, 50, 100, 100, 100] * 32
@@ -105,7 +121,7 @@ def test_what_two_versions_have_in_common_cancels() -> None:
     one, other = some_panes(*hours), some_panes(*(h - 2 for h in hours))
 
     alone = one.learned("accuracy", 170, 179, BEFORE).phi
-    beside = dependence_beside(one["accuracy"], other["accuracy"], BEFORE).phi
+    beside = dependence_beside("accuracy", one["accuracy"], other["accuracy"], BEFORE).phi
 
     assert alone > 20
     assert beside < 2
