@@ -10,6 +10,7 @@ import numpy as np
 
 from detectors.pane_dependence import FEWEST_PANES
 from detectors.reference import NumericReference, Profile, Reference
+from detectors.season import LEAST_PERIODS
 from monitor.alerting.blind import listed
 from monitor.evaluation.rules import SKIPPED
 from monitor.evaluation.version_state import VersionState
@@ -61,6 +62,9 @@ def on_reference(profile: Profile, events: int) -> Iterator[str]:
             f"the reference was built by an earlier release, which did not learn the dependence of {listed(unknown)}: "
             "build it again"
         )
+    periods = next((f.seasonal.periods for _, f in compared if f.seasonal is not None), LEAST_PERIODS)
+    if periods < LEAST_PERIODS:
+        yield f"the reference spans {periods:.2g} periods of its season: fewer than two do not show what repeats itself"
 
 
 def on_rules(metrics: Collection[str]) -> Iterator[str]:
