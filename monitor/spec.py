@@ -89,6 +89,11 @@ class BudgetSpec:
     events: int = 0
 
 
+def default_budget(window: WindowSpec) -> BudgetSpec:
+    """Return the budget of a model that states none: by events where its windows are counted, else by time."""
+    return BudgetSpec(1, events=1_000_000) if window.counted else BudgetSpec(1, period=30 * 86_400_000)
+
+
 @dataclass(frozen=True, slots=True)
 class DriftSpec:
     """Drift detection of a model.
@@ -235,6 +240,14 @@ class ModelSpec:
     answers: AnswerReading = AnswerReading.AUTO
     user_metrics: tuple[str, ...] = ()  # the user's own that are configured: they have their places first
     own_rules: bool = False  # whether the configuration has `rules:`, or these are the default ones
+    false_alarms: BudgetSpec | None = None  # as stated without a reference; None: the default
+
+    @property
+    def budget(self) -> BudgetSpec:
+        """The false alarms that are accepted, of rules alone where drift is not watched."""
+        if self.drift is not None:
+            return self.drift.budget
+        return self.false_alarms or default_budget(self.window)
 
 
 @dataclass(frozen=True, slots=True)

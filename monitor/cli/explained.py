@@ -35,8 +35,8 @@ def show_explanation(console: Console, document: Mapping[str, Any], most: int) -
         document: The document of `monitor.evaluation.explanation`.
         most: Number of features to print at most.
     """
-    budget = document["budget"]
-    promise = "drift is not checked" if budget is None else f"promised: {_promise(budget)}"
+    watched = "" if document["drift"] else "; drift is not checked"
+    promise = f"promised: {_promise(document['budget'])}{watched}"
     console.print(f"[bold]{escape(document['model'])}[/bold]: window {document['window']}; {promise}")
     if document["as_of"]:
         console.print(f"as of {document['as_of']}, stream time")

@@ -74,7 +74,8 @@ def check_config(
         return
     for name, about in models.items():
         out.print(f"[bold]{escape(name)}[/bold]: {about['task']}, champion {escape(about['champion'])}")
-        out.print(f"  window: {about['window']}; false alarms: {about['false_alarms'] or 'drift is not checked'}")
+        unwatched = "" if about["drift"] else "; drift is not checked"
+        out.print(f"  window: {about['window']}; false alarms: {about['false_alarms']}{unwatched}")
         if "reference" in about:
             told = about["reference"]
             out.print(f"  reference: {escape(told['path'])}, {told['rows']} rows, {len(told['features'])} features")
@@ -117,7 +118,8 @@ def _about(m: ModelSpec) -> dict[str, Any]:
         "task": m.task.value,
         "champion": m.serving.champion,
         "window": window,
-        "false_alarms": None if m.drift is None else _budget(m.drift.budget),
+        "false_alarms": _budget(m.budget),
+        "drift": m.drift is not None,
         "learn": m.reference.learn,
         "rules": [_rule(r) for r in m.rules],
         "notes": [

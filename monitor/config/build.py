@@ -35,7 +35,6 @@ from monitor.files import read_small
 from monitor.publishing.destinations.webhook import WebhookSpec, parse_keys
 from monitor.spec import (
     Bound,
-    BudgetSpec,
     CoreSpec,
     DriftSpec,
     Limits,
@@ -44,6 +43,7 @@ from monitor.spec import (
     ReferenceSpec,
     RuleSpec,
     WindowSpec,
+    default_budget,
 )
 from monitor.store.subscriptions import MessageKind
 from monitor.stream.kafka_spec import KafkaSecurity
@@ -51,7 +51,6 @@ from monitor.stream.types import TopicSpec
 
 log = structlog.get_logger(__name__)
 
-_MONTH: Final = 30 * 86_400_000
 _LARGEST_SECRET: Final = 64 << 10  # bytes
 _LARGEST_PEM: Final = 16 << 20
 _MOST_OUTCOME_PANES: Final = 10_000  # of a version: they are kept until outcomes are final
@@ -222,6 +221,7 @@ def _model(name: str, section: ModelSection) -> ModelSpec:
         serving=_serving(section),
         user_metrics=tuple(section.metrics),
         own_rules=section.rules is not None,
+        false_alarms=None if section.drift is None else section.drift.false_alarms,
     )
 
 
@@ -238,11 +238,10 @@ def _window(section: WindowSection) -> WindowSpec:
 
 
 def _drift(section: DriftSection, window: WindowSpec) -> DriftSpec:
-    default = BudgetSpec(1, events=1_000_000) if window.counted else BudgetSpec(1, period=_MONTH)
     return DriftSpec(
         numeric=tuple(section.numeric),
         categorical=tuple(section.categorical),
-        budget=section.false_alarms or default,
+        budget=section.false_alarms or default_budget(window),
         min_effect=section.min_effects,
         resolve_after=section.resolve_after,
         windows=tuple(section.windows),

@@ -11,7 +11,6 @@ from monitor.events.codes import OTHER, VERSIONLESS_TIERS
 from monitor.reference.active import ReferenceSet
 from monitor.spec import ModelSpec
 
-_MONTH = 30 * 86_400_000  # ms
 _UNKNOWN_RATE = 1e-3  # events per ms, where nothing tells it
 # Parts of the budget: of drift, of rules, and of data quality. A part that nobody uses goes to the others.
 _DRIFT: Final = 0.60
@@ -59,10 +58,7 @@ class FalseAlarmBudget:
 
     def _checks(self, version: VersionState) -> float:
         """Return after how many checks of the version one false alarm is allowed."""
-        drift, window = self._spec.drift, self._spec.window
-        if drift is None:
-            return _MONTH / max(window.pane, 1000)
-        budget, rate = drift.budget, self._measured_rate(version)
+        window, budget, rate = self._spec.window, self._spec.budget, self._measured_rate(version)
         if window.counted:
             events = budget.events or budget.period * rate
             return events / budget.alarms / window.every

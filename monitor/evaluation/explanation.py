@@ -75,7 +75,8 @@ class Explanation:
             "schema": SCHEMA,
             "model": spec.name,
             "window": window_label(spec.window),
-            "budget": None if spec.drift is None else _budget(spec),
+            "budget": _budget(spec),
+            "drift": spec.drift is not None,
             "reference": None if profile is None else {"rows": profile.rows, "ordered": profile.ordered},
             "windows_left_out": [{"multiple": out.multiple, "why": out.why} for out in left_out(spec)],
             "versions": {v.version: self._version(v) for v in chosen if only in (None, v.version)},
@@ -150,8 +151,7 @@ class Explanation:
 
 
 def _budget(spec: ModelSpec) -> dict[str, Any]:
-    assert spec.drift is not None  # noqa: S101 - the caller has asked
-    budget = spec.drift.budget
+    budget = spec.budget
     return {
         "alarms": budget.alarms,
         "events": budget.events or None,

@@ -164,7 +164,8 @@ class DriftSection(Section):
     )
     min_effect: dict[str, Number] = Field(
         {},
-        description="minimum effect size by detector; a smaller effect is no drift, whatever its p-value; by default "
+        description="minimum effect size by detector, or one number for all; a smaller effect is no drift, whatever "
+        "its p-value; 0: whatever is significant is drift, and critical; by default "
         + ", ".join(f"{name} {effect:g}" for name, effect in MIN_EFFECT.items()),
     )
     resolve_after: Count = Field(3, ge=1, description="consecutive calm checks that resolve an alert")
@@ -174,15 +175,20 @@ class DriftSection(Section):
         "changes early, long ones find small changes; each has an equal part of the budget. `[1]`: `window` alone",
     )
 
+    @field_validator("min_effect", mode="before")
+    @classmethod
+    def _one_for_all(cls, value: object) -> object:
+        return dict.fromkeys(MIN_EFFECT, value) if isinstance(value, int | float) else value
+
     @field_validator("min_effect")
     @classmethod
     def _known_detectors(cls, value: dict[str, float]) -> dict[str, float]:
         raise_if_any(
             ConfigIssue(name, None, f"unknown detector; {among(name, MIN_EFFECT)}")
             if name not in MIN_EFFECT
-            else ConfigIssue(name, effect, "must be above zero")
+            else ConfigIssue(name, effect, "at least 0; with 0 whatever is significant counts")
             for name, effect in value.items()
-            if name not in MIN_EFFECT or effect <= 0
+            if name not in MIN_EFFECT or effect < 0
         )
         return value
 

@@ -75,6 +75,13 @@ def test_the_smallest_configuration_has_the_documented_defaults() -> None:
     assert (config.stream.start, config.stream.idle_after) == ("earliest", 10 * SECOND)
 
 
+def test_a_budget_that_is_stated_without_a_reference_is_that_of_rules() -> None:
+    assert model("drift: {false_alarms: 2 per 7d}").budget == BudgetSpec(2, period=7 * DAY)
+    assert model("reference: r.csv, drift: {false_alarms: 2 per 7d}").budget == BudgetSpec(2, period=7 * DAY)
+    assert model("drift: null").budget == BudgetSpec(1, period=30 * DAY)
+    assert model("drift: null, window: {events: 1000}").budget == BudgetSpec(1, events=1_000_000)
+
+
 def test_without_a_reference_drift_is_not_watched() -> None:
     """There would be nothing to compare with."""
     assert model().drift is None
@@ -130,6 +137,15 @@ def test_drift_as_configured() -> None:
     assert drift.windows == (0.2, 0.5, 1.0, 2.0, 5.0)
     assert drift.budget == BudgetSpec(2, period=7 * DAY)
     assert (drift.min_effect["psi"], drift.min_effect["ks"], drift.min_effect["unseen_rate"]) == (0.25, 0.1, 0.01)
+
+
+def test_one_minimum_effect_may_hold_for_every_detector() -> None:
+    """0 leaves the decision to significance."""
+    drift = model("reference: r.csv, drift: {min_effect: 0}").drift
+
+    assert drift is not None
+    assert set(drift.min_effect.values()) == {0.0}
+    assert "ks" in drift.min_effect
 
 
 def test_outcomes_as_configured() -> None:

@@ -227,7 +227,8 @@ RULE = "rules: [{{name: a, metric: {}, {}}}]"
         ({"model": "reference: 10000"}, ["models.m.reference: 10000: a path, or {learn: 10000}, is needed"]),
         ({"model": "drift: {min_effect: {ks: .nan}}"}, [
             "models.m.drift.min_effect.ks: nan: a finite number is needed"]),
-        ({"model": "drift: {min_effect: {ks: 0}}"}, ["models.m.drift.min_effect.ks: 0.0: must be above zero"]),
+        ({"model": "drift: {min_effect: {ks: -0.1}}"}, [
+            "models.m.drift.min_effect.ks: -0.1: at least 0; with 0 whatever is significant counts"]),
         ({"model": "drift: {min_effect: {kss: 1}}"}, [
             "models.m.drift.min_effect.kss: unknown detector; did you mean ks?"]),
         ({"model": "drift: {windows: [1, 2, 0, 2]}"}, [

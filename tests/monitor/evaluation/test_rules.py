@@ -417,6 +417,15 @@ def test_a_part_of_the_budget_that_nobody_uses_goes_to_the_others() -> None:
     assert without_drift.rules == pytest.approx(MINUTE / month)
 
 
+def test_rules_have_the_budget_of_their_windows_where_drift_is_not_watched() -> None:
+    stated = BudgetSpec(2, events=100_000)
+    by_events = allowed_of(window=counted(100, 50), rules=(ERRORS,))
+    as_stated = allowed_of(window=counted(100, 50), rules=(ERRORS,), false_alarms=stated)
+
+    assert by_events.rules == pytest.approx(50 / 1_000_000)
+    assert as_stated.rules == pytest.approx(2 * 50 / 100_000)
+
+
 def test_a_budget_in_events_meets_counted_windows_as_it_is() -> None:
     drift = replace(a_drift(1), budget=BudgetSpec(2, events=100_000))
 
