@@ -53,12 +53,12 @@ class BinnedWindow:
     Attributes:
         counts: Events per cell, shape (cells,).
         events: Events with a value per feature, shape (features,).
-        cumulative: Running sums of `counts`, restarted with each feature, shape (cells,).
+        ahead: Distribution function of the window minus that of the reference, at the end of each cell, shape (cells,).
     """
 
     counts: IntArray
     events: IntArray
-    cumulative: IntArray
+    ahead: FloatArray
 
 
 class NumericDistances:
@@ -72,7 +72,7 @@ class NumericDistances:
         self._cdf = _reference_cdfs(cells.references, cells.size)
         self._known = np.array([len(r.points) > 0 for r in cells.references], np.bool_)
         self._ks_error = np.array([r.ks_error for r in cells.references])
-        self._gaps = _Gaps(cells, self._cdf)
+        self._gaps = _Gaps(cells)
         self._bins = _Bins(cells)
         self._unsure: BoolArray | None = None
 
@@ -98,17 +98,21 @@ class NumericDistances:
     def window(self, counts: IntArray) -> BinnedWindow:
         """Prepare counts per cell, shape (cells,), for the statistics below."""
         total = np.cumsum(counts)
-        before = np.concatenate([[0], total])[self._starts]
-        return BinnedWindow(counts, _sums(counts, self._starts), total - np.repeat(before, self._sizes))
+        ends = self._starts + self._sizes
+        reached = total[ends - 1] if len(ends) else ends
+        before = np.concatenate([[0], reached[:-1]])[: len(ends)]
+        events = reached - before
+        total -= np.repeat(before, self._sizes)
+        ahead = total / _per(np.maximum(events, 1), self._sizes)
+        ahead -= self._cdf
+        return BinnedWindow(counts, events, ahead)
 
     def ks(self, window: BinnedWindow) -> Distance:
         """Compute the Kolmogorov-Smirnov statistic, as `scipy.stats.ks_2samp` does.
 
         It is the largest difference of the two distribution functions, 0 to 1.
         """
-        gap = window.cumulative / np.repeat(np.maximum(window.events, 1), self._sizes)
-        gap -= self._cdf
-        np.abs(gap, out=gap)
+        gap = np.abs(window.ahead)
         if self._unsure is not None:
             gap[self._unsure] = 0.0
         value = np.maximum.reduceat(gap, self._starts) if len(gap) else np.zeros(0)
@@ -125,25 +129,26 @@ class NumericDistances:
             positions: Sums of positions per cell, as of `NumericCells.bin_counts`, shape (cells,).
         """
         gaps = self._gaps
-        n = np.repeat(np.maximum(window.events, 1), gaps.sizes)
-        held, at = window.counts[gaps.cell], positions[gaps.cell]
-        inside = held / n
-        # Reference minus window at the left and at the right end of each gap.
-        left = gaps.cdf - (window.cumulative[gaps.cell] / n - inside)
-        right = left - inside
-        mean = at / np.maximum(held * GAP_STEPS, 1)
-        area = np.abs(right + inside * mean)
-        crossed = np.flatnonzero((left > 0) & (right < 0) & ~gaps.tail)
-        widest = left[crossed] * mean[crossed] - right[crossed] * (1 - mean[crossed])
+        events = np.maximum(window.events, 1)
+        n = _per(events, gaps.sizes)
+        held, at = window.counts.take(gaps.cell), positions.take(gaps.cell)
+        # Reference minus window at the right end of each gap, and what its events add to that on average inside it.
+        right = gaps.more - window.ahead.take(gaps.cell)
+        area = np.abs(right + at / (n * float(GAP_STEPS)))
+        crossed = np.flatnonzero((right < 0) & (right + held / n > 0) & gaps.inside)
+        few = held[crossed]
+        mean = at[crossed] / (few * GAP_STEPS)
+        feature = gaps.feature[crossed]
+        left = right[crossed] + few / events[feature]
+        widest = left * mean - right[crossed] * (1 - mean)
         slack = np.maximum(widest - area[crossed], 0.0) / 2
         area[crossed] += slack
-        area *= gaps.width
-        area[gaps.tails] = 0.0
+        area *= gaps.width  # 0 of the tails
         inner = _sums(area, gaps.starts)
-        area[gaps.tails] = at[gaps.tails] / (TAIL_STEPS * n[gaps.tails])
-        value = _sums(area, gaps.starts)
-        beyond = _sums(np.where(gaps.tail, held, 0), gaps.starts)
-        error = np.bincount(gaps.feature[crossed], slack * gaps.width[crossed], minlength=len(value))
+        tails, steps = held[gaps.tails].reshape(-1, 2), at[gaps.tails].reshape(-1, 2)
+        value = inner + steps.sum(axis=1) / (TAIL_STEPS * events)
+        beyond = tails.sum(axis=1)
+        error = np.bincount(feature, slack * gaps.width[crossed], minlength=len(value))
         usable = np.where(self._cells.sd > 0, value, np.nan)
         rounding = 1 / TAIL_STEPS
         stated = error + gaps.reference_error + rounding
@@ -188,29 +193,31 @@ class NumericDistances:
 class _Gaps:
     """The gaps around the points of all references, one feature after the other."""
 
-    def __init__(self, cells: NumericCells, cdf: FloatArray) -> None:
+    def __init__(self, cells: NumericCells) -> None:
         self.sizes = np.array([len(r.points) + 1 for r in cells.references], np.int64)
         self.starts = np.concatenate([[0], np.cumsum(self.sizes)[:-1]]).astype(np.int64)[: len(self.sizes)]
         self.feature = np.repeat(np.arange(len(self.sizes)), self.sizes)
         within = np.arange(int(self.sizes.sum())) - self.starts[self.feature]
         self.cell = cells.starts[:-1][self.feature] + 2 * within
-        self.cdf = cdf[self.cell]
-        self.tail: BoolArray = (within == 0) | (within == self.sizes[self.feature] - 1)
-        self.tails = np.flatnonzero(self.tail)
+        self.more: FloatArray = np.zeros(len(self.cell))  # what the reference has inside beyond what it has before
+        tail = (within == 0) | (within == self.sizes[self.feature] - 1)
+        self.inside: BoolArray = ~tail
+        last = self.starts + self.sizes - 1
+        self.tails = np.column_stack([self.starts, last]).ravel()
         self.width = np.zeros(len(self.cell))
         for f, r in enumerate(cells.references):
             if r.sd > 0:
                 first = self.starts[f] + 1
                 # Halved first: the distance of two points may exceed the largest float.
                 self.width[first : first + len(r.points) - 1] = np.diff(r.points / 2) / r.sd * 2
-        self._next = np.where(self.tail, self.cell, np.minimum(self.cell + 1, cells.size - 1))
+        self._next = np.where(tail, self.cell, np.minimum(self.cell + 1, cells.size - 1))
         self.reference_error = np.array([r.w1_error / r.sd if r.sd > 0 else 0.0 for r in cells.references])
 
     def with_cdf(self, cdf: FloatArray, unsure: BoolArray) -> _Gaps:
         """Return gaps between other distribution functions; unsure ones have half of what comes next inside."""
         found = copy(self)
         at = cdf[self.cell]
-        found.cdf = np.where(unsure[self.cell], (at + cdf[self._next]) / 2, at)
+        found.more = np.where(unsure[self.cell], (cdf[self._next] - at) / 2, 0.0)
         return found
 
 
@@ -275,6 +282,12 @@ def _reference_cdfs(references: Sequence[NumericReference], size: int) -> FloatA
         cdf[at:end] = np.repeat(cumulative / max(cumulative[-1], 1), 2)[1:]
         at = end
     return cdf
+
+
+def _per(each: IntArray, sizes: IntArray) -> IntArray | int:
+    """Return the number of each feature for each of its cells; one for all where they are equal, which is faster."""
+    first = int(each[0]) if len(each) else 1
+    return first if bool((each == first).all()) else np.repeat(each, sizes)
 
 
 def _sums(values: NDArray[Number], starts: IntArray) -> NDArray[Number]:
