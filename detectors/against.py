@@ -46,6 +46,8 @@ class Against:
         categorical: Categorical references, with the rows that they are worth.
         categories: Their expected categories.
         missing: Expected rows without a value and rows in all, numeric features first; shape (features, 2).
+        rows: Rows that the references are worth, numeric features first; 0 where there is nothing to compare with.
+        is_whole: Whether it is the whole references, which are the same for all windows.
     """
 
     distances: NumericDistances
@@ -55,6 +57,8 @@ class Against:
     categorical: Sequence[CategoricalReference]
     categories: Sequence[CategoriesOf]
     missing: FloatArray
+    rows: IntArray
+    is_whole: bool = False
 
     @classmethod
     def whole(
@@ -76,6 +80,8 @@ class Against:
             tuple(categorical),
             [CategoriesOf(f.expected) for f in frequent],
             np.array(known).reshape(-1, 2),
+            np.array([r.rows for r in references], np.int64),
+            is_whole=True,
         )
 
 
@@ -118,9 +124,10 @@ class Mixtures:
         numbers = len(self._whole.numeric)
         rows = worth * np.array([float(s.sum()) for s in shares])
         points = held[: int(self._starts[numbers])]
+        known = [_rows(n) for n in rows[:numbers].tolist()]
         return Against(
             self._whole.distances.expecting(points, rows[:numbers]),
-            [replace(r, rows=_rows(n)) for r, n in zip(self._whole.numeric, rows[:numbers].tolist(), strict=True)],
+            [replace(r, rows=n) for r, n in zip(self._whole.numeric, known, strict=True)],
             [laws.at(arc) for laws in self._laws],
             {d.feature: self._values(d, shares[d.feature], rows[d.feature], arc) for d in self._discrete},
             [
@@ -132,6 +139,7 @@ class Mixtures:
                 for f in range(len(self._whole.categorical))
             ],
             np.column_stack([missing * worth, np.full(len(missing), worth)]),
+            np.array([*known, *(c.rows for c in self._whole.categorical)], np.int64),
         )
 
     def _values(self, values: DiscreteValues, held: FloatArray, rows: float, arc: Arc) -> CategoriesOf:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 from scipy import special
@@ -15,7 +16,7 @@ from scipy import special
 from detectors.reference import CategoricalReference
 from detectors.types import FloatArray, IntArray
 
-_FEWEST_EXPECTED = 5.0  # Cochran (1954): categories with fewer expected events are pooled
+FEWEST_EXPECTED: Final = 5.0  # Cochran (1954): categories with fewer expected events are pooled
 
 _BOOLEANS = {"True": "true", "TRUE": "true", "False": "false", "FALSE": "false"}
 
@@ -137,14 +138,14 @@ def homogeneity(reference: FloatArray, window: FloatArray) -> Homogeneity:
     n, m = float(window.sum()), float(reference.sum())
     total = reference + window
     smaller = min(n, m) / (n + m)
-    small = total * smaller < _FEWEST_EXPECTED
+    small = total * smaller < FEWEST_EXPECTED
     group = np.cumsum(~small) - 1
     pooled = int((~small).sum())
     group[small] = pooled
     groups = pooled + bool(small.any())
     p, q = np.bincount(group, reference) / m, np.bincount(group, window) / n
     v_squared = 0.5 * float(((p - q) ** 2 / (p + q)).sum())
-    if pooled and groups > pooled and float(total[small].sum()) * smaller < _FEWEST_EXPECTED:
+    if pooled and groups > pooled and float(total[small].sum()) * smaller < FEWEST_EXPECTED:
         group[small] = -1
         groups = pooled
     held = group >= 0

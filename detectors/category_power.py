@@ -15,7 +15,7 @@ from scipy import optimize
 
 from detectors.categorical import jensen_shannon_distance
 from detectors.category_law import CategoryTest, category_test
-from detectors.comparison import ComparedCategories
+from detectors.category_tests import ComparedCategories
 from detectors.types import FloatArray
 
 _LEAST_P: Final = 1e-300

@@ -7,55 +7,25 @@ where the effect is large enough (`checking`). Pure. Called by `monitor.evaluati
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from functools import cache
 
 import numpy as np
 
-from detectors.against import Against, CategoriesOf, Mixtures
+from detectors.against import Against, Mixtures
 from detectors.categorical import CategoryCells
-from detectors.category_law import Overdispersion, category_test
+from detectors.category_tests import CategoryTests, ComparedCategories
 from detectors.cells import NumericCells
 from detectors.checking import ComputedTests, Rates, Totals
-from detectors.dependence import Dependence
 from detectors.discrete import DiscreteValues, is_discrete
-from detectors.dispersion import Dispersion
 from detectors.evidence import Evidence, category_evidence, numeric_evidence
-from detectors.expected import Expected, ExpectedCategories
-from detectors.feature_tests import (
-    FeatureTest,
-    chi_square_test,
-    jensen_shannon_test,
-    missing_test,
-    psi_test,
-    unseen_test,
-)
+from detectors.expected import ExpectedCategories
+from detectors.feature_tests import StatisticTests, missing_tests, psi_tests
 from detectors.findings import CheckResult, Family, Skipped, Value, Verdict
-from detectors.numeric import NumericDistances
-from detectors.numeric_tests import distribution_tests
+from detectors.numeric import BinnedWindow, NumericDistances
+from detectors.numeric_tests import DistributionTests
 from detectors.pane import Counts
 from detectors.reference import CategoricalReference, NumericReference
 from detectors.registry import CATEGORICAL, NUMERIC, RATES
 from detectors.types import FloatArray, IntArray
-
-
-@dataclass(frozen=True, slots=True)
-class ComparedCategories:
-    """What is expected of the categories of a feature, for windows of one size.
-
-    Attributes:
-        feature: Name of the feature.
-        names: Those of the categories that are compared one by one; all others are one more.
-        expected: Their expected rows.
-        learned: Their overdispersion.
-        events: Events of the window with a value.
-    """
-
-    feature: str
-    names: Sequence[str]
-    expected: Expected
-    learned: Overdispersion
-    events: int
 
 
 class Comparison:
@@ -84,12 +54,15 @@ class Comparison:
         self._distances = NumericDistances(self.numeric_cells)
         self._detectors = frozenset(detectors)
         self._min_effect = min_effect
-        self._names = [*(r.name for r in numeric), *(r.name for r in categorical)]
+        self._names = (*(r.name for r in numeric), *(r.name for r in categorical))
         self._frequent = [ExpectedCategories(r) for r in categorical]
         self._discrete = [DiscreteValues(self.numeric_cells, f) for f in range(len(numeric)) if is_discrete(numeric[f])]
         self._statistics = self._statistics_by_feature()
+        self._by_category = CategoryTests(
+            self.numeric_cells, self._discrete, self.category_cells, self._frequent, self._detectors
+        )
         self._whole = Against.whole(self._distances, numeric, self._discrete, categorical, self._frequent)
-        references = self.references
+        self._references = references = self.references
         seasons = {None if r.seasonal is None else r.seasonal.season for r in references}
         self.season = seasons.pop() if len(seasons) == 1 else None
         self._mixtures = None
@@ -99,7 +72,7 @@ class Comparison:
     @property
     def names(self) -> tuple[str, ...]:
         """Return the names of the features that are compared, numeric ones first."""
-        return tuple(self._names)
+        return self._names
 
     # -- panes -------------------------------------------------------------------------------------------
 
@@ -185,16 +158,9 @@ class Comparison:
 
     def categories(self, events: Mapping[str, int]) -> Iterator[ComparedCategories]:
         """Yield the categories of each feature that is compared by them, for windows of so many events by feature."""
-        for values in self._discrete:
-            r = self.numeric_cells.references[values.feature]
-            n = events.get(r.name, 0)
-            learned = _overdispersion(r.value_dependence, r.dispersion, n, len(values.expected.rows))
-            yield ComparedCategories(r.name, values.names, values.expected, learned, n)
-        for c, frequent in zip(self.category_cells.references, self._frequent, strict=True):
+        for c in self._by_category.compared:
             n = events.get(c.name, 0)
-            learned = _overdispersion(c.dependence, c.dispersion, n, len(c.counts) + 1)
-            learned = replace(learned, phi=frequent.pooled(learned.phi))
-            yield ComparedCategories(c.name, frequent.names, frequent.expected, learned, n)
+            yield ComparedCategories(c.name, c.names, c.expected, c.learned(n), n)
 
     # -- checks ------------------------------------------------------------------------------------------
 
@@ -213,19 +179,25 @@ class Comparison:
         vectors = [totals(name) for name in self.vectors]
         if any(v is None for v in vectors):
             skipped = dict.fromkeys(self._names, Skipped.NO_EVENTS)
-            return ComputedTests((), skipped, frozenset(), self._statistics, self._min_effect)
+            return ComputedTests(self._names, (), skipped, frozenset(), self._statistics, self._min_effect)
         cells, positions, categories, missing = (v for v in vectors if v is not None)
-        skipped = {}
         against = self.against(totals)
-        tests = [
-            *self._numeric_tests(against, cells, positions, missing, skipped),
-            *self._categorical_tests(against, categories, missing, skipped),
+        window = against.distances.window(cells)
+        events = np.concatenate([window.events, self._by_category.events(categories)])
+        judged = np.flatnonzero((events > 0) & (against.rows > 0))
+        skipped = self._unjudged(against, events)
+        groups = [
+            missing_tests(self._references, against.missing, missing, events),
+            *self._numeric_tests(against, window, positions, judged[judged < len(self.numeric_cells)]),
+            *self._categorical_tests(against, cells, categories, judged, events),
         ]
         absent: set[str] = set()
         if seen is not None:
             absent = {name for name, why in skipped.items() if why is Skipped.NO_EVENTS} - set(seen)
-            tests = [t for t in tests if t.feature not in absent]
-        return ComputedTests(tuple(tests), skipped, frozenset(absent), self._statistics, self._min_effect)
+            if absent:
+                gone = np.array([f for f, name in enumerate(self._names) if name in absent])
+                groups = [tests.without(gone) for tests in groups]
+        return ComputedTests(self._names, tuple(groups), skipped, frozenset(absent), self._statistics, self._min_effect)
 
     def check(
         self,
@@ -290,87 +262,35 @@ class Comparison:
             found[r.name] = (missing, *numeric, *(by_category if f in discrete else ()))
         return found | {r.name: (missing, unseen, *by_category) for r in self.category_cells.references}
 
+    def _unjudged(self, against: Against, events: IntArray) -> dict[str, Skipped]:
+        """Return the features that cannot be judged, with the reason."""
+        rare = self._by_category.blind
+        found = {}
+        for f in sorted({*np.flatnonzero((events == 0) | (against.rows <= 0)).tolist(), *rare}):
+            judged = events[f] > 0 and against.rows[f] > 0
+            why = Skipped.NO_REFERENCE if events[f] else Skipped.NO_EVENTS
+            found[self._names[f]] = Skipped.RARE if judged else why
+        return found
+
     def _numeric_tests(
-        self, against: Against, cells: IntArray, positions: IntArray, missing: IntArray, skipped: dict[str, Skipped]
-    ) -> Iterator[FeatureTest]:
-        """Yield the tests of the numeric features, and note in `skipped` those that cannot be judged."""
+        self, against: Against, window: BinnedWindow, positions: IntArray, judged: IntArray
+    ) -> Iterator[StatisticTests]:
+        """Yield the tests of the numeric features with these indices."""
         distances, wanted = against.distances, self._detectors
-        window = distances.window(cells)
         ks = distances.ks(window) if "ks" in wanted else None
         w1 = distances.wasserstein(window, positions) if "wasserstein" in wanted else None
-        psi, bins = distances.psi(window) if "psi" in wanted else (None, None)
-        discrete = {d.feature: d for d in self._discrete}
-        for f, r in enumerate(against.numeric):
-            n = int(window.events[f])
-            yield missing_test(r, against.missing[f], int(missing[f]), n)
-            if not n or not r.rows:
-                skipped[r.name] = Skipped.NO_REFERENCE if n else Skipped.NO_EVENTS
-                continue
-            laws = against.laws[f]
-            d = None if ks is None else float(ks.value[f])
-            error = 0.0 if ks is None else float(ks.error[f])
-            distance = (w1, f) if w1 is not None and self.numeric_cells.sd[f] > 0 else None
-            if d is not None or distance is not None:
-                yield from distribution_tests(r, laws, n, d, distance, error)
-            if psi is not None and bins is not None:
-                yield psi_test(r, float(psi.value[f]), int(bins[f]), n, laws.at(n, r.rows).phi)
-            if f in discrete:
-                of_window = discrete[f].of_window(cells)
-                learned = _overdispersion(r.value_dependence, r.dispersion, n, len(of_window))
-                values = against.values[f]
-                yield from self._category_tests(r.name, values, of_window, n, _left(learned, values.within))
+        tests = DistributionTests(against.numeric, against.laws, judged, window.events, self.numeric_cells.sd, ks, w1)
+        yield from tests.by_ks()
+        yield from tests.by_wasserstein()
+        if "psi" in wanted:
+            psi, bins = distances.psi(window)
+            yield psi_tests(against.numeric, judged, psi.value, bins, window.events, lambda f: tests.size(f).phi)
 
     def _categorical_tests(
-        self, against: Against, categories: IntArray, missing: IntArray, skipped: dict[str, Skipped]
-    ) -> Iterator[FeatureTest]:
-        """Yield the tests of the categorical features, and note in `skipped` those that cannot be judged."""
-        for f, r in enumerate(self.category_cells.references):
-            window = self.category_cells.of_feature(categories, f)
-            n = int(window.sum())
-            place = len(self.numeric_cells) + f
-            yield missing_test(r, against.missing[place], int(missing[place]), n)
-            if not n or not r.rows:
-                skipped[r.name] = Skipped.NO_REFERENCE if n else Skipped.NO_EVENTS
-                continue
-            frequent = self._frequent[f]
-            if frequent.blind:
-                skipped[r.name] = Skipped.RARE
-            learned = _overdispersion(r.dependence, r.dispersion, n, len(r.counts) + 1)
-            # What was never seen comes as what is rare does.
-            phi = learned.phi[-1] if r.other or not len(r.counts) else learned.phi[:-1].mean()
-            yield unseen_test(r, int(window[-1]), n, float(phi))
-            of = against.categories[f]
-            learned = _left(learned, of.within)
-            learned = replace(learned, phi=frequent.pooled(learned.phi))
-            yield from self._category_tests(r.name, of, frequent.of_window(window), n, learned)
-
-    def _category_tests(
-        self, name: str, of: CategoriesOf, window: FloatArray, n: int, learned: Overdispersion
-    ) -> Iterator[FeatureTest]:
-        """Yield the configured tests of what is expected and what came, by category."""
-        if not self._detectors.intersection(CATEGORICAL):
-            return
-        expected = of.expected
-        found = category_test(expected.rows, window, learned, expected.overdispersion(n))
-        p_value = cache(found.p_value)
-        if "chi_square" in self._detectors:
-            yield chi_square_test(name, found, n, p_value)
-        if "jensen_shannon" in self._detectors:
-            yield jensen_shannon_test(name, expected.rows, window, found, n, p_value)
-
-
-def _overdispersion(learned: Dependence, dispersion: Dispersion, n: int, categories: int) -> Overdispersion:
-    """Return what is known for windows of n events; of older profiles one φ for all."""
-    phi = learned.at(n)
-    if len(phi) < categories:
-        return Overdispersion(np.full(categories, dispersion.at(n)), np.zeros(0), np.inf)
-    return Overdispersion(phi[:categories], phi[categories:], learned.rows)
-
-
-def _left(learned: Overdispersion, within: FloatArray | None) -> Overdispersion:
-    """Return the overdispersion of what a season leaves, given that as a share of the variance of each category."""
-    if within is None:
-        return learned
-    # Directions of which no dependence is known say nothing but how the season moves them.
-    together = learned.together if (learned.together > 1).any() else np.zeros(0)
-    return replace(learned, phi=learned.phi * within, together=together)
+        self, against: Against, cells: IntArray, categories: IntArray, judged: IntArray, events: IntArray
+    ) -> Iterator[StatisticTests]:
+        """Yield the tests of categories: of what was never seen, and of the shares of all."""
+        texts = judged[judged >= len(self.numeric_cells)]
+        if len(texts):
+            yield self._by_category.unseen(categories, texts, events)
+        yield from self._by_category.by_category(against, cells, categories, judged, events)

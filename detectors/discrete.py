@@ -53,19 +53,21 @@ class DiscreteValues:
         feature: Index of the feature among the references.
         expected: The rows of the reference per category.
         names: The frequent values as texts.
+        cells: The cells of the feature among those of all, shape (2k + 1,).
+        categories: The category of each of them.
     """
 
     def __init__(self, cells: NumericCells, feature: int) -> None:
         """Prepare the categories of the feature with this index among the references of `cells`."""
         r = cells.references[feature]
         self.feature = feature
-        self._cells = slice(int(cells.starts[feature]), int(cells.starts[feature + 1]))
+        self.cells = np.arange(int(cells.starts[feature]), int(cells.starts[feature + 1]))
         total = int(r.weights.sum())
         floor = _floor(r)
         frequent = r.weights[r.weights >= floor]
         self.names = tuple(f"{value:.6g}" for value in r.points[r.weights >= floor].tolist())
-        self._category = np.full(2 * len(r.points) + 1, len(frequent))
-        self._category[1::2] = frequent_values(r)
+        self.categories = np.full(2 * len(r.points) + 1, len(frequent))
+        self.categories[1::2] = frequent_values(r)
         found = expected_rows(frequent, floor, total)
         scale = r.rows / total
         self.expected = Expected(found.rows * scale, found.noise * scale**2)
@@ -76,4 +78,4 @@ class DiscreteValues:
         Args:
             cells: Events of the window per cell of all numeric features.
         """
-        return np.bincount(self._category, cells[self._cells], minlength=len(self.expected.rows)).astype(np.float64)
+        return np.bincount(self.categories, cells[self.cells], minlength=len(self.expected.rows)).astype(np.float64)

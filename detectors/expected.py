@@ -105,6 +105,7 @@ class ExpectedCategories:
     Attributes:
         expected: Their expected rows.
         names: Their names.
+        categories: Which of them each cell of the feature is, as of `CategoryCells.of_feature`.
     """
 
     def __init__(self, r: CategoricalReference) -> None:
@@ -121,6 +122,7 @@ class ExpectedCategories:
             self.expected = expected_of_ties(r.counts, rarest, r.rows, _of_each_seen(r))
         self.names = tuple(r.categories[i] for i in np.flatnonzero(above))
         self._frequent: BoolArray = np.append(above, [False, False])
+        self.categories = np.where(self._frequent, np.cumsum(self._frequent) - 1, int(above.sum()))
 
     @property
     def blind(self) -> bool:

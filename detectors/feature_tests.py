@@ -1,26 +1,25 @@
-"""The single statistical tests of a check: one statistic of one feature with what its verdict needs.
+"""The statistical tests of a check: one statistic of many features side by side, and single tests.
 
-Statistics that answer the same question share one p-value and one share of the false-alarm budget. A p-value costs
-more than a statistic, so a test carries functions that compute it where the effect is large enough for it to
-matter. Pure. Called by `comparison`.
+Statistics and effects are numbers of all features together. Most effects are too small to matter, so what else a
+verdict needs is made for the few others alone: a `FeatureTest`, with functions that compute p-value and level.
+Statistics that answer the same question share one p-value and one share of the false-alarm budget. Pure. Called by
+`comparison`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 import numpy as np
 from scipy import special
 
-from detectors.categorical import jensen_shannon_distance
-from detectors.category_law import CategoryTest
 from detectors.findings import Family
 from detectors.overlap import level_of, level_of_score
-from detectors.reference import CategoricalReference, NumericReference, Reference
+from detectors.reference import NumericReference, Reference
 from detectors.significance import psi_p_value, rate_change_p_value
-from detectors.types import FloatArray
+from detectors.types import BoolArray, FloatArray, IntArray
 
 Level = Callable[[float, int], float]  # of alarms per check and panes per window
 
@@ -33,6 +32,11 @@ class Share(StrEnum):
     CATEGORIES = "categories"  # χ², the largest deviation of a category, Jensen-Shannon
     MISSING = "missing"
     UNSEEN = "unseen"
+
+
+def family_of(share: Share) -> Family:
+    """Return the alarm that tests belong to."""
+    return Family.DATA_QUALITY if share in (Share.MISSING, Share.UNSEEN) else Family.DRIFT
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,8 +53,7 @@ class FeatureTest:
         p_value: Computes the p-value.
         level: Returns the largest p-value that is significant, by alarms per check and panes per window.
         error: Bound on how far the summary of the reference may have moved the statistic.
-        blind: Tells for a level whether no statistic could be significant.
-        certain: Whether nothing but a change can make it significant, so that it needs no share of the budget.
+        sees_from: Smallest level at which any statistic could be significant; 0 where that is not known.
     """
 
     share: Share
@@ -62,81 +65,132 @@ class FeatureTest:
     p_value: Callable[[], float]
     level: Level
     error: float = 0.0
-    blind: Callable[[float], bool] = lambda alpha: False
-    certain: bool = False
+    sees_from: float = 0.0
 
     @property
     def family(self) -> Family:
         """Return the alarm that the test belongs to."""
-        return Family.DATA_QUALITY if self.share in (Share.MISSING, Share.UNSEEN) else Family.DRIFT
+        return family_of(self.share)
+
+    def blind(self, alpha: float) -> bool:
+        """Tell whether no statistic could be significant at a level."""
+        return alpha < self.sees_from
 
 
-def psi_test(r: NumericReference, value: float, bins: int, n: int, phi: float) -> FeatureTest:
-    """Make the test of the population stability index, in nats, of n events with overdispersion phi."""
+@dataclass(frozen=True, slots=True)
+class Law:
+    """Hold what a test needs beside its statistic; arguments of `FeatureTest`."""
 
-    def score(p: float) -> float:
-        return float(np.sqrt(max(special.chdtri(max(bins - 1, 1), p) - max(bins - 3, 0), 1.0)))
-
-    return FeatureTest(
-        Share.INDEX, r.name, "psi", value, value, n, lambda: psi_p_value(value, bins, n, r.rows, phi),
-        lambda rate, panes: level_of_score(rate, panes, score), certain=bins < 2,
-    )  # fmt: skip
+    p_value: Callable[[], float]
+    level: Level
 
 
-def chi_square_test(name: str, found: CategoryTest, n: int, p_value: Callable[[], float]) -> FeatureTest:
-    """Make the test of the categories of a feature, whose p-value is that of all and of any single one together."""
-    return FeatureTest(
-        Share.CATEGORIES, name, "chi_square", found.statistic, found.effect, n, p_value, _level_of(found),
-        certain=found.categories < 2,
-    )  # fmt: skip
+@dataclass(frozen=True, slots=True)
+class StatisticTests:
+    """Hold one statistic of many features side by side; all arrays have the shape (tests,).
+
+    Attributes:
+        share: As of `FeatureTest`.
+        statistic: As of `FeatureTest`.
+        features: Index of the feature of each test, ascending.
+        values: The statistics.
+        effects: The effect sizes.
+        events: Numbers of events.
+        law: Returns by index of a feature how its test is judged.
+        errors: As of `FeatureTest`; None: 0.
+        sees_from: As of `FeatureTest`; None: 0.
+        certain: Whether nothing but a change can make it significant, so that it needs no share of the budget.
+    """
+
+    share: Share
+    statistic: str
+    features: IntArray
+    values: FloatArray
+    effects: FloatArray
+    events: IntArray
+    law: Callable[[int], Law]
+    errors: FloatArray | None = None
+    sees_from: FloatArray | None = None
+    certain: BoolArray | None = None
+
+    @property
+    def family(self) -> Family:
+        """Return the alarm that the tests belong to."""
+        return family_of(self.share)
+
+    def test(self, place: int, name: str) -> FeatureTest:
+        """Return the test at a place, which is of the feature with this name."""
+        law = self.law(int(self.features[place]))
+        return FeatureTest(
+            self.share, name, self.statistic, float(self.values[place]), float(self.effects[place]),
+            int(self.events[place]), law.p_value, law.level,
+            0.0 if self.errors is None else float(self.errors[place]),
+            0.0 if self.sees_from is None else float(self.sees_from[place]),
+        )  # fmt: skip
+
+    def without(self, left_out: IntArray) -> StatisticTests:
+        """Return the tests of all other features."""
+        kept = ~np.isin(self.features, left_out)
+        errors, sees_from, certain = self.errors, self.sees_from, self.certain
+        return replace(
+            self, features=self.features[kept], values=self.values[kept], effects=self.effects[kept],
+            events=self.events[kept], errors=None if errors is None else errors[kept],
+            sees_from=None if sees_from is None else sees_from[kept],
+            certain=None if certain is None else certain[kept],
+        )  # fmt: skip
 
 
-def jensen_shannon_test(
-    name: str, reference: FloatArray, window: FloatArray, found: CategoryTest, n: int, p_value: Callable[[], float]
-) -> FeatureTest:
-    """Make the test that is significant with χ², and whose effect is the Jensen-Shannon distance."""
-    distance = jensen_shannon_distance(reference, window)
-    return FeatureTest(
-        Share.CATEGORIES, name, "jensen_shannon", distance, distance, n, p_value, _level_of(found),
-        certain=found.categories < 2,
-    )  # fmt: skip
-
-
-def _level_of(found: CategoryTest) -> Level:
-    return lambda rate, panes: level_of_score(rate, panes, found.score)
-
-
-def unseen_test(r: CategoricalReference, unseen: int, n: int, phi: float) -> FeatureTest:
-    """Compare the share of categories never seen with the share that the reference saw once (Good, 1953).
+def psi_tests(
+    references: Sequence[NumericReference], features: IntArray, values: FloatArray, bins: IntArray, events: IntArray,
+    phi: Callable[[int], float],
+) -> StatisticTests:  # fmt: skip
+    """Make the tests of the population stability index.
 
     Args:
-        r: The reference.
-        unseen: Events of the window with a category that the reference never saw.
-        n: Events of the window with any category.
-        phi: Overdispersion of a window of this size.
+        references: References of all numeric features.
+        features: Indices of those that are tested.
+        values: The index of all numeric features, in nats.
+        bins: Bins of all numeric features.
+        events: Events of all numeric features.
+        phi: Returns overdispersion by index of a feature.
     """
-    rate = unseen / n
-    excess = max(rate - r.singletons / r.rows, 0.0)  # a window with fewer of them than expected is no fault of the data
-    return FeatureTest(
-        Share.UNSEEN, r.name, "unseen_rate", rate, excess, n,
-        lambda: rate_change_p_value(unseen, n, r.singletons, r.rows, phi), level_of,
-    )  # fmt: skip
+
+    def law(f: int) -> Law:
+        count = int(bins[f])
+
+        def score(p: float) -> float:
+            return float(np.sqrt(max(special.chdtri(max(count - 1, 1), p) - max(count - 3, 0), 1.0)))
+
+        def p_value() -> float:
+            return psi_p_value(float(values[f]), count, int(events[f]), references[f].rows, phi(f))
+
+        return Law(p_value, lambda rate, panes: level_of_score(rate, panes, score))
+
+    found = values[features]
+    return StatisticTests(Share.INDEX, "psi", features, found, found, events[features], law, certain=bins[features] < 2)
 
 
-def missing_test(r: Reference, expected: FloatArray, missing: int, present: int) -> FeatureTest:
-    """Compare the share of missing values of a window with that of the reference.
+def missing_tests(
+    references: Sequence[Reference], expected: FloatArray, missing: IntArray, present: IntArray
+) -> StatisticTests:
+    """Compare the shares of missing values of a window with those of the references.
 
     Args:
-        r: The reference.
-        expected: Its rows without a value, and all of them, as far as they are compared with the window; shape (2,).
-        missing: Events of the window without a value.
-        present: Events of the window with one.
+        references: The references of all features.
+        expected: Their rows without a value, and all of them, as far as they are compared with the window; shape
+            (features, 2).
+        missing: Events of the window without a value, shape (features,).
+        present: Events of the window with one, shape (features,).
     """
-    total, (gone, known) = missing + present, expected.tolist()
-    rate = missing / total if total else 0.0
-    effect = abs(rate - (gone / known if known else 0.0))
-    phi = r.missing_dispersion.at(total)
-    return FeatureTest(
-        Share.MISSING, r.name, "missing_rate", rate, effect, total,
-        lambda: rate_change_p_value(missing, total, gone, known, phi), level_of,
-    )  # fmt: skip
+    total = missing + present
+    rates = missing / np.maximum(total, 1)
+    gone, known = expected[:, 0], expected[:, 1]
+    effects = np.abs(rates - np.divide(gone, known, out=np.zeros(len(known)), where=known > 0))
+    missing = missing.copy()  # that of a window is moved on
+
+    def law(f: int) -> Law:
+        all_of = int(total[f])
+        phi = references[f].missing_dispersion.at(all_of)
+        return Law(lambda: rate_change_p_value(int(missing[f]), all_of, float(gone[f]), float(known[f]), phi), level_of)
+
+    return StatisticTests(Share.MISSING, "missing_rate", np.arange(len(total)), rates, effects, total, law)

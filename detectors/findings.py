@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import overload
 
 import numpy as np
 
@@ -100,6 +101,39 @@ class Value:
     alpha: float | None = None
 
 
+class Deferred(Sequence[Value]):
+    """Values that are made when they are first read: those of most windows never are."""
+
+    def __init__(self, make: Callable[[], Iterable[Value]]) -> None:
+        """Take what makes them."""
+        self._make: Callable[[], Iterable[Value]] | None = make
+        self._made: tuple[Value, ...] = ()
+
+    def _all(self) -> tuple[Value, ...]:
+        if self._make is not None:
+            self._made, self._make = tuple(self._make()), None
+        return self._made
+
+    @overload
+    def __getitem__(self, index: int) -> Value: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[Value]: ...
+    def __getitem__(self, index: int | slice) -> Value | Sequence[Value]:
+        """Return some of them."""
+        return self._all()[index]
+
+    def __len__(self) -> int:
+        return len(self._all())
+
+    def __iter__(self) -> Iterator[Value]:
+        return iter(self._all())
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Sequence) and self._all() == tuple(other)
+
+    __hash__ = None  # type: ignore[assignment]  # it equals a tuple, of which the hash would have all values made
+
+
 @dataclass(frozen=True, slots=True)
 class CheckResult:
     """Hold the outcome of one check of one window.
@@ -115,7 +149,7 @@ class CheckResult:
         alpha: About the significance level of a test of drift, which varies with its law; NaN where there was none.
     """
 
-    values: tuple[Value, ...]
+    values: Sequence[Value]
     findings: tuple[Finding, ...]
     calm: frozenset[tuple[Family, str]]
     skipped: Mapping[str, Skipped]
@@ -131,7 +165,7 @@ class CheckResult:
     def joined(self, other: CheckResult) -> CheckResult:
         """Combine two checks of the same window that compared different features."""
         return CheckResult(
-            (*self.values, *other.values),
+            Deferred(lambda: (*self.values, *other.values)),
             (*self.findings, *other.findings),
             # A comparison reports features that it does not know as calm, so both have to agree.
             self.calm & other.calm,

@@ -6,17 +6,17 @@ Pure. Called by `comparison`.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
 
 import numpy as np
 
 from detectors.bridge_law import BridgeLaw
-from detectors.feature_tests import FeatureTest, Share
-from detectors.numeric import Transport
+from detectors.feature_tests import Law, Share, StatisticTests
+from detectors.numeric import Distance, Transport
 from detectors.reference import NumericReference
 from detectors.significance import least_p_value, pair_size, rate_p_value
-from detectors.types import FloatArray
+from detectors.types import BoolArray, FloatArray, IntArray
 
 BLIND_ABOVE = 0.8  # a KS test with a larger critical value detects only a nearly complete change
 _MOST_SIZES = 64  # sizes of windows of which more than φ is kept
@@ -25,6 +25,7 @@ _PER_OCTAVE = 4  # sizes of windows of which φ is told apart
 # tenth of the share.
 _BEYOND = 10.0
 _MIDDLE = 1 / (1 - 1 / _BEYOND)
+_SMALLEST = 1e-300  # level: at none nothing is significant
 
 
 class WindowSize:
@@ -34,12 +35,15 @@ class WindowSize:
         phi: Largest φ of any direction.
         size: `pair_size` of window and reference, as if events were independent.
         least: The `least_p_value` of the two.
+        sees_from: Smallest level at which an incomplete change would be significant, by Kolmogorov's law.
     """
 
     def __init__(self, phi: float, n: int, rows: int, law: Callable[[], BridgeLaw]) -> None:
         """Start without the law, which is made when it is first needed."""
         self.phi, self.size, self._law = phi, pair_size(n, rows), law
         self.least = least_p_value(n / phi, rows / phi)
+        critical = 2 * math.exp(-2 * BLIND_ABOVE**2 * max(self.size, 1e-9) / phi)
+        self.sees_from = max(self.least, critical, _SMALLEST)
 
     @cached_property
     def law(self) -> BridgeLaw:
@@ -47,9 +51,8 @@ class WindowSize:
         return self._law()
 
     def blind(self, alpha: float) -> bool:
-        """Tell whether only a nearly complete change would be significant, by Kolmogorov's law."""
-        critical = -math.log(alpha / 2) / 2 * self.phi / max(self.size, 1e-9) if alpha > 0 else math.inf
-        return self.least > alpha or critical > BLIND_ABOVE**2
+        """Tell whether only a nearly complete change would be significant."""
+        return alpha < self.sees_from
 
 
 class NumericLaws:
@@ -102,46 +105,85 @@ class NumericLaws:
         return found
 
 
-def distribution_tests(
-    r: NumericReference, laws: NumericLaws, n: int, ks: float | None, w1: tuple[Transport, int] | None, ks_error: float
-) -> Iterator[FeatureTest]:
-    """Yield the tests by Kolmogorov-Smirnov and Wasserstein, which have one p-value.
+class DistributionTests:
+    """The tests by Kolmogorov-Smirnov and Wasserstein of one window, which have one p-value."""
 
-    Args:
-        r: The reference.
-        laws: Its laws.
-        n: Events of the window with a value.
-        ks: Kolmogorov-Smirnov statistic; None where it is not asked for.
-        w1: Wasserstein distances and the index of the feature among them; None where it is not asked for.
-        ks_error: Bound on the error of `ks`.
-    """
-    constant, never = laws.constant, len(r.points) < 2
-    at = laws.at(n, r.rows)
-    beyond = 0 if w1 is None else int(w1[0].beyond[w1[1]])
-    known: list[float] = []
+    def __init__(
+        self,
+        references: Sequence[NumericReference],
+        laws: Sequence[NumericLaws],
+        features: IntArray,
+        events: IntArray,
+        sd: FloatArray,
+        ks: Distance | None,
+        w1: Transport | None,
+    ) -> None:
+        """Take what was computed of the window.
 
-    def p_value() -> float:
-        if not known:
-            known.append(min(max(_p_value(), at.least), 1.0))
-        return known[0]
+        Args:
+            references: References of all numeric features.
+            laws: Their laws.
+            features: Indices of the features that are tested: those that have events and rows.
+            events: Events of all numeric features.
+            sd: Standard deviations of all references; Wasserstein's distance needs one above 0.
+            ks: Kolmogorov-Smirnov statistics of all; None where they are not asked for.
+            w1: Wasserstein distances of all; None where they are not asked for.
+        """
+        self._references, self._laws, self._events = references, laws, events
+        self._features, self._sd, self._ks, self._w1 = features, sd, ks, w1
+        self._numbers = events.tolist()
+        self._sees_from = np.array([self.size(f).sees_from for f in features.tolist()])
+        self._several = np.array([len(references[f].points) > 1 for f in features.tolist()], np.bool_)
+        self._known: dict[int, float] = {}
 
-    def _p_value() -> float:
-        if constant:
+    def size(self, f: int) -> WindowSize:
+        """Return what depends on the number of events of a feature alone."""
+        return self._laws[f].at(self._numbers[f], self._references[f].rows)
+
+    def by_ks(self) -> Iterator[StatisticTests]:
+        """Yield the tests by Kolmogorov-Smirnov, if they are asked for."""
+        if self._ks is not None:
+            yield self._tests("ks", self._ks, self._features, self._sees_from, ~self._several)
+
+    def by_wasserstein(self) -> Iterator[StatisticTests]:
+        """Yield the tests by Wasserstein, if they are asked for."""
+        if self._w1 is not None:
+            usable = self._several & (self._sd[self._features] > 0)
+            yield self._tests("wasserstein", self._w1, self._features[usable], self._sees_from[usable])
+
+    def _tests(
+        self, name: str, found: Distance, features: IntArray, sees_from: FloatArray, certain: BoolArray | None = None
+    ) -> StatisticTests:
+        values = found.value[features]
+        return StatisticTests(
+            Share.DISTRIBUTION, name, features, values, values, self._events[features], self._law,
+            found.error[features], sees_from, certain,
+        )  # fmt: skip
+
+    def _law(self, f: int) -> Law:
+        return Law(lambda: self._p_value(f), lambda rate, panes: self._level(f, rate, panes))
+
+    def _p_value(self, f: int) -> float:
+        found = self._known.get(f)
+        if found is None:
+            found = self._known[f] = min(max(self._computed(f), self.size(f).least), 1.0)
+        return found
+
+    def _computed(self, f: int) -> float:
+        r, n, at = self._references[f], self._numbers[f], self.size(f)
+        ks = None if self._ks is None else float(self._ks.value[f])
+        if self._laws[f].constant:
             return rate_p_value(round((ks or 0.0) * n), n, 0, r.rows, at.phi)
-        inner = math.nan if w1 is None else float(w1[0].inner[w1[1]])
+        w1 = self._w1 if self._sd[f] > 0 else None
+        inner = math.nan if w1 is None else float(w1.inner[f])
         p = at.law.p_value(ks, inner if math.isfinite(inner) else None, at.size)
+        beyond = 0 if w1 is None else int(w1.beyond[f])
         if beyond:
             p = min(p * _MIDDLE, _BEYOND * rate_p_value(beyond, n, r.outside, r.rows, at.phi))
         return p
 
-    def level(rate: float, panes: int) -> float:
-        return rate if constant else at.law.level(rate, panes, joint=ks is not None and w1 is not None)
-
-    blind = at.blind
-    if ks is not None:
-        yield FeatureTest(Share.DISTRIBUTION, r.name, "ks", ks, ks, n, p_value, level, ks_error, blind, certain=never)
-    if w1 is not None and not never:
-        distance, error = float(w1[0].value[w1[1]]), float(w1[0].error[w1[1]])
-        yield FeatureTest(
-            Share.DISTRIBUTION, r.name, "wasserstein", distance, distance, n, p_value, level, error, blind
-        )
+    def _level(self, f: int, rate: float, panes: int) -> float:
+        if self._laws[f].constant:
+            return rate
+        joint = self._ks is not None and self._w1 is not None and self._sd[f] > 0
+        return self.size(f).law.level(rate, panes, joint=bool(joint))

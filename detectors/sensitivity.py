@@ -15,8 +15,9 @@ import numpy as np
 
 from detectors.against import Against
 from detectors.category_power import smallest_changes
+from detectors.category_tests import ComparedCategories
 from detectors.checking import ComputedTests, Rates, shared
-from detectors.comparison import ComparedCategories, Comparison
+from detectors.comparison import Comparison
 from detectors.feature_tests import FeatureTest, Share
 from detectors.findings import Family, Skipped
 from detectors.numeric_tests import NumericLaws
@@ -105,8 +106,7 @@ class Comparisons:
         """Compute what windows of `n` predictions show, of which each check may raise so many false alarms."""
         windows = [expected_window(c, n) for c in self._comparisons]
         computed = [c.compute(window.get) for c, window in zip(self._comparisons, windows, strict=True)]
-        everything = [test for tests in computed for test in tests.tests]
-        rates = shared(allowed, everything)
+        rates = shared(allowed, computed)
         features = [
             feature
             for c, window, tests in zip(self._comparisons, windows, computed, strict=True)

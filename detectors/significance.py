@@ -114,7 +114,11 @@ def rate_p_value(hits: float, n: float, reference_hits: float, m: float, phi: fl
 
 
 def deviation_scores(
-    hits: FloatArray, n: float, reference_hits: FloatArray, m: float, phi: FloatArray | float = 1.0
+    hits: FloatArray,
+    n: FloatArray | float,
+    reference_hits: FloatArray,
+    m: FloatArray | float,
+    phi: FloatArray | float = 1.0,
 ) -> FloatArray:
     """Compute how far rates, `hits` of n, lie from those of the reference, as standard normal scores.
 
@@ -124,16 +128,14 @@ def deviation_scores(
 
     Args:
         hits: Hits among the events of the window.
-        n: Events of the window.
+        n: Events of the window, above 0; one number for all, or one for each.
         reference_hits: Hits among the rows of the reference.
-        m: Rows of the reference.
+        m: Rows of the reference, likewise.
         phi: Overdispersion of the hits.
 
     Returns:
         Scores, above 0 where the window has more hits than expected.
     """
-    if n <= 0 or m <= 0:
-        return np.zeros_like(hits, np.float64)
     both = np.asarray(hits, np.float64) + reference_hits
     frequent = np.clip(both / (n + m), 0.0, 1.0)
     # The rarer of the two, hits or events without one.
@@ -145,15 +147,24 @@ def deviation_scores(
     by_window = sampled < rare
     share = np.where(by_window, rare, sampled)
     k, rest = np.maximum(rarer, 0.0), np.maximum(np.where(by_window, n / phi, total) - rarer, 0.0)
+    at_least = np.where(k > 0, special.betainc(np.maximum(k, 1e-9), rest + 1, share), 1.0)
+    above = np.where(rest > 0, special.betainc(k + 1, np.maximum(rest, 1e-9), share), 0.0)
+    upper = (at_least + above) / 2
+    low = ~(upper < 0.5)
     with np.errstate(divide="ignore"):
-        at_least = np.where(k > 0, special.betainc(np.maximum(k, 1e-9), rest + 1, share), 1.0)
-        above = np.where(rest > 0, special.betainc(k + 1, np.maximum(rest, 1e-9), share), 0.0)
-        at_most = np.where(rest > 0, special.betaincc(k + 1, np.maximum(rest, 1e-9), share), 1.0)
-        below = np.where(k > 0, special.betaincc(np.maximum(k, 1e-9), rest + 1, share), 0.0)
-        upper, lower = (at_least + above) / 2, (at_most + below) / 2
-        score = np.where(upper < lower, -special.ndtri(upper), special.ndtri(lower))
+        score = -special.ndtri(upper)
+        # The smaller tail is computed by itself: as what the other one leaves it would be a rounding error.
+        score[low] = special.ndtri(_lower(k[low], rest[low], share[low]))
     score = np.where(total > 0, score, 0.0) / np.sqrt(1 - np.minimum(rare, sampled))
     result: FloatArray = np.where(flipped, -score, score)
+    return result
+
+
+def _lower(k: FloatArray, rest: FloatArray, share: FloatArray) -> FloatArray:
+    """Return the lower tail of binomial laws, with half of the probability of what came."""
+    at_most = np.where(rest > 0, special.betaincc(k + 1, np.maximum(rest, 1e-9), share), 1.0)
+    below = np.where(k > 0, special.betaincc(np.maximum(k, 1e-9), rest + 1, share), 0.0)
+    result: FloatArray = (at_most + below) / 2
     return result
 
 

@@ -468,7 +468,7 @@ def test_what_answers_one_question_has_one_share_of_the_budget() -> None:
     codes = coded(category, ["a", "b"] * 200)
     computed = comparison.compute(totals_of(comparison.bin_counts(rng(1).standard_normal((400, 1)), [codes])))
 
-    rates = shared(Rates(0.03, 0.03), computed.tests)
+    rates = shared(Rates(0.03, 0.03), [computed])
 
     assert (rates.drift, rates.quality) == pytest.approx((0.01, 0.01))  # x, its PSI, c; two missing rates, one unseen
     assert comparison.names == ("x", "c")
@@ -481,7 +481,7 @@ def test_what_cannot_be_significant_takes_no_share() -> None:
     window = np.column_stack([rng(1).standard_normal(500), few, np.ones(500)])
     computed = comparison.compute(totals_of(comparison.bin_counts(window, [])))
 
-    assert shared(Rates(1e-5, 1e-5), computed.tests).drift == 1e-5
+    assert shared(Rates(1e-5, 1e-5), [computed]).drift == 1e-5
 
 
 def test_several_comparisons_share_what_is_allowed() -> None:
