@@ -7,15 +7,17 @@ All arrays hold the categories of one feature after the other. Pure. Called by `
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy import special
 
 from detectors.categorical import FEWEST_EXPECTED
 from detectors.significance import deviation_scores
 from detectors.types import FloatArray, IntArray
 
+_ROUNDING: Final = 1e-12
 _LEAST: Final = 1e-300  # instead of 0 in a denominator, where the numerator is 0 as well
 
 
@@ -49,9 +51,10 @@ class Segments:
         result: FloatArray = np.add.reduceat(values, self.starts) if len(self.starts) else np.zeros(0)
         return result
 
-    def each(self, of_feature: FloatArray) -> FloatArray:
+    def each(self, of_feature: NDArray[Any]) -> NDArray[Any]:
         """Return the number of its run for each value."""
-        return of_feature[self._feature]
+        result: NDArray[Any] = of_feature[self._feature]
+        return result
 
     def first_largest(self, values: FloatArray) -> IntArray:
         """Return the place of the first of the largest values of each run."""
@@ -77,15 +80,22 @@ def category_effects(reference: FloatArray, window: FloatArray, phi: FloatArray,
     present = total > 0
     rows, events = segments.each(m), segments.each(n)
     p, q = reference / rows, window / events
-    scores = np.where(present, np.abs(deviation_scores(window, events, reference, rows, phi)), 0.0)
-    most = segments.first_largest(scores)
-    single = _single(p[most], q[most])
     chi_square, v_squared = _homogeneity(reference, window, total, m, n, segments)
+    effect = np.sqrt(v_squared)
+    single = _single(p, q)
+    # Which category deviates most takes long to find out, and matters where one by itself is more than all together.
+    at = np.flatnonzero(segments.each(np.maximum.reduceat(single, segments.starts) > effect * (1 + _ROUNDING)))
+    if len(at):
+        scores = np.zeros(len(total))
+        scores[at] = np.abs(deviation_scores(window[at], events[at], reference[at], rows[at], phi[at]))
+        scores[~present] = 0.0
+        most = segments.first_largest(scores)
+        effect = np.where(scores[most] > 0, np.maximum(effect, single[most]), effect)
     middle = np.maximum((p + q) / 2, _LEAST)
     nats = segments.sums(special.rel_entr(p, middle) + special.rel_entr(q, middle)) / 2
     return CategoryEffects(
         chi_square,
-        np.maximum(np.sqrt(v_squared), single),
+        effect,
         np.sqrt(np.maximum(nats, 0.0) / np.log(2)),
         segments.sums(present.astype(np.float64)).astype(np.int64),
     )

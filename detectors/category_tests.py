@@ -27,7 +27,7 @@ from detectors.overlap import level_of, level_of_score
 from detectors.reference import NumericReference, Reference
 from detectors.registry import CATEGORICAL
 from detectors.significance import rate_change_p_value
-from detectors.types import FloatArray, IntArray
+from detectors.types import BoolArray, FloatArray, IntArray
 
 _MOST_SIZES: Final = 64  # numbers of events by feature of which the overdispersion is kept
 
@@ -132,6 +132,7 @@ class CategoryTests:
         sizes = [len(each.expected.rows) for each in self.compared]
         self._segments = Segments(np.array(sizes, np.int64))
         self._features = np.array([each.feature for each in self.compared], np.int64)
+        self._place = {each.feature: i for i, each in enumerate(self.compared)}
         self._ends = self._segments.starts + np.array(sizes, np.int64)
         none = np.zeros(0, np.int64)
         self._held = np.concatenate([none, *(d.cells for d in discrete)])
@@ -172,7 +173,7 @@ class CategoryTests:
         return StatisticTests(Share.UNSEEN, "unseen_rate", features, rates, effects, events[features], law)
 
     def by_category(
-        self, against: Against, cells: IntArray, categories: IntArray, judged: IntArray, events: IntArray
+        self, against: Against, cells: IntArray, categories: IntArray, judged: BoolArray, events: IntArray
     ) -> Iterator[StatisticTests]:
         """Yield the configured tests of what is expected and what came.
 
@@ -180,7 +181,7 @@ class CategoryTests:
             against: What the window is compared with.
             cells: Events of a window per cell of the numeric features.
             categories: Events of a window per cell of the categorical features.
-            judged: Indices of the features that have events and rows.
+            judged: Whether a feature has events and rows, shape (features,).
             events: Events of all features.
         """
         if not self._wanted or not self.compared:
@@ -214,16 +215,15 @@ class CategoryTests:
         window: FloatArray,
         of: Sequence[CategoriesOf],
         learned: Sequence[Overdispersion],
-        judged: IntArray,
+        judged: BoolArray,
         events: IntArray,
     ) -> Iterator[StatisticTests]:
-        at = np.flatnonzero(np.isin(self._features, judged))
+        at = np.flatnonzero(judged[self._features])
         features = self._features[at]
-        place = {f: i for i, f in enumerate(self._features.tolist())}
 
         @cache
         def law(f: int) -> Law:
-            i = place[f]
+            i = self._place[f]
             expected = of[i].expected
             events_of = window[self._segments.starts[i] : self._ends[i]]
             test = category_test(expected.rows, events_of, learned[i], expected.overdispersion(int(events[f])))

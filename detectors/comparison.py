@@ -25,7 +25,7 @@ from detectors.numeric_tests import DistributionTests
 from detectors.pane import Counts
 from detectors.reference import CategoricalReference, NumericReference
 from detectors.registry import CATEGORICAL, NUMERIC, RATES
-from detectors.types import FloatArray, IntArray
+from detectors.types import BoolArray, FloatArray, IntArray
 
 
 class Comparison:
@@ -184,11 +184,11 @@ class Comparison:
         against = self.against(totals)
         window = against.distances.window(cells)
         events = np.concatenate([window.events, self._by_category.events(categories)])
-        judged = np.flatnonzero((events > 0) & (against.rows > 0))
-        skipped = self._unjudged(against, events)
+        judged = (events > 0) & (against.rows > 0)
+        skipped = self._unjudged(judged, events)
         groups = [
             missing_tests(self._references, against.missing, missing, events),
-            *self._numeric_tests(against, window, positions, judged[judged < len(self.numeric_cells)]),
+            *self._numeric_tests(against, window, positions, np.flatnonzero(judged[: len(self.numeric_cells)])),
             *self._categorical_tests(against, cells, categories, judged, events),
         ]
         absent: set[str] = set()
@@ -262,14 +262,13 @@ class Comparison:
             found[r.name] = (missing, *numeric, *(by_category if f in discrete else ()))
         return found | {r.name: (missing, unseen, *by_category) for r in self.category_cells.references}
 
-    def _unjudged(self, against: Against, events: IntArray) -> dict[str, Skipped]:
+    def _unjudged(self, judged: BoolArray, events: IntArray) -> dict[str, Skipped]:
         """Return the features that cannot be judged, with the reason."""
         rare = self._by_category.blind
         found = {}
-        for f in sorted({*np.flatnonzero((events == 0) | (against.rows <= 0)).tolist(), *rare}):
-            judged = events[f] > 0 and against.rows[f] > 0
+        for f in sorted({*np.flatnonzero(~judged).tolist(), *rare}):
             why = Skipped.NO_REFERENCE if events[f] else Skipped.NO_EVENTS
-            found[self._names[f]] = Skipped.RARE if judged else why
+            found[self._names[f]] = Skipped.RARE if judged[f] else why
         return found
 
     def _numeric_tests(
@@ -287,10 +286,10 @@ class Comparison:
             yield psi_tests(against.numeric, judged, psi.value, bins, window.events, lambda f: tests.size(f).phi)
 
     def _categorical_tests(
-        self, against: Against, cells: IntArray, categories: IntArray, judged: IntArray, events: IntArray
+        self, against: Against, cells: IntArray, categories: IntArray, judged: BoolArray, events: IntArray
     ) -> Iterator[StatisticTests]:
         """Yield the tests of categories: of what was never seen, and of the shares of all."""
-        texts = judged[judged >= len(self.numeric_cells)]
+        texts = np.flatnonzero(judged[len(self.numeric_cells) :]) + len(self.numeric_cells)
         if len(texts):
             yield self._by_category.unseen(categories, texts, events)
         yield from self._by_category.by_category(against, cells, categories, judged, events)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import overload
+from typing import NamedTuple, overload
 
 import numpy as np
 
@@ -76,8 +76,7 @@ class Finding:
         return self.effect / self.min_effect if self.min_effect > 0 else np.inf
 
 
-@dataclass(frozen=True, slots=True)
-class Value:
+class Value(NamedTuple):
     """Hold one statistic of one feature with its verdict, for the history.
 
     Attributes:

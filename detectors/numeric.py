@@ -97,13 +97,10 @@ class NumericDistances:
 
     def window(self, counts: IntArray) -> BinnedWindow:
         """Prepare counts per cell, shape (cells,), for the statistics below."""
-        total = np.cumsum(counts)
-        ends = self._starts + self._sizes
-        reached = total[ends - 1] if len(ends) else ends
-        before = np.concatenate([[0], reached[:-1]])[: len(ends)]
-        events = reached - before
-        total -= np.repeat(before, self._sizes)
-        ahead = total / _per(np.maximum(events, 1), self._sizes)
+        events = _sums(counts, self._starts)
+        steps = counts.copy()
+        steps[self._starts[1:]] -= events[:-1]  # so that running sums begin anew with each feature
+        ahead = np.cumsum(steps, out=steps) / _per(np.maximum(events, 1), self._sizes)
         ahead -= self._cdf
         return BinnedWindow(counts, events, ahead)
 

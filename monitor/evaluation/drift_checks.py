@@ -20,7 +20,7 @@ from detectors.window import Window
 from monitor.alerting.blind import listed
 from monitor.alerting.drift_episodes import DriftEpisode, WindowCheck
 from monitor.alerting.records import AlertRecord, AlertStatus, AlertWindow, ChangeInterval
-from monitor.evaluation.budget import FalseAlarmBudget
+from monitor.evaluation.budget import Allowed, FalseAlarmBudget
 from monitor.evaluation.feature_courses import watched
 from monitor.evaluation.history import HistoryRow, answer_row
 from monitor.evaluation.version_state import OtherWindow, VersionState
@@ -92,9 +92,10 @@ class DriftChecks:
             version.count_check("too_few")
             return DriftCheck(self.unchecked(version, Verdict.TOO_FEW, window.events))
         full = [o for o in version.others if any(o.window.spans(c.vectors[0]) for c in comparisons)]
+        allowed = self._budget.allowed(version)
         part = 1 / (1 + len(full))  # of the budget: windows that are not full leave theirs to the others
-        result = self._compare(version, version.window, comparisons, part)
-        others = [self._other_check(version, o, comparisons, part, is_full=o in full) for o in version.others]
+        result = self._compare(version, version.window, comparisons, allowed, part)
+        others = [self._other_check(version, o, comparisons, allowed, part, is_full=o in full) for o in version.others]
         absent = {name for name, why in result.skipped.items() if why is Skipped.NO_EVENTS}
         checked_names = [name for c in comparisons for name in c.names]
         seen = self._references.seen
@@ -129,6 +130,7 @@ class DriftChecks:
         version: VersionState,
         other: OtherWindow,
         comparisons: Sequence[Comparison],
+        allowed: Allowed,
         part: float,
         *,
         is_full: bool,
@@ -138,7 +140,7 @@ class DriftChecks:
         result = None
         if is_full and (version.drift.firing or version.quality.firing or window.begins_run(stride)):
             held = [c for c in comparisons if window.spans(c.vectors[0])]
-            result = self._compare(version, window, held, part, stride)
+            result = self._compare(version, window, held, allowed, part, stride)
         return WindowCheck(
             AlertWindow(window.start, window.end, window.events, other.extent.label),
             result,
@@ -147,7 +149,13 @@ class DriftChecks:
         )
 
     def _compare(
-        self, version: VersionState, window: Window, comparisons: Sequence[Comparison], part: float, stride: int = 1
+        self,
+        version: VersionState,
+        window: Window,
+        comparisons: Sequence[Comparison],
+        allowed: Allowed,
+        part: float,
+        stride: int = 1,
     ) -> CheckResult:
         """Compare a window with its references.
 
@@ -155,10 +163,10 @@ class DriftChecks:
             version: The version.
             window: One of its windows.
             comparisons: What it is compared with; at least one.
-            part: Its part of the budget.
+            allowed: What the budget leaves for a check of the version.
+            part: The part of it that the window has.
             stride: Panes from one look at it to the next: a look in so many panes may raise so many times the alarms.
         """
-        allowed = self._budget.allowed(version)
         drift, quality = allowed.drift * part * stride, allowed.quality * part * stride
         rates = Rates(drift, quality, max(len(window) // stride, 1))
         listed = {*version.drift.features(), *version.quality.features()}
