@@ -17,6 +17,7 @@ from scipy import special
 
 from detectors.dependence import SCORES
 from detectors.directions import directions
+from detectors.law_numbers import LawNumbers
 from detectors.overlap import level_of_score
 from detectors.reference import NumericReference
 from detectors.types import BoolArray, FloatArray, IntArray, SingleArray
@@ -42,15 +43,32 @@ class BridgeLaw:
         largest: Largest standard deviation of B; 0 where all values are equal.
     """
 
-    def __init__(self, r: NumericReference, phi: FloatArray, rows: float, between: FloatArray | None = None) -> None:
-        """Simulate the law.
+    def __init__(
+        self,
+        r: NumericReference,
+        phi: FloatArray,
+        rows: float,
+        between: FloatArray | None = None,
+        known: LawNumbers | None = None,
+    ) -> None:
+        """Simulate the law, or take its numbers.
 
         Args:
             r: The reference.
             phi: φ of each direction, the last of all others; shape (scores + 1,).
             rows: Rows behind `phi`; infinite where it is no estimate.
             between: Where the season is known, how its parts differ, as for `directions`.
+            known: `numbers` of the same law, if they are known.
         """
+        self._few = len(r.points) <= _POINTS + 1
+        self._reach = float(max(r.points[-1] - r.mean, r.mean - r.points[0]) / r.sd) if r.sd > 0 else 0.0
+        self._phi, self._largest_phi = tuple(phi.tolist()), float(phi.max())
+        self._freedom = max(rows / self._largest_phi / _OF_SCALE, 3.0) if self._largest_phi > 1 else np.inf
+        self._levels: dict[tuple[float, int, bool], float] = {}
+        if known is not None:
+            self.largest, self.widest, self._skew, self._apart = known.largest, known.widest, known.skew, known.apart
+            self._ks, self._w1 = known.ks, known.w1
+            return
         total = np.cumsum(r.weights)
         at = _places(r.weights)
         self._f: FloatArray = total[at] / max(float(total[-1]) if len(total) else 1.0, 1e-300)
@@ -65,10 +83,6 @@ class BridgeLaw:
         if len(at):
             f = float(self._f[int(np.argmax(variance))])
             self._skew = abs(1 - 2 * f) / (f * (1 - f))  # a deviation of one event, over the variance of all
-        self._few = len(r.points) <= _POINTS + 1
-        self._reach = float(max(r.points[-1] - r.mean, r.mean - r.points[0]) / r.sd) if r.sd > 0 else 0.0
-        self._largest_phi = float(phi.max())
-        self._freedom = max(rows / self._largest_phi / _OF_SCALE, 3.0) if self._largest_phi > 1 else np.inf
         area = _areas(r, total, self._f) if len(at) else np.zeros(0)
         self.widest = float(np.sqrt(max(self._area_variance(area), 0.0)))
         self._ks = self._w1 = np.zeros(len(_PROBABILITIES))
@@ -76,7 +90,11 @@ class BridgeLaw:
         if len(at):
             smooth = np.diff(np.concatenate([[-1], at, [len(r.points) - 1]])) > 1
             self._simulate(area, smooth)
-        self._levels: dict[tuple[float, int, bool], float] = {}
+
+    @property
+    def numbers(self) -> LawNumbers:
+        """Return the numbers of the law, by which another one can be made."""
+        return LawNumbers(self._phi, self.largest, self.widest, self._skew, self._apart, self._ks, self._w1)
 
     def _area_variance(self, area: FloatArray) -> float:
         if not len(area):
@@ -205,7 +223,8 @@ def _as_normal(value: float, known: float, reach: float, size: float) -> float:
 
 
 def _quantiles(simulated: FloatArray) -> FloatArray:
-    result: FloatArray = np.quantile(simulated, 1 - _PROBABILITIES).astype(np.float64)
+    # In the precision of the paths, so that what is saved with four bytes is the same.
+    result: FloatArray = np.quantile(simulated, 1 - _PROBABILITIES).astype(np.float32).astype(np.float64)
     return result
 
 

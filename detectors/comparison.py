@@ -23,7 +23,7 @@ from detectors.findings import CheckResult, Family, Skipped, Value, Verdict
 from detectors.numeric import BinnedWindow, NumericDistances
 from detectors.numeric_tests import DistributionTests
 from detectors.pane import Counts
-from detectors.reference import CategoricalReference, NumericReference
+from detectors.reference import CategoricalReference, NumericReference, Reference
 from detectors.registry import CATEGORICAL, NUMERIC, RATES
 from detectors.types import BoolArray, FloatArray, IntArray
 
@@ -161,6 +161,19 @@ class Comparison:
         for c in self._by_category.compared:
             n = events.get(c.name, 0)
             yield ComparedCategories(c.name, c.names, c.expected, c.learned(n), n)
+
+    # -- laws --------------------------------------------------------------------------------------------
+
+    @property
+    def lacks_laws(self) -> bool:
+        """Whether laws of numeric features can be made beforehand, and were not."""
+        return self.season is None and not any(r.laws for r in self.numeric_cells.references) and bool(self._whole.laws)
+
+    def take_laws(self, made: Sequence[Reference]) -> None:
+        """Take in the laws of these references, which are the same as its own numeric ones."""
+        for laws, r in zip(self._whole.laws, made, strict=True):
+            if isinstance(r, NumericReference):
+                laws.take(r.laws)
 
     # -- checks ------------------------------------------------------------------------------------------
 

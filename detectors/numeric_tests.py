@@ -6,13 +6,14 @@ Pure. Called by `comparison`.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cached_property
 
 import numpy as np
 
 from detectors.bridge_law import BridgeLaw
 from detectors.feature_tests import Law, Share, StatisticTests
+from detectors.law_numbers import LawNumbers
 from detectors.numeric import Distance, Transport
 from detectors.reference import NumericReference
 from detectors.significance import least_p_value, pair_size, rate_p_value
@@ -69,6 +70,7 @@ class NumericLaws:
             luck: Share of the variance in each direction that chance made a difference between parts.
         """
         self._reference, self._between, self._luck = reference, between, luck
+        self._known: Sequence[LawNumbers] = reference.laws
         self._laws: dict[tuple[float, ...], BridgeLaw] = {}
         self._sizes: dict[tuple[int, int], WindowSize] = {}
 
@@ -95,13 +97,23 @@ class NumericLaws:
             found = self._sizes[n, rows] = WindowSize(float(phi.max()), n, rows, lambda: self._law(phi))
         return found
 
+    def numbers(self, events: Iterable[int]) -> tuple[LawNumbers, ...]:
+        """Return the numbers of the laws of windows of so many events, each law once."""
+        found = {tuple(phi.tolist()): phi for phi in map(self.phi, events)}
+        return tuple(self._law(phi).numbers for phi in found.values())
+
+    def take(self, known: Sequence[LawNumbers]) -> None:
+        """Take in laws that were made elsewhere."""
+        self._known = (*self._known, *known)
+
     def _law(self, phi: FloatArray) -> BridgeLaw:
         key = tuple(phi.tolist())
         found = self._laws.get(key)
         if found is None:
             learned = self._reference.dependence
             rows = learned.rows if learned.sizes else np.inf
-            found = self._laws[key] = BridgeLaw(self._reference, phi, rows, self._between)
+            known = next((law for law in self._known if law.phi == key), None)
+            found = self._laws[key] = BridgeLaw(self._reference, phi, rows, self._between, known)
         return found
 
 

@@ -16,6 +16,7 @@ import numpy as np
 
 from detectors.dependence import Dependence
 from detectors.dispersion import Dispersion
+from detectors.law_numbers import VERSION, LawNumbers, restored_laws, saved_laws
 from detectors.quantiles import ROUNDING
 from detectors.saved import DamagedError, pack, unpack
 from detectors.season import Season, SeasonCounts
@@ -45,6 +46,7 @@ class NumericReference:
         dependence: How rows depend on each other, by directions in which windows vary; empty in older profiles.
         value_dependence: The same by value, where the feature is compared by its frequent values as well.
         seasonal: Its rows by season; dependence is then that of what the season leaves. None: not told apart.
+        laws: Laws of its statistics that were made beforehand; what they are follows from all the rest.
     """
 
     name: str
@@ -60,6 +62,7 @@ class NumericReference:
     dependence: Dependence = field(default_factory=Dependence)
     value_dependence: Dependence = field(default_factory=Dependence)
     seasonal: SeasonCounts | None = None
+    laws: tuple[LawNumbers, ...] = field(default=(), compare=False, repr=False)
 
     @property
     def mean(self) -> float:
@@ -171,11 +174,17 @@ class Profile:
 
     @property
     def content_hash(self) -> str:
-        """Return 16 hexadecimal digits that are equal for profiles of equal content."""
-        return hashlib.sha256(self.to_bytes()).hexdigest()[:16]
+        """Return 16 hexadecimal digits that are equal for profiles of equal content.
+
+        Laws are none: which were made beforehand depends on the windows that the reference is for.
+        """
+        return hashlib.sha256(self._encoded()).hexdigest()[:16]
 
     def to_bytes(self) -> bytes:
-        """Encode the profile; equal profiles give equal bytes."""
+        """Encode the profile; equal profiles with equal laws give equal bytes."""
+        return self._encoded(laws=True)
+
+    def _encoded(self, *, laws: bool = False) -> bytes:
         arrays: dict[str, NumberArray] = {}
         features = [_saved_feature(i, f, arrays) for i, f in enumerate((*self.features, *self.answers))]
         # Schema 1 tells answers by their names, which serves where no feature has such a name: 0.1.0 can read it.
@@ -198,6 +207,9 @@ class Profile:
         seasonal = _saved_seasons((*self.features, *self.answers), arrays)
         if seasonal:
             header["seasonal"] = seasonal
+        saved = _saved_laws((*self.features, *self.answers), arrays) if laws else []
+        if saved:
+            header["laws"] = {"version": VERSION, "features": saved}
         return pack(MAGIC, header, arrays)
 
     @staticmethod
@@ -213,6 +225,7 @@ class Profile:
         found = [_restored_feature(i, saved, arrays) for i, saved in enumerate(header["features"])]
         found = _with_dependence(found, header.get("dependence", {}), arrays)
         found = _with_seasons(found, header.get("seasonal", {}), arrays)
+        found = _with_laws(found, header.get("laws", {}), arrays)
         features, answers = _told_apart(found, header.get("answers"))
         return Profile(
             features=features,
@@ -305,6 +318,28 @@ def _with_seasons(
         counts, missing = arrays[f"{key}.seasonal"], arrays[f"{key}.seasonal_missing"]
         seasonal = SeasonCounts(Season(its["season"]), counts, missing, its["periods"])
         done[int(key)] = replace(done[int(key)], seasonal=seasonal)
+    return done
+
+
+def _saved_laws(features: Sequence[Reference], arrays: dict[str, NumberArray]) -> list[int]:
+    """Return which features have laws, and add the arrays."""
+    found = []
+    for i, f in enumerate(features):
+        if isinstance(f, NumericReference) and f.laws:
+            found.append(i)
+            arrays[f"{i}.laws"], arrays[f"{i}.law_quantiles"] = saved_laws(f.laws)
+    return found
+
+
+def _with_laws(
+    features: Sequence[Reference], saved: Mapping[str, Any], arrays: Mapping[str, NumberArray]
+) -> list[Reference]:
+    """Return features with the laws that were saved, if they are of the kind that is made now."""
+    done = list(features)
+    if saved.get("version") == VERSION:
+        for i in saved["features"]:
+            laws = restored_laws(arrays[f"{i}.laws"], arrays[f"{i}.law_quantiles"])
+            done[i] = replace(done[i], laws=laws)
     return done
 
 

@@ -96,7 +96,7 @@ class SeasonLaws:
         if not len(used):
             return NumericLaws(r)
         share = mixed[used] / mixed.sum()
-        of_arc = replace(r, points=r.points[used], weights=share * max(r.rows, 1))
+        of_arc = replace(r, points=r.points[used], weights=share * max(r.rows, 1), laws=())
         held = weights > 0
         between = np.sqrt(weights[held])[:, None] * (shares[np.ix_(held, used)] - share)
         return NumericLaws(of_arc, between, _luck(r, r.seasonal))

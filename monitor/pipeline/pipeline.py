@@ -47,6 +47,8 @@ from monitor.pipeline.removed_models import RemovedModels
 from monitor.pipeline.saved_states import SavedShard, read_shard
 from monitor.pipeline.status import Totals, document
 from monitor.reference.freezer import LARGE, Freezing
+from monitor.reference.law_requests import LawRequests
+from monitor.reference.law_windows import LawWindows
 from monitor.saved import damage_in, to_plain
 from monitor.spec import CoreSpec, ModelSpec
 from monitor.stream.types import Batch, Partition
@@ -71,6 +73,7 @@ class Pipeline:
         self.merge = PartitionMerge(self.decoder, ends)
         self._nothing = self.merge.nothing()
         self.join = JoinStage(spec, self.variants)
+        self._laws: dict[str, LawRequests] = {}  # by model, of one that has references made elsewhere
         self.models = [
             ModelMonitor(m, spec.limits, self.variants, labels)
             for m, labels in zip(spec.models, self.decoder.labels, strict=True)
@@ -127,16 +130,26 @@ class Pipeline:
             least: Values from which on; smaller ones are made at once.
         """
         for model in self.models:
-            model.references.freezer.least = least
+            windows = LawWindows.of(model.spec)
+            model.references.freezer.least, model.references.freezer.windows = least, windows
+            self._laws[model.spec.name] = LawRequests(model.spec.name, windows)
 
     def wanted_references(self) -> list[Freezing]:
-        """Return the references that are to be made, asked for since the last call."""
-        return [freezing for model in self.models for freezing in model.references.freezer.wanted()]
+        """Return the references that are to be made, or of which only laws are, asked for since the last call."""
+        found = [freezing for model in self.models for freezing in model.references.freezer.wanted()]
+        for model in self.models:
+            if model.spec.name in self._laws:
+                found += self._laws[model.spec.name].wanted(model.references)
+        return found
 
     def answer_freezing(self, freezing: Freezing, frozen: Profile | None) -> None:
         """Take in a reference that was made, for the next batch; None: it is to be made in the loop."""
         for model in self.models:
-            if model.spec.name == freezing.model:
+            if model.spec.name != freezing.model:
+                continue
+            if freezing.is_in_force:
+                self._laws[freezing.model].answer(freezing, frozen)
+            else:
                 model.references.freezer.answer(freezing, frozen)
 
     @property

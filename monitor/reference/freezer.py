@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from typing import Final
 
 from detectors.reference import Profile
+from monitor.reference.freezing import laws_request
+from monitor.reference.law_windows import LawWindows
 from monitor.reference.learning import AnswerLearner, FeatureLearner
 from monitor.reference.pane_learning import LabelsOf, PaneAnswerLearner, PaneFeatureLearner
 
@@ -28,12 +30,14 @@ class Freezing:
         subject: As of `NewReference`.
         number: Tells it from an earlier one of the same subject.
         request: Makes what `freeze` takes. It may be called in another thread, and takes a while.
+        is_in_force: Whether the reference is in force, and only its laws are to be made, for which nobody waits.
     """
 
     model: str
     subject: str
     number: int
     request: Callable[[], bytes]
+    is_in_force: bool = False
 
 
 class Freezer:
@@ -41,10 +45,12 @@ class Freezer:
 
     Attributes:
         least: Values from which on a reference is made elsewhere, None: never; smaller ones are made where needed.
+        windows: Windows of which the laws are made with it.
     """
 
     def __init__(self, model: str) -> None:
         self.least: int | None = None
+        self.windows = LawWindows()
         self._model = model
         self._asked: dict[str, int] = {}
         self._done: dict[str, Profile | None] = {}
@@ -72,7 +78,8 @@ class Freezer:
             if learner.values >= self.least:
                 self._number += 1
                 self._asked[subject] = self._number
-                self._fresh.append(Freezing(self._model, subject, self._number, learner.freezing(end, labels)))
+                request = _with_laws(learner.freezing(end, labels), self.windows)
+                self._fresh.append(Freezing(self._model, subject, self._number, request))
 
     def wanted(self) -> list[Freezing]:
         """Return what was asked for since the last call."""
@@ -88,3 +95,7 @@ class Freezer:
         """Return what was made, and forget that it was asked for; None where it is to be made now, or never."""
         self._asked.pop(subject, None)
         return self._done.pop(subject, None)
+
+
+def _with_laws(request: Callable[[], bytes], windows: LawWindows) -> Callable[[], bytes]:
+    return lambda: laws_request(request(), windows)

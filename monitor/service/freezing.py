@@ -1,4 +1,4 @@
-"""References are made in a process of their own while the loop goes on.
+"""References, and the laws of their statistics, are made in a process of their own while the loop goes on.
 
 Shell. A thread hands over one request after the other and waits for the answer; the loop asks what is done. The process
 is there as long as there are requests. Where it dies, as by want of memory, it is tried again and told; what could not
@@ -97,11 +97,11 @@ class FreezingProcess:
                 self._end_child()
                 if self._closed:
                     return None
-                log.warning(
-                    "reference.not_made", model=freezing.model, subject=freezing.subject, attempt=attempt,
-                    error=str(error) or repr(error),
-                )  # fmt: skip
-        log.error("reference.made_in_the_loop", model=freezing.model, subject=freezing.subject)
+                event = "laws.not_made" if freezing.is_in_force else "reference.not_made"
+                detail = str(error) or repr(error)
+                log.warning(event, model=freezing.model, subject=freezing.subject, attempt=attempt, error=detail)
+        if not freezing.is_in_force:  # laws that are not there are made when they are needed
+            log.error("reference.made_in_the_loop", model=freezing.model, subject=freezing.subject)
         return None
 
     def _ask(self, request: bytes) -> Profile:
