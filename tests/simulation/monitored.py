@@ -14,7 +14,7 @@ from detectors.comparison import Comparison
 from detectors.pane import Counts
 from detectors.reference import Profile
 from detectors.reference_builder import Column, build_features
-from detectors.types import BoolArray, FloatArray
+from detectors.types import BoolArray, FloatArray, IntArray
 from detectors.window import Slice
 from fallback.types import Decision
 from monitor.aggregation.metrics import SUMS_SIZE
@@ -42,16 +42,16 @@ models:
   m:
     champion: v1
     reference: reference.csv
-    window: {{events: {window}, every: {pane}}}
+    window: {window}
 {model}"""
 
 
-def spec_of(model: str, *, window: int = WINDOW, pane: int = PANE) -> ModelSpec:
+def spec_of(model: str, *, window: str = f"{{events: {WINDOW}, every: {PANE}}}") -> ModelSpec:
     """Return the specification of a model with version v1, from the lines of the file that follow its window.
 
     It has a reference, since without one drift has no budget; what that is, `Monitored` is told.
     """
-    text = _CONFIG.format(window=window, pane=pane, model="".join(f"    {line}\n" for line in model.splitlines()))
+    text = _CONFIG.format(window=window, model="".join(f"    {line}\n" for line in model.splitlines()))
     (spec,) = build.core(parse(text, {})).models
     return spec
 
@@ -92,10 +92,10 @@ class FeaturePanes:
         codes = comparison.category_cells.codes
         self._codes = [np.array([known[text] for text in CATEGORIES], np.int64) for known in codes]
 
-    def counts(self, values: FloatArray) -> dict[str, Counts]:
-        """Return the counts of a pane of values, shape (events, features)."""
+    def counts(self, values: FloatArray, time: IntArray | None = None) -> dict[str, Counts]:
+        """Return the counts of a pane of values, shape (events, features); a season needs their times (ms)."""
         if self._numeric:
-            return self._comparison.bin_counts(values, [])
+            return self._comparison.bin_counts(values, [], time)
         chosen = values.astype(np.int64)
         columns = [codes[chosen[:, f]] for f, codes in enumerate(self._codes)]
         return self._comparison.bin_counts(np.zeros((len(values), 0)), columns)

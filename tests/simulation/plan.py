@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Final
 
-from monitor.spec import ReferenceSpec
 from tests.simulation.delay import delays
 from tests.simulation.families import FAMILIES
-from tests.simulation.figures import Figure, Verdict
+from tests.simulation.figures import Figure
 from tests.simulation.rates import USUAL, USUAL_WINDOWS, Group, groups, run
 from tests.simulation.replayed import replayed
 from tests.simulation.rivals import compared
 from tests.simulation.rollbacks import HEALTHY, MODELS, dropping, healthy
+from tests.simulation.seasons import seasons
 
 PARTS: Final = ("drift", "rules", "model", "delay", "rollback", "season", "replay")
 _RATES: Final = ("drift", "rules", "model")
@@ -61,7 +61,7 @@ def tasks(
         found += [Task(f"rollbacks, {family}", partial(healthy, family, seed, models)) for family in HEALTHY]
         found.append(Task("drops of accuracy", partial(dropping, seed, models)))
     if "season" in parts:
-        found.append(Task("seasons", _seasons))
+        found.append(Task("seasons", partial(seasons, seed, size)))
     if "replay" in parts:
         found.append(Task("replay", partial(_replay, seed)))
     return found
@@ -81,11 +81,3 @@ def _groups(parts: Collection[str], size: float, *, quick: bool, full: bool) -> 
 
 def _replay(seed: int) -> list[Figure]:
     return [replayed(seed)]
-
-
-def _seasons() -> list[Figure]:
-    """Return the figure of a daily sine, which needs references of a season."""
-    known = any(field.name == "season" for field in fields(ReferenceSpec))
-    value = "the row is not written" if known else "references have no season"
-    row = "a daily sine over two weeks, window one day: .5 sd found within two days"
-    return [Figure("season", row, value, "<= 2 days", Verdict.PENDING)]

@@ -12,7 +12,7 @@ from tests.simulation.families import FAMILIES
 from tests.simulation.figures import Limits
 from tests.simulation.monitored import PANE, spec_of
 
-_OFF: Final = "{" + ", ".join(f"{name}: 1.0e-12" for name in MIN_EFFECT) + "}"
+NO_EFFECTS: Final = "{" + ", ".join(f"{name}: 1.0e-12" for name in MIN_EFFECT) + "}"
 _ANSWERS_AT_BASELINE: Final = """\
   - {name: latency, metric: latency_p95_ms, above: 100% of baseline}
   - {name: errors, metric: error_rate, above: 100% of baseline}"""
@@ -78,7 +78,7 @@ def whole(rate: float, task: Task, baseline: int, *, effects: bool) -> ModelSpec
 
 
 def _drift(rate: float, *, effects: bool) -> str:
-    return f"drift: {{false_alarms: {budget(rate)}" + ("}" if effects else f", min_effect: {_OFF}}}")
+    return f"drift: {{false_alarms: {budget(rate)}" + ("}" if effects else f", min_effect: {NO_EFFECTS}}}")
 
 
 def _outcomes(baseline: int) -> str:
