@@ -66,7 +66,8 @@ class BridgeLaw:
         self._freedom = max(rows / self._largest_phi / _OF_SCALE, 3.0) if self._largest_phi > 1 else np.inf
         self._levels: dict[tuple[float, int, bool], float] = {}
         if known is not None:
-            self.largest, self.widest, self._skew, self._apart = known.largest, known.widest, known.skew, known.apart
+            self.largest, self.widest, self._lump = known.largest, known.widest, known.lump
+            self._skew, self._apart = known.skew, known.apart
             self._ks, self._w1 = known.ks, known.w1
             return
         total = np.cumsum(r.weights)
@@ -84,7 +85,9 @@ class BridgeLaw:
             f = float(self._f[int(np.argmax(variance))])
             self._skew = abs(1 - 2 * f) / (f * (1 - f))  # a deviation of one event, over the variance of all
         area = _areas(r, total, self._f) if len(at) else np.zeros(0)
-        self.widest = float(np.sqrt(max(self._area_variance(area), 0.0)))
+        self.widest, widest_phi = self._widest(area, phi)
+        # Events come in clusters of φ: so much more of the variance is carried by a single one.
+        self._lump = widest_phi / max(self.widest**2, 1.0)
         self._ks = self._w1 = np.zeros(len(_PROBABILITIES))
         self._apart = 1.0
         if len(at):
@@ -94,11 +97,28 @@ class BridgeLaw:
     @property
     def numbers(self) -> LawNumbers:
         """Return the numbers of the law, by which another one can be made."""
-        return LawNumbers(self._phi, self.largest, self.widest, self._skew, self._apart, self._ks, self._w1)
+        return LawNumbers(
+            self._phi, self.largest, self.widest, self._lump, self._skew, self._apart, self._ks, self._w1
+        )  # fmt: skip
+
+    def _widest(self, area: FloatArray, phi: FloatArray) -> tuple[float, float]:
+        """Return the largest standard deviation of ∫s(x)B(x)dx over patterns of signs s, and φ of its direction.
+
+        Where B moves as a whole all signs are alike. A spread that wanders moves the two sides against each other,
+        which no integral without signs shows.
+        """
+        if not len(area):
+            return 0.0, 1.0
+        plain = self._area_variance(area)
+        widest, of = plain, float(phi[0])
+        for j in np.flatnonzero(self._excess > 0):
+            found = self._area_variance(area * np.where(self._c[:, j] < 0, -1.0, 1.0))
+            if found > widest:
+                widest, of = found, float(self._excess[j] + self._rest)
+        return float(np.sqrt(max(widest, 0.0))), of
 
     def _area_variance(self, area: FloatArray) -> float:
-        if not len(area):
-            return 0.0
+        """Return the variance of the sum of B at the simulated points, weighted by signed areas."""
         f = self._f
         # w'(min(f, f') − ff')w by running sums, from the smaller of the two on.
         after = np.cumsum(area[::-1])[::-1]
@@ -174,7 +194,7 @@ class BridgeLaw:
     def _of_w1(self, w1: float, size: float) -> float:
         # Of few values the rarest may have a handful of events in a window, so the middle is not normal either.
         normal = 0.0 if self._few else float(self._w1[len(self._w1) // 2])
-        value = _as_normal(float(np.sqrt(size)) * w1, normal, self._reach, size)
+        value = _as_normal(float(np.sqrt(size)) * w1, normal, self._reach * self._lump, size)
         return _tail(self._shrunk(value, self.widest), self._w1, self.widest, rough=False)
 
     def _shrunk(self, value: float, deviation: float) -> float:

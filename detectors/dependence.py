@@ -28,6 +28,7 @@ _FEWEST_BLOCKS: Final = 3  # of the largest size
 _FREQUENT: Final = 0.01  # share from which a category counts in the directions of all together
 _SHORT_BLOCK: Final = 16  # rows
 _DIRECTIONS: Final = 3
+_PER_HALF: Final = 0.8  # of AR(1) processes, φ is half of its limit at .8 φ events
 _AT_ONCE: Final = 8  # categories, by which memory is bounded
 
 
@@ -67,6 +68,26 @@ class Dependence:
         share = np.log(events / low) / np.log(high / low)
         result: FloatArray = self.phi[:, after - 1] * (1 - share) + self.phi[:, after] * share
         return result
+
+    def worth(self, phi: float) -> float:
+        """Return the rows that a φ was learned from, fewer where dependence is weak and slow.
+
+        Of an autoregression, rows / φ movements were seen. Where only a part of the variance moves slowly, φ is as small
+        as that of quicker movements, of which there would have been more; how φ grows with the size tells them apart.
+
+        Args:
+            phi: Largest φ of any direction for windows of the size in question.
+        """
+        if not self.sizes:
+            return float(self.rows)
+        course = self.phi[int(np.argmax(self.phi[:, -1]))]
+        half = course[-1] / 2
+        after = int(np.argmax(course >= half))
+        if not after:
+            return float(self.rows)
+        share = (half - course[after - 1]) / (course[after] - course[after - 1])
+        reached = self.sizes[after - 1] * (self.sizes[after] / self.sizes[after - 1]) ** share
+        return float(self.rows * min(_PER_HALF * phi / reached, 1.0))
 
     def largest(self) -> Dispersion:
         """Return the largest φ of any direction by window size."""

@@ -111,7 +111,7 @@ class NumericLaws:
         found = self._laws.get(key)
         if found is None:
             learned = self._reference.dependence
-            rows = learned.rows if learned.sizes else np.inf
+            rows = learned.worth(float(phi.max())) if learned.sizes else np.inf
             known = next((law for law in self._known if law.phi == key), None)
             found = self._laws[key] = BridgeLaw(self._reference, phi, rows, self._between, known)
         return found

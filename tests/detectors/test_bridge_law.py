@@ -117,6 +117,25 @@ def test_dependence_widens_the_law() -> None:
     assert all_of_it.p_value(0.2, 0.4, 400.0) == pytest.approx(alone.p_value(0.2, 0.4, 100.0), rel=0.1)
 
 
+def test_a_spread_that_wanders_keeps_to_alpha_far_in_the_tail() -> None:
+    """It moves both sides of the middle against each other, so that their signed areas are no measure of its tail."""
+    values, phi = rng().standard_normal(2_000), np.array([1.0, 30.0, 1.0, 1.0, 1.0])
+    law, x = a_law(values, phi), np.linspace(-5, 5, 400)
+    # √29 Z times the covariance of 1(X ≤ x) with the second score, (X² − 1) / √2, in the area where it is alone.
+    moved = np.abs(x * np.exp(-x * x / 2) / np.sqrt(2 * np.pi)) / np.sqrt(2)
+    area = np.sqrt(29) * moved.sum() * (x[1] - x[0])
+
+    for p in (1e-3, 1e-5):
+        assert law.p_value(None, -special.ndtri(p / 2) * area / np.sqrt(LARGE), LARGE) >= p
+
+
+def test_a_stretch_of_wide_values_is_less_surprising_in_a_small_window() -> None:
+    """Events that come together count as many where a spread wanders."""
+    law = a_law(rng().standard_normal(2_000), np.array([1.0, 30.0, 1.0, 1.0, 1.0]))
+
+    assert law.p_value(None, 15 / np.sqrt(200), 200.0) > 2 * law.p_value(None, 15 / np.sqrt(20_000), 20_000.0)
+
+
 def test_an_estimate_from_few_rows_has_a_heavier_tail() -> None:
     values, phi = rng().standard_normal(2_000), np.full(5, 20.0)
 

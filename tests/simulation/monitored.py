@@ -24,6 +24,7 @@ from monitor.aggregation.predictions import Predictions
 from monitor.alerting.records import AlertKind, AlertRecord
 from monitor.config import build
 from monitor.config.load import parse
+from monitor.evaluation.budget import Allowed
 from monitor.events.columns import EventColumns, EventKind
 from monitor.events.features import NO_FEATURES
 from monitor.pipeline.simulation import SimulatedModel
@@ -34,7 +35,7 @@ WINDOW: Final = 1_000  # events
 PANE: Final = 100  # events
 STEP_MS: Final = 1_000  # between two events
 START_MS: Final = 1_700_000_000_000
-_FALSE_ALARMS: Final = frozenset({AlertKind.DRIFT, AlertKind.DATA_QUALITY, AlertKind.METRIC})
+FALSE_ALARMS: Final = frozenset({AlertKind.DRIFT, AlertKind.DATA_QUALITY, AlertKind.METRIC})
 _CONFIG: Final = """\
 stream: {{url: "file:./stream", events: [events]}}
 store: {{url: "sqlite:///driftd.db"}}
@@ -136,6 +137,11 @@ class Monitored:
         self.spec = spec
         self._model = SimulatedModel(spec, profile, START_MS)
 
+    @property
+    def allowed(self) -> Allowed:
+        """How many false alarms the next check may raise on average."""
+        return self._model.allowed
+
     def panes(self, marginal: Marginal) -> FeaturePanes:
         """Return what counts features for this model, and for all with the same profile."""
         (features,) = self._model.comparisons
@@ -147,7 +153,7 @@ class Monitored:
         for what in self._model.add(pane, None if answers is None else _pairs(pane, answers)):
             if isinstance(what, Decision):
                 raised.decisions.append(what)
-            elif what.begins and what.subject.kind in _FALSE_ALARMS:
+            elif what.begins and what.subject.kind in FALSE_ALARMS:
                 raised.alarms.append(what)
         return raised
 

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import zlib
+from collections import Counter
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
 
 from detectors.reference_builder import POINTS
+from monitor.alerting.records import AlertKind
 from monitor.spec import ModelSpec, Task
 from tests.simulation.families import FAMILIES, Family
 from tests.simulation.figures import Figure, Limits, Rate
-from tests.simulation.monitored import PANE, WINDOW, Monitored, answer_slice, feature_slice
-from tests.simulation.settings import drift_alone, limits_of, rules_alone, whole
+from tests.simulation.monitored import FALSE_ALARMS, PANE, WINDOW, Monitored, answer_slice, feature_slice
+from tests.simulation.settings import SHARE_OF_FEATURES, drift_alone, limits_of, rules_alone, whole
 from tests.simulation.streams import Path
 
 WARM: Final = 5 * WINDOW // PANE  # panes before alarms count: the longest of several windows is full
@@ -22,16 +24,34 @@ _BOTH: Final = (True, False)  # with minimum effects, and without
 MANY: Final = 20  # features of a large model
 USUAL: Final = 1e-3  # promised alarms per check
 USUAL_WINDOWS: Final = 10  # of a reference
+OF_FEATURES: Final = frozenset({AlertKind.DRIFT, AlertKind.DATA_QUALITY})
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One model that is watched in a group, and the limits of its rate."""
+    """A rate that is counted of a watched model.
+
+    Attributes:
+        part: Part of the simulation.
+        name: What it is called.
+        limits: Of run / promise.
+        kinds: Kinds of alarms that count.
+        share: What these kinds were promised, as a share of the model's budget.
+    """
 
     part: str
     name: str
-    spec: ModelSpec
     limits: Limits | None
+    kinds: frozenset[AlertKind] = FALSE_ALARMS
+    share: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """A model that watches the streams of a group, and the rows that are counted of it."""
+
+    spec: ModelSpec
+    rows: tuple[Row, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +63,7 @@ class Group:
         family: Name of the family.
         features: How many features streams have; 0 for none.
         task: What answers are; None without answers.
-        rows: What watches them.
+        models: What watches them.
         promised: Rate of alarms per check that all were promised.
         reference: Rows of a reference.
         references: References at most; fewer, once all rows are certain.
@@ -54,7 +74,7 @@ class Group:
     family: str
     features: int
     task: Task | None
-    rows: tuple[Row, ...]
+    models: tuple[Model, ...]
     promised: float
     reference: int
     references: int
@@ -63,48 +83,54 @@ class Group:
     @property
     def size(self) -> int:
         """About how long it takes beside others."""
-        return self.references * self.checks * (self.features + len(self.rows))
+        return self.references * self.checks * (self.features + len(self.models))
 
 
 def run(group: Group, seed: int) -> list[Figure]:
     """Watch the streams of a group until every row is certain; return its figures."""
     family = FAMILIES[group.family]
-    rates = [Rate(group.promised, row.limits) for row in group.rows]
+    rates = [[Rate(group.promised * row.share, row.limits) for row in model.rows] for model in group.models]
     key = zlib.crc32(group.name.encode())
     for number in range(group.references):
-        open_rows = [i for i, rate in enumerate(rates) if not rate.is_certain]
-        if not open_rows:
+        still = [i for i, of_model in enumerate(rates) if not all(rate.is_certain for rate in of_model)]
+        if not still:
             break
         rng = np.random.default_rng([seed, key, number])
-        alarms = watch(group, family, [group.rows[i].spec for i in open_rows], rng)
-        for i, count in zip(open_rows, alarms, strict=True):
-            rates[i].add(group.checks, count)
-    return [rate.figure(row.part, row.name) for row, rate in zip(group.rows, rates, strict=True)]
+        alarms = watch(group, family, [group.models[i].spec for i in still], rng)
+        for i, kinds in zip(still, alarms, strict=True):
+            for rate, row in zip(rates[i], group.models[i].rows, strict=True):
+                rate.add(group.checks, sum(kinds[kind] for kind in row.kinds))
+    return [
+        rate.figure(row.part, row.name)
+        for model, of_model in zip(group.models, rates, strict=True)
+        for row, rate in zip(model.rows, of_model, strict=True)
+    ]
 
 
-def watch(group: Group, family: Family, specs: Sequence[ModelSpec], rng: np.random.Generator) -> list[int]:
-    """Watch one stream with several models; return the alarms of each in the checks that count."""
+def watch(
+    group: Group, family: Family, specs: Sequence[ModelSpec], rng: np.random.Generator
+) -> list[Counter[AlertKind]]:
+    """Watch one stream with several models; return the alarms of each by kind, in the checks that count."""
     path = Path(family, group.features, group.task, group.reference, group.checks + WARM, rng)
     profile = path.profile(POINTS) if group.features else None
     models = [Monitored(spec, profile) for spec in specs]
     features = models[0].panes(family.marginal) if profile is not None else None
     before = group.reference // PANE
-    with_answers = [model for model in models if model.spec.outcomes is not None]
-    for pane in range(-before, 0) if with_answers else ():  # what baselines are made of
+    for pane in range(-before, 0) if group.task is not None else ():  # what baselines are made of
         answers = path.answers(pane)
         piece = answer_slice(before + pane, answers, {})
-        for model in with_answers:
+        for model in models:
             model.add(piece, answers)
-    alarms = [0] * len(models)
+    alarms = [Counter[AlertKind]() for _ in models]
     for pane in range(group.checks + WARM):
         counts = {} if features is None else features.counts(path.features(pane))
-        bare = feature_slice(before + pane, PANE, counts)
-        given = path.answers(pane) if with_answers else None
-        full = bare if given is None else answer_slice(before + pane, given, counts)
-        for i, model in enumerate(models):
-            of_features = model.spec.outcomes is None
-            begun = model.add(bare, None).alarms if of_features else model.add(full, given).alarms
-            alarms[i] += len(begun) if pane >= WARM else 0
+        given = None if group.task is None else path.answers(pane)
+        number = before + pane
+        piece = feature_slice(number, PANE, counts) if given is None else answer_slice(number, given, counts)
+        for model, begun in zip(models, alarms, strict=True):
+            raised = model.add(piece, given).alarms
+            if pane >= WARM:
+                begun.update(alarm.subject.kind for alarm in raised)
     return alarms
 
 
@@ -134,30 +160,35 @@ def groups(parts: Collection[str], promised: float, windows: int, families: Sequ
 
 def _drift_of_one(family: str, promised: float, windows: int, size: float) -> Group:
     name = _name(family, "1 feature", promised, windows)
-    rows = _rows_of("drift", name, family, [(effects, drift_alone(promised, effects=effects)) for effects in _BOTH])
-    return Group(name, family, 1, None, rows, promised, windows * WINDOW, _some(200, size), 800)
+    models = tuple(
+        Model(drift_alone(promised, effects=effects), (_row("drift", name, family, effects=effects),))
+        for effects in _BOTH
+    )
+    return Group(name, family, 1, None, models, promised, windows * WINDOW, _some(250, size), 500)
 
 
 def _rules(family: str, task: Task, promised: float, windows: int, size: float) -> Group:
     name, reference = _name(family, task, promised, windows), windows * WINDOW
-    specs = [(effects, rules_alone(promised, task, reference, effects=effects)) for effects in _BOTH]
-    return Group(
-        name, family, 0, task, _rows_of("rules", name, family, specs), promised, reference, _some(200, size), 600
+    models = tuple(
+        Model(rules_alone(promised, task, reference, effects=effects), (_row("rules", name, family, effects=effects),))
+        for effects in _BOTH
     )
+    return Group(name, family, 0, task, models, promised, reference, _some(200, size), 500)
 
 
 def _many(parts: Collection[str], family: str, promised: float, windows: int, size: float) -> Group:
-    """Return the group of many features: drift alone and whole models watch the same streams."""
+    """Return the group of whole models of many features, of which drift is a row by itself."""
     name, reference = _name(family, f"{MANY} features", promised, windows), windows * WINDOW
-    rows: list[Row] = []
-    if "drift" in parts:
-        rows += _rows_of(
-            "drift", name, family, [(effects, drift_alone(promised, effects=effects)) for effects in _BOTH]
-        )
-    if "model" in parts:
-        specs = [(effects, whole(promised, Task.BINARY, reference, effects=effects)) for effects in _BOTH]
-        rows += _rows_of("model", f"{name} and rules", family, specs)
-    return Group(name, family, MANY, Task.BINARY, tuple(rows), promised, reference, _some(150, size), 400)
+    models = []
+    for effects in _BOTH:
+        rows = []
+        if "drift" in parts:
+            row = _row("drift", name, family, effects=effects)
+            rows.append(replace(row, kinds=OF_FEATURES, share=SHARE_OF_FEATURES))
+        if "model" in parts:
+            rows.append(_row("model", f"{name} and rules", family, effects=effects))
+        models.append(Model(whole(promised, Task.BINARY, reference, effects=effects), tuple(rows)))
+    return Group(name, family, MANY, Task.BINARY, tuple(models), promised, reference, _some(200, size), 150)
 
 
 def _name(family: str, what: str, promised: float, windows: int) -> str:
@@ -165,11 +196,8 @@ def _name(family: str, what: str, promised: float, windows: int) -> str:
     return f"{family}, {what}{of_promise}" + ("" if windows == USUAL_WINDOWS else f", {windows} windows")
 
 
-def _rows_of(part: str, name: str, family: str, specs: Sequence[tuple[bool, ModelSpec]]) -> tuple[Row, ...]:
-    return tuple(
-        Row(part, f"{name}, {'defaults' if effects else 'no effects'}", spec, limits_of(family, effects=effects))
-        for effects, spec in specs
-    )
+def _row(part: str, name: str, family: str, *, effects: bool) -> Row:
+    return Row(part, f"{name}, {'defaults' if effects else 'no effects'}", limits_of(family, effects=effects))
 
 
 def _has_natural_law(family: str) -> bool:

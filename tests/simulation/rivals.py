@@ -20,7 +20,7 @@ from tests.simulation.delay import CHANGES, Change, delays
 from tests.simulation.families import Marginal
 from tests.simulation.figures import Figure, Verdict
 from tests.simulation.monitored import PANE, WINDOW
-from tests.simulation.rates import MANY, Group, Row, run
+from tests.simulation.rates import MANY, Group, Model, Row, run
 from tests.simulation.settings import drift_alone
 
 _PROMISED: Final = 1e-2  # alarms per check, one in 10 000 events
@@ -89,9 +89,9 @@ RIVALS: Final = (
 
 def compared(seed: int, size: float = 1.0) -> list[Figure]:
     """Return median delays of driftd and of others, all at the run length that driftd has on null streams."""
-    row = Row("delay", "run", drift_alone(_PROMISED, effects=False), None)
+    model = Model(drift_alone(_PROMISED, effects=False), (Row("delay", "run", None),))
     references = max(round(60 * size), 2)
-    group = Group("run of driftd", "iid", MANY, None, (row,), _PROMISED, _BEFORE, references, 400)
+    group = Group("run of driftd", "iid", MANY, None, (model,), _PROMISED, _BEFORE, references, 400)
     (null,) = run(group, seed)
     length = PANE * null.details["checks"] / max(null.details["seen"], 1)
     own = delays(seed, max(round(20 * size), 1), _CHANGES, _PROMISED)

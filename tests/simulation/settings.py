@@ -13,6 +13,7 @@ from tests.simulation.figures import Limits
 from tests.simulation.monitored import PANE, spec_of
 
 NO_EFFECTS: Final = "{" + ", ".join(f"{name}: 1.0e-12" for name in MIN_EFFECT) + "}"
+SHARE_OF_FEATURES: Final = 0.65  # of the budget of a model with rules: what drift and data quality may raise
 _ANSWERS_AT_BASELINE: Final = """\
   - {name: latency, metric: latency_p95_ms, above: 100% of baseline}
   - {name: errors, metric: error_rate, above: 100% of baseline}"""

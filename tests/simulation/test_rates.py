@@ -13,7 +13,7 @@ from tests.simulation.families import FAMILIES
 from tests.simulation.figures import Limits, Rate, Verdict
 from tests.simulation.monitored import PANE, Monitored, answer_slice, spec_of
 from tests.simulation.plan import tasks
-from tests.simulation.rates import Group, Row, groups, run
+from tests.simulation.rates import MANY, OF_FEATURES, Group, Model, Row, groups, run
 from tests.simulation.replayed import replayed
 from tests.simulation.streams import Path
 
@@ -28,8 +28,8 @@ rules: [{name: r, metric: error_rate, above: 0.002, hard: true}]"""
 
 def a_group(references: int) -> Group:
     """Models with a hard rule, which asks for no budget: 1e-3 promised, and about ten times as much raised."""
-    row = Row("rules", "x", spec_of(LOUD), Limits(0.8))
-    return Group("x", "iid", 0, Task.REGRESSION, (row,), 1e-3, reference=1_000, references=references, checks=100)
+    model = Model(spec_of(LOUD), (Row("rules", "x", Limits(0.8)),))
+    return Group("x", "iid", 0, Task.REGRESSION, (model,), 1e-3, reference=1_000, references=references, checks=100)
 
 
 def test_a_known_rate_of_alarms_is_measured_right() -> None:
@@ -70,6 +70,23 @@ def test_the_same_seed_gives_the_same_figures_and_another_one_others() -> None:
     assert run(group, seed=1) != run(group, seed=2)
 
 
+def test_features_have_the_share_of_the_budget_that_their_rows_are_held_to() -> None:
+    (group,) = (g for g in groups(["drift", "model"], 1e-3, 1, ["iid"], 1.0) if g.features == MANY)
+    path = Path(FAMILIES["iid"], MANY, Task.BINARY, 1_000, 10, np.random.default_rng(0))
+    for watched in group.models:
+        model = Monitored(watched.spec, path.profile(256))
+        counter = model.panes(FAMILIES["iid"].marginal)
+        for pane in range(10):
+            answers = path.answers(pane)
+            model.add(answer_slice(pane, answers, counter.counts(path.features(pane))), answers)
+        allowed = model.allowed
+        of_features, whole_model = watched.rows
+
+        assert (of_features.kinds, whole_model.share) == (OF_FEATURES, 1.0)
+        assert allowed.drift + allowed.quality == pytest.approx(1e-3 * of_features.share)
+        assert allowed.drift + allowed.quality + allowed.rules == pytest.approx(1e-3)
+
+
 def test_a_row_stops_once_its_figure_is_certain() -> None:
     (figure,) = run(a_group(100), seed=1)
 
@@ -78,7 +95,9 @@ def test_a_row_stops_once_its_figure_is_certain() -> None:
 
 def test_every_family_has_rows_for_drift_rules_and_the_whole_model() -> None:
     made = groups(("drift", "rules", "model"), 1e-3, 10, list(FAMILIES), 1.0)
-    watched = {(row.part, group.family, group.features > 1) for group in made for row in group.rows}
+    watched = {
+        (row.part, group.family, group.features > 1) for group in made for model in group.models for row in model.rows
+    }
 
     assert {(part, family, True) for part in ("drift", "model") for family in FAMILIES} <= watched
     assert {("drift", family, False) for family in FAMILIES} <= watched
