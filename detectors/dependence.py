@@ -69,25 +69,27 @@ class Dependence:
         result: FloatArray = self.phi[:, after - 1] * (1 - share) + self.phi[:, after] * share
         return result
 
-    def worth(self, phi: float) -> float:
+    def worth(self, phi: float, first: int = 0) -> float:
         """Return the rows that a φ was learned from, fewer where dependence is weak and slow.
 
-        Of an autoregression, rows / φ movements were seen. Where only a part of the variance moves slowly, φ is as small
-        as that of quicker movements, of which there would have been more; how φ grows with the size tells them apart.
+        Of an autoregression, rows / φ movements were seen. Where only a part of the variance moves slowly, φ is as
+        small as that of quicker movements, of which there were more; how φ grows with the size tells them apart.
 
         Args:
             phi: Largest φ of any direction for windows of the size in question.
+            first: The first of the directions that tell it.
         """
-        if not self.sizes:
+        if not self.sizes or len(self.phi) <= first:
             return float(self.rows)
-        course = self.phi[int(np.argmax(self.phi[:, -1]))]
+        course = self.phi[first + int(np.argmax(self.phi[first:, -1]))]
         half = course[-1] / 2
         after = int(np.argmax(course >= half))
         if not after:
             return float(self.rows)
         share = (half - course[after - 1]) / (course[after] - course[after - 1])
         reached = self.sizes[after - 1] * (self.sizes[after] / self.sizes[after - 1]) ** share
-        return float(self.rows * min(_PER_HALF * phi / reached, 1.0))
+        moving = 1 - 1 / course[-1]  # the rest of the variance is known as well as that of independent rows
+        return float(self.rows * min(_PER_HALF * phi / reached / moving**2, 1.0))
 
     def largest(self) -> Dispersion:
         """Return the largest φ of any direction by window size."""

@@ -119,6 +119,17 @@ def test_phi_is_interpolated_between_sizes() -> None:
     assert len(Dependence().at(100)) == 0
 
 
+def test_weak_and_slow_dependence_is_learned_from_fewer_rows_than_quick_dependence_of_the_same_size() -> None:
+    """Both have φ 20 in the end; one of them comes to half of it at 16 events, the other at 512."""
+    sizes = tuple(2**k for k in range(5, 12))
+    quick = Dependence(sizes, np.array([[15.0, 18, 19, 20, 20, 20, 20], [1.0] * 7]), 10_000)
+    slow = Dependence(sizes, np.array([[2.0, 3, 4, 6, 10, 15, 20], [1.0] * 7]), 10_000)
+
+    assert quick.worth(20.0) == 10_000
+    assert slow.worth(20.0) == pytest.approx(10_000 * 0.8 * 20 / 512 / 0.95**2)
+    assert slow.worth(20.0, first=1) == 10_000
+
+
 def test_what_is_too_large_for_the_rows_that_were_kept_grows_as_blocks_of_all_rows_do() -> None:
     kept = Dependence((32, 64), np.array([[2.0, 3.0], [1.0, 1.0]]), 1_000)
 
