@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -61,11 +62,13 @@ def delays(seed: int, references: int, changes: Sequence[Change] = CHANGES, prom
     found: dict[str, list[float]] = {change.name: [] for change in changes}
     for marginal in dict.fromkeys(change.marginal for change in changes):
         for number in range(references):
-            rng = np.random.default_rng([seed, 1, list(Marginal).index(marginal), number])
-            profile = profile_of(marginal.values(rng.standard_normal((_ROWS, MANY))), marginal, POINTS)
+            key = [seed, 1, list(Marginal).index(marginal), number]
+            rows = np.random.default_rng(key).standard_normal((_ROWS, MANY))
+            profile = profile_of(marginal.values(rows), marginal, POINTS)
             panes = Monitored(spec, profile).panes(marginal)
             for change in changes:
                 if change.marginal is marginal:
+                    rng = np.random.default_rng([*key, zlib.crc32(change.name.encode())])
                     found[change.name] += [_delay(spec, profile, panes, change, rng) for _ in range(_STREAMS)]
     return [_figure(name, np.array(events)) for name, events in found.items()]
 

@@ -13,7 +13,7 @@ from scipy import stats
 _SURE: Final = 0.99  # of the interval that a limit is missed by
 _SURE_ENOUGH: Final = 0.9  # of the one that it is kept by, where simulating stops
 _ENOUGH: Final = 100  # alarms from which on a rate without a limit is known well enough
-_FEWEST: Final = 10  # references before a row may stop
+_FEWEST: Final = 20  # references before a row may stop
 
 
 class Verdict(StrEnum):
@@ -22,7 +22,6 @@ class Verdict(StrEnum):
     KEPT = "kept"
     UNSURE = "unsure"  # beyond the limit, but chance explains it
     MISSED = "MISSED"
-    PENDING = "pending"  # what it needs does not exist yet
     REPORTED = "-"  # there is no limit
 
 

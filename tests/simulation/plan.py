@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Final
 
-from tests.simulation.delay import delays
+from tests.simulation.delay import CHANGES, delays
 from tests.simulation.families import FAMILIES
 from tests.simulation.figures import Figure
 from tests.simulation.rates import USUAL, USUAL_WINDOWS, Group, groups, run
@@ -18,13 +18,14 @@ from tests.simulation.seasons import seasons
 
 PARTS: Final = ("drift", "rules", "model", "delay", "rollback", "season", "replay")
 _RATES: Final = ("drift", "rules", "model")
-_REFERENCES: Final = 40  # of each change, with some streams each
+_REFERENCES: Final = 16  # of each change, with some streams each
 _QUICK: Final = 0.02  # share of the full number of references, models and streams
 _QUICK_CHECKS: Final = 100  # of each reference
 _QUICK_FAMILIES: Final = ("iid", "ar.9")
 _LONG_WINDOWS: Final = 50
 _LONG_SHARE: Final = 0.4  # of the references: each takes longer
 _SHORT_WINDOWS: Final = 5
+_FIRST: Final = 10**9  # size of what takes long and cannot be parted
 _LONG_FAMILIES: Final = ("iid", "ar.9")  # of the usual run; `full` has all
 
 
@@ -54,9 +55,10 @@ def tasks(
     chosen = _groups(parts, size, quick=quick, full=full)
     found = [Task(group.name, partial(run, group, seed), group.size) for group in chosen]
     if "delay" in parts:
-        found.append(Task("delays", partial(delays, seed, max(round(_REFERENCES * size), 1))))
+        references = max(round(_REFERENCES * size), 1)
+        found += [Task(change.name, partial(delays, seed, references, (change,))) for change in CHANGES]
         if not quick:
-            found.append(Task("delays of others", partial(compared, seed)))
+            found.append(Task("delays of others", partial(compared, seed, min(size, 1.0)), _FIRST))
     if "rollback" in parts:
         found += [Task(f"rollbacks, {family}", partial(healthy, family, seed, models)) for family in HEALTHY]
         found.append(Task("drops of accuracy", partial(dropping, seed, models)))

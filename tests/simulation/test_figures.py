@@ -59,8 +59,8 @@ def test_references_that_differ_widen_the_interval_and_move_the_median() -> None
 
 
 def test_few_references_are_never_certain() -> None:
-    assert not rate_of([20] * 9).is_certain
-    assert rate_of([20] * 10).is_certain
+    assert not rate_of([20] * 19).is_certain
+    assert rate_of([20] * 20).is_certain
 
 
 def test_without_limits_a_figure_is_only_reported() -> None:
