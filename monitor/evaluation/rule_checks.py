@@ -17,11 +17,12 @@ from monitor.aggregation.outcome_windows import OutcomeWindow
 from monitor.alerting.records import AlertWindow
 from monitor.evaluation.baselines import Baseline, BaselineOf
 from monitor.evaluation.metric_panes import LONGEST, PaneRows, adds_up, dependence_beside
+from monitor.evaluation.rule_shares import is_out_of_reach, part_of
 from monitor.evaluation.rules import SKIPPED, Judgement, Measured, RuleVerdict, Stretch, judge, skipped
 from monitor.evaluation.version_state import RuleInstance, VersionState
 from monitor.events.codes import OTHER, VERSIONLESS_TIERS
 from monitor.serving.role import Role, role
-from monitor.spec import Bound, LimitBasis, RuleSpec
+from monitor.spec import LimitBasis, RuleSpec
 
 STRETCHES: Final = (2, LONGEST)  # windows that are tested beside the configured one
 _LEAST_RATE: Final = 1e-290  # of alarms per check: a smaller one is no number
@@ -81,10 +82,12 @@ def judged(version: VersionState, window: RuleWindow, rate: float, share: float)
     here = {rank: rule for rank, rule in enumerate(version.rules) if _is_due(rule, window)}
     numbers = {rank: check.numbers(rule.rule) for rank, rule in here.items()}
     able = {rank for rank, found in numbers.items() if _can_fire(here[rank].rule, *found)}
+    for rank in able:
+        here[rank].out_of_reach = check.is_out_of_reach(here[rank].rule, numbers[rank][0], rate)
     # Rules on what the other kind of window has take their part too, if they could be judged last.
     others = [r for rank, r in enumerate(version.rules) if rank not in here and not r.rule.hard]
-    sharing = [here[rank].rule for rank in able] + [r.rule for r in others if r.verdict not in SKIPPED]
-    part = rate / max(len({_incident(rule) for rule in sharing}), 1)
+    sharing = [here[rank] for rank in able] + [r for r in others if r.verdict not in SKIPPED]
+    part = part_of(rate, sharing)
     found = []
     for rank, rule in here.items():
         measured, base = numbers[rank]
@@ -97,11 +100,6 @@ def judged(version: VersionState, window: RuleWindow, rate: float, share: float)
     for metric in {here[rank].rule.metric for rank in able} - doubtful:
         check.note_calm(metric)
     return found
-
-
-def _incident(rule: RuleSpec) -> tuple[str, Bound, bool]:
-    """Return what rules have in common that see the same thing: they begin to fire together, and share one part."""
-    return rule.metric, rule.bound, rule.reference is LimitBasis.NOTHING
 
 
 def _numbers_of(base: Baseline | None) -> Measured | None:
@@ -153,10 +151,26 @@ class _Check:
         measured = Measured(window.estimates.get(rule.metric), window.above.get(rule.metric))
         if rule.reference is LimitBasis.NOTHING:
             return measured, None
+        return measured, self._baseline(rule)
+
+    def _baseline(self, rule: RuleSpec) -> Baseline | None:
         key = rule.metric, rule.min_n
         if key not in self._baselines:
-            self._baselines[key] = window.baseline(rule)
-        return measured, self._baselines[key]
+            self._baselines[key] = self._window.baseline(rule)
+        return self._baselines[key]
+
+    def is_out_of_reach(self, rule: RuleSpec, measured: Measured, rate: float) -> bool:
+        """Tell whether chance alone does not take the version beyond a limit, absolute ones included.
+
+        What a champion is like now does not say what is normal for another version.
+        """
+        base = self._baseline(rule)
+        if base is None or base.champion is not None:
+            return False
+        known = self._dependence(rule.metric, None)
+        return is_out_of_reach(
+            rule, replace(measured, dependence=known), replace(base.measured, dependence=known), rate
+        )  # fmt: skip
 
     def judgement(self, rule: RuleSpec, measured: Measured, base: Baseline | None, rate: float) -> Judgement:
         """Judge a rule that may raise so many false alarms per check."""

@@ -15,6 +15,7 @@ from monitor.evaluation.baselines import Baseline, Baselines
 from monitor.evaluation.metric_model import MetricModel
 from monitor.evaluation.metric_panes import adds_up, dependence_beside
 from monitor.evaluation.rule_checks import STRETCHES, shared_part
+from monitor.evaluation.rule_shares import part_of
 from monitor.evaluation.rules import SKIPPED, RuleVerdict, limit_of
 from monitor.evaluation.version_state import RuleInstance, VersionState
 from monitor.spec import Bound, LimitBasis, ModelSpec, RuleSpec
@@ -102,8 +103,8 @@ class RulePowers:
         """
         measured = [(rule, *self._numbers(rule)) for rule in self._version.rules]
         reasons = [self._why(rule, base) for rule, _, base in measured]
-        judged = sum(why is None and not rule.rule.hard for (rule, _, _), why in zip(measured, reasons, strict=True))
-        part = rate / max(judged, 1)
+        judged = [rule for (rule, _, _), why in zip(measured, reasons, strict=True) if why is None]
+        part = part_of(rate, [rule for rule in judged if not rule.rule.hard])
         return [
             self._power(rule, estimate, base, why, part, expected)
             for (rule, estimate, base), why in zip(measured, reasons, strict=True)
