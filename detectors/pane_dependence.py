@@ -23,6 +23,8 @@ _SUPPOSED_DF: Final = 20.0
 _HIGHEST_ORDER: Final = 12
 _NEARLY_ONE: Final = 0.98  # largest sum of the coefficients: beyond, the series has no mean to speak of
 _LEAST_DF: Final = 3.0
+_CONFIDENT: Final = 0.95
+_MANY: Final = 1e6  # degrees of freedom, for infinitely many
 _LARGEST: Final = 1e9  # φ beyond which nothing is known of a mean
 
 
@@ -39,8 +41,12 @@ class MetricDependence:
     df: float = math.inf
 
     def or_larger(self, other: MetricDependence) -> MetricDependence:
-        """Return the one of the two that leaves less information."""
-        return self if self.phi >= other.phi else other
+        """Return the other one if it is larger by more than chance explains (Fisher's F at .05), else this.
+
+        The larger of two estimates of the same is too large.
+        """
+        ratio = special.fdtri(min(other.df, _MANY), min(self.df, _MANY), _CONFIDENT)
+        return other if other.phi > self.phi * float(ratio) else self
 
 
 INDEPENDENT: Final = MetricDependence()

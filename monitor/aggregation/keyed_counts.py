@@ -85,6 +85,11 @@ class SparseCounts:
         self._settle()
         self._replace(np.concatenate([self._key, keys]), np.concatenate([self._count, counts]))
 
+    def copy_pane(self, pane: int, to: int) -> None:
+        """Add the counts of a pane to those of another."""
+        keys, counts = self.of_panes(np.array([pane]))
+        self.absorb(keys & _LOWER | np.uint64(to) << _SHIFT, counts)
+
     def of_panes(self, panes: IntArray) -> tuple[Keys, IntArray]:
         """All keys and counts of these panes."""
         self._settle()

@@ -9,6 +9,9 @@ from monitor.aggregation.metrics import USER_METRICS
 
 BASELINE_PANE: Final = (1 << 32) - 1  # the row of the first pairs of a version, which its later panes are held to
 DROPPED_PANE: Final = BASELINE_PANE - 1  # of answers whose own pane is gone: their pairs say nothing of any window
+_STAGED: Final = 8
+# Rows of pairs that wait until they are old enough for the baseline, in turns.
+STAGED_PANES: Final = tuple(DROPPED_PANE - 1 - i for i in range(_STAGED))
 CALIBRATION_BINS: Final = 10
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,6 +27,7 @@ from monitor.aggregation.outcome_columns import (
     COUNTS,
     DOUBTFUL_PAIRS,
     PROBABILITIES,
+    STAGED_PANES,
     TOTALS,
     UNKNOWN,
     USER_COUNTS,
@@ -40,6 +41,8 @@ from monitor.aggregation.quality_metrics import calibration_error, confusion_met
 from monitor.aggregation.score_counts import ScoreCounts
 from monitor.events.readings import DOUBTFUL, POSITIVE, Readings, is_doubtful
 from monitor.spec import Task
+
+_OF_BASELINE: Final = (BASELINE_PANE, *STAGED_PANES)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,10 +59,10 @@ class ScoredPairs:
     def __len__(self) -> int:
         return len(self.pane)
 
-    def first(self, count: int) -> ScoredPairs:
-        """The first pairs, put down to the baseline."""
+    def first(self, count: int, pane: int = BASELINE_PANE) -> ScoredPairs:
+        """The first pairs, put down to the baseline, or to another pane."""
         return ScoredPairs(
-            np.full(count, BASELINE_PANE), self.predicted[:count], self.score[:count], self.actual[:count],
+            np.full(count, pane), self.predicted[:count], self.score[:count], self.actual[:count],
             self.delay[:count], self.metrics[:count],
         )  # fmt: skip
 
@@ -111,9 +114,31 @@ class OutcomeTable:
         if missing > 0:
             self.add_to_baseline(pairs.first(min(missing, len(pairs))), user_metric)
 
-    def add_to_baseline(self, pairs: ScoredPairs, user_metric: Callable[[str], int | None]) -> None:
-        """Count pairs of any pane in the baseline."""
-        self._add(pairs.first(len(pairs)), user_metric)
+    def add_to_baseline(
+        self, pairs: ScoredPairs, user_metric: Callable[[str], int | None], row: int = BASELINE_PANE
+    ) -> None:
+        """Count pairs of any pane in the baseline, or in one of `STAGED_PANES`."""
+        self._add(pairs.first(len(pairs), row), user_metric)
+
+    def merge_into_baseline(self, row: int) -> None:
+        """Move one of `STAGED_PANES` into the baseline."""
+        counts, totals = self._table.select(row, row)
+        if not len(counts):
+            return  # panes of another shape were dropped
+        self._add_rows(np.array([BASELINE_PANE]), counts, totals)
+        for mine in self._sparse():
+            mine.copy_pane(row, BASELINE_PANE)
+        if self._table.count_of(BASELINE_PANE, Count.BINNED):
+            self._table.mark([BASELINE_PANE], Count.BINNED)
+            self._scores.bin(np.array([BASELINE_PANE]))
+        self.forget(row)
+
+    def forget(self, row: int) -> None:
+        """Forget what one of `STAGED_PANES` holds."""
+        self._table.clear(row)
+        nothing = np.zeros(0, np.int64)
+        for mine in self._sparse():
+            mine.replace_panes(np.array([row]), nothing.astype(np.uint64), nothing)
 
     def _add(self, pairs: ScoredPairs, user_metric: Callable[[str], int | None]) -> None:
         table = self._table
@@ -136,7 +161,15 @@ class OutcomeTable:
 
         Pairs that were summed up less another origin are moved to the one of this table.
         """
-        panes, counts, totals = other._table.everything(BASELINE_PANE)
+        panes, counts, totals = other._table.everything(_OF_BASELINE)
+        self._add_rows(panes, counts, totals)
+        for mine, its in zip(self._sparse(), other._sparse(), strict=True):
+            mine.absorb(*its.of_panes(panes))
+        changed: list[int] = panes.tolist()
+        return changed
+
+    def _add_rows(self, panes: IntArray, counts: IntArray, totals: FloatArray) -> None:
+        """Add whole rows to those of these panes."""
         rows = self._table.rows(panes)
         if self.task is Task.REGRESSION:
             fresh = self._table.counts_at(rows, Count.SCORED) == 0
@@ -147,10 +180,6 @@ class OutcomeTable:
             totals[:, Total.ACTUAL_SQUARE] += 2 * shift * level + scored * shift**2
         totals[:, Total.ORIGIN] = 0.0
         self._table.add_rows(rows, counts, totals)
-        for mine, its in zip(self._sparse(), other._sparse(), strict=True):
-            mine.absorb(*its.of_panes(panes))
-        changed: list[int] = panes.tolist()
-        return changed
 
     def _add_errors(self, rows: IntArray, predicted: FloatArray, actual: FloatArray) -> None:
         table = self._table
@@ -240,7 +269,7 @@ class OutcomeTable:
 
     def coverage(self) -> tuple[IntArray, IntArray, IntArray]:
         """Return (panes ascending, predictions that an outcome can score, those that one has), without the baseline."""
-        panes, counts = self._table.column([Count.SCORABLE, Count.SCORED], BASELINE_PANE)
+        panes, counts = self._table.column([Count.SCORABLE, Count.SCORED], _OF_BASELINE)
         return panes, counts[:, 0], counts[:, 1]
 
     def agreement(self, first: int, last: int) -> Estimate | None:

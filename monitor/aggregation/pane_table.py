@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -90,6 +90,13 @@ class PaneTable:
         self._count[rows] += counts
         self._total[rows] += totals
 
+    def clear(self, pane: int) -> None:
+        """Set everything of a pane to 0."""
+        row = self._row.get(pane)
+        if row is not None:
+            self._count[row], self._total[row] = 0, 0.0
+            self._dirty.add(pane)
+
     def put(self, rows: IntArray, column: int, values: FloatArray) -> None:
         """Set a sum of each row."""
         self._total[rows, column] = values
@@ -118,19 +125,21 @@ class PaneTable:
         mine = mine[np.argsort(panes[mine])]  # sums of floats in one order, whatever order panes came in
         return self._count[mine], self._total[mine]
 
-    def column(self, columns: list[int], without: int) -> tuple[IntArray, IntArray]:
-        """Return (panes ascending, these counts of each), one pane left out."""
-        used = len(self._row)
-        order = np.argsort(self._pane[:used])
-        order = order[self._pane[order] != without]
-        return self._pane[order], self._count[np.ix_(order, columns)]
+    def column(self, columns: list[int], without: Collection[int]) -> tuple[IntArray, IntArray]:
+        """Return (panes ascending, these counts of each), some panes left out."""
+        order = self._ascending(without)
+        return self._pane[order], self._count[order][:, columns]
 
-    def everything(self, without: int) -> tuple[IntArray, IntArray, FloatArray]:
-        """Return copies of (panes ascending, counts, sums) of all panes but one."""
-        used = len(self._row)
-        order = np.argsort(self._pane[:used])
-        order = order[self._pane[order] != without]
+    def everything(self, without: Collection[int]) -> tuple[IntArray, IntArray, FloatArray]:
+        """Return copies of (panes ascending, counts, sums) of all panes but some."""
+        order = self._ascending(without)
         return self._pane[order], self._count[order], self._total[order]
+
+    def _ascending(self, without: Collection[int]) -> IntArray:
+        """Return the rows of all panes but some, by ascending pane."""
+        order = np.argsort(self._pane[: len(self._row)])
+        result: IntArray = order[~np.isin(self._pane[order], list(without))]
+        return result
 
     def summed(self, first: int, last: int, columns: list[int]) -> list[int]:
         """Return the sums of these counts over the panes from `first` to `last`."""

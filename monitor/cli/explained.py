@@ -169,7 +169,7 @@ def _dependence(found: Mapping[str, Any] | None) -> str:
     if found is None:
         return ""
     if found["supposed"]:
-        return f"{found['phi']:.3g} supposed, {found['panes']}/{found['panes_needed']} panes"
+        return f"{found['phi']:.3g} supposed, {found['panes_telling']}/{found['panes_needed']} panes"
     return f"{found['phi']:.3g} from {found['panes']} panes"
 
 

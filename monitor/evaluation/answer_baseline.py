@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
 from detectors.pane import Counts, pack_counts, unpack_counts
-from detectors.types import IntArray
+from detectors.types import FloatArray, IntArray
 from detectors.window import Slice
 from monitor.aggregation.metrics import (
     LATENCY_CELLS,
@@ -21,26 +22,77 @@ from monitor.aggregation.metrics import (
     widened,
     widened_tally,
 )
+from monitor.evaluation.metric_panes import LONGEST
+
+
+class _Sums:
+    """Sums of some answers."""
+
+    def __init__(self, extent: int | None = 0) -> None:
+        self.tally = np.zeros(TALLY_SIZE, np.int64)
+        self.latency = np.zeros(LATENCY_CELLS, np.int64)
+        self.sums = np.zeros(SUMS_SIZE)
+        self.events = 0
+        self.extent = extent  # of the panes that were taken, ms; None: 0.1.0 froze it
+
+    def add(self, piece: Slice) -> None:
+        """Add a pane."""
+        self._extend(piece.events, piece.end - piece.start, piece.sums)
+        for name, total in (("tally", self.tally), ("latency", self.latency)):
+            if name in piece.counts:
+                piece.counts[name].add_to(total)
+
+    def merge(self, other: _Sums) -> None:
+        """Add other sums."""
+        self._extend(other.events, other.extent or 0, other.sums)
+        self.tally += other.tally
+        self.latency += other.latency
+
+    def _extend(self, events: int, extent: int, sums: FloatArray) -> None:
+        self.events += events
+        if self.extent is not None:
+            self.extent += extent
+        self.sums = joined_sums([self.sums, sums])
+
+    def packed(self, staged: Sequence[tuple[int, str]] = ()) -> str:
+        """Return them in base64; `staged` are others that are stored with them, each with its number."""
+        counts = {"tally": Counts.of(self.tally), "latency": Counts.of(self.latency)}
+        header = {"events": self.events, "extent": self.extent} | ({"staged": staged} if staged else {})
+        return base64.b64encode(pack_counts(header, counts, {"sums": self.sums})).decode()
+
+    @staticmethod
+    def unpacked(saved: str) -> tuple[_Sums, dict[str, Any]]:
+        """Return what `packed` made, and its header."""
+        header, counts, plain = unpack_counts(base64.b64decode(saved))
+        found = _Sums(header.get("extent"))
+        found.events, found.sums = header["events"], widened(plain["sums"])
+        found.tally = widened_tally(counts["tally"]).dense().copy()
+        found.latency = counts["latency"].dense().copy()
+        return found, header
 
 
 class AnswerBaseline:
     """Sums of a version's answers, in whole panes, from its first one on.
 
     It is used from `wanted` answers on, and grows with panes in which the version is healthy until they span `longest`
-    ms together; then it is frozen.
+    ms together; then it is frozen. Panes by which it grows wait until no stretch of windows under test reaches them
+    any more, so that a change that begins mildly is not taken for normal; where a rule fires, they are forgotten.
 
     Args:
         wanted: Answers from which on it is used.
         longest: Extent from which on it is frozen, ms; 0 to freeze it with the pane that completes it.
+        span: Extent of a window, ms; 0 to let no pane wait.
     """
 
-    def __init__(self, wanted: int, longest: int = 0) -> None:
-        self._wanted, self._longest = wanted, longest
-        self._tally = np.zeros(TALLY_SIZE, np.int64)
-        self._latency = np.zeros(LATENCY_CELLS, np.int64)
-        self._sums = np.zeros(SUMS_SIZE)
-        self.events = 0  # answers that were taken
-        self._extent: int | None = 0  # of the panes that were taken, ms; None: 0.1.0 froze it
+    def __init__(self, wanted: int, longest: int = 0, span: int = 0) -> None:
+        self._wanted, self._longest, self._span = wanted, longest, span
+        self._held = _Sums()
+        self._staged: dict[int, _Sums] = {}  # by the number of the span of time that they are of, ascending
+
+    @property
+    def events(self) -> int:
+        """Answers that it holds."""
+        return self._held.events
 
     @property
     def complete(self) -> bool:
@@ -50,39 +102,53 @@ class AnswerBaseline:
     @property
     def frozen(self) -> bool:
         """Whether it takes no further panes."""
-        return self.complete and (self._extent is None or self._extent >= self._longest)
+        extent = self._held.extent
+        if not self.complete or extent is None:
+            return self.complete
+        return extent + sum(staged.extent or 0 for staged in self._staged.values()) >= self._longest
 
     @property
     def latency(self) -> IntArray:
         """Histogram of the latencies that it holds; the caller must not write to it."""
-        return self._latency
+        return self._held.latency
 
-    def add(self, piece: Slice, *, healthy: bool = True) -> None:
-        """Add a closed pane, unless it is frozen, or complete and the version is not healthy."""
-        if self.frozen or (self.complete and not healthy):
+    def add(self, piece: Slice, *, healthy: bool = True, firing: bool = False) -> None:
+        """Add a closed pane, unless it is frozen, or complete and the version is not healthy.
+
+        Args:
+            piece: The pane.
+            healthy: Whether nothing seems wrong with the version.
+            firing: Whether a rule of it fires.
+        """
+        if not self.complete:
+            self._held.add(piece)
             return
-        self.events += piece.events
-        if self._extent is not None:
-            self._extent += piece.end - piece.start
-        self._sums = joined_sums([self._sums, piece.sums])
-        for name, total in (("tally", self._tally), ("latency", self._latency)):
-            if name in piece.counts:
-                piece.counts[name].add_to(total)
+        if firing:
+            self._staged.clear()
+        if not healthy:
+            return
+        number = piece.start // self._span if self._span else 0
+        for old in [each for each in self._staged if each < number - LONGEST]:
+            self._held.merge(self._staged.pop(old))
+        if self.frozen:
+            return
+        if not self._span:
+            self._held.add(piece)
+        else:
+            self._staged.setdefault(number, _Sums()).add(piece)
 
     def metrics(self, user_metrics: Sequence[str]) -> tuple[AnswerSums, dict[str, Estimate]]:
         """Return (sums, metrics) of these answers."""
-        sums = AnswerSums(self._tally, self._sums, self._latency)
+        sums = AnswerSums(self._held.tally, self._held.sums, self._held.latency)
         return sums, answer_metrics(sums, user_metrics)
 
     def saved(self) -> str:
         """Return what is stored of it, in base64."""
-        counts = {"tally": Counts.of(self._tally), "latency": Counts.of(self._latency)}
-        body = pack_counts({"events": self.events, "extent": self._extent}, counts, {"sums": self._sums})
-        return base64.b64encode(body).decode()
+        return self._held.packed([(number, sums.packed()) for number, sums in self._staged.items()])
 
     def restore(self, saved: str) -> None:
         """Go on with what `saved` returned."""
-        header, counts, plain = unpack_counts(base64.b64decode(saved))
-        self.events, self._sums = header["events"], widened(plain["sums"])
-        self._extent = header.get("extent", None if self.complete else 0)
-        self._tally, self._latency = widened_tally(counts["tally"]).dense().copy(), counts["latency"].dense().copy()
+        self._held, header = _Sums.unpacked(saved)
+        if "extent" not in header:
+            self._held.extent = None if self.complete else 0
+        self._staged = {number: _Sums.unpacked(sums)[0] for number, sums in header.get("staged", ())}

@@ -98,8 +98,8 @@ class Explanation:
         configured = next(extent for extent in extents if extent.multiple == 1)
         powers = RulePowers(self._spec, version, self._baselines, self._user_metrics, share)
         rules = powers.of_all(allowed.rules, configured.events)
-        supposed = {power.rule.metric for power in rules if power.is_supposed and power.why is None}
-        founded = Foundation((*self._on_drift(configured.events), *on_rules(supposed)))
+        assumed = {power.rule.metric for power in rules if power.is_assumed and power.why is None}
+        founded = Foundation((*self._on_drift(configured.events), *on_rules(assumed)))
         whole = allowed.drift + allowed.quality + allowed.rules
         return {
             "role": role(self._controller.serving, version.version).value,
@@ -261,6 +261,7 @@ def _rule(spec: ModelSpec, power: RulePower) -> dict[str, Any]:
             "phi": dependence.phi,
             "df": _finite(dependence.df),
             "panes": power.panes,
+            "panes_telling": power.telling,
             "panes_needed": FEWEST_PANES,
             "supposed": power.is_supposed,
         },

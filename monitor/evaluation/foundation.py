@@ -71,7 +71,10 @@ def on_rules(metrics: Collection[str]) -> Iterator[str]:
     """Yield why the promise of rules is only assumed, where the dependence of some metrics is supposed."""
     if metrics:
         few = listed(sorted(metrics))
-        yield f"rules on {few}: fewer than {FEWEST_PANES} panes before the window; overdispersion is supposed"
+        yield (
+            f"rules on {few}: fewer than {FEWEST_PANES} panes before the window show how events depend on each other; "
+            "overdispersion is supposed"
+        )
 
 
 def without_reference(references: ReferenceSet) -> Iterator[str]:
@@ -88,7 +91,7 @@ def reasons_of(spec: ModelSpec, references: ReferenceSet, version: VersionState)
         if references.profile is not None:
             found += on_reference(references.profile, events_of(spec.window, references.profile))
     judged = {rule.rule.metric for rule in version.rules if not rule.rule.hard and rule.verdict not in SKIPPED}
-    return [*found, *on_rules(judged & set(version.panes.supposed))]
+    return [*found, *on_rules(judged & set(version.panes.assumed))]
 
 
 def events_of(window: WindowSpec, profile: Profile) -> int:

@@ -17,7 +17,7 @@ from detectors.types import FloatArray, IntArray
 from monitor.aggregation.metrics import QUANTILES, Estimate, latencies_above, latency_quantile
 from monitor.spec import RuleSpec, WindowSpec
 
-LONGEST: Final = 4  # windows that a stretch of panes goes back at most
+LONGEST: Final = 5  # windows that a stretch of panes goes back at most
 _LEARNED: Final = 256  # panes that dependence is learned from
 _MOST: Final = 1024  # panes kept, where windows have many
 _FIRST: Final = 128  # panes from which on what was learned first is kept
@@ -96,7 +96,7 @@ class PaneRows:
     @property
     def telling(self) -> int:
         """How many panes have an event of the rarer kind; of metrics that are no shares all."""
-        if not self.share:
+        if not (self.share and len(self)):
             return len(self)
         rarer = self.value if self.mean <= 0.5 else 1 - self.value
         return int(np.count_nonzero(rarer > 0))
@@ -110,12 +110,21 @@ class PaneRows:
 
 def dependence(name: str, rows: PaneRows, before: MetricDependence) -> MetricDependence:
     """Return the dependence of a metric; `before` is what is supposed without panes."""
-    return dependence_of(*rows.sums(), before, _telling(name, rows)) if len(rows) >= FEWEST_PANES else before
+    return dependence_of(*rows.sums(), before, telling(name, rows)) if len(rows) >= FEWEST_PANES else before
 
 
-def _telling(name: str, rows: PaneRows) -> int:
+def telling(name: str, rows: PaneRows) -> int:
     """Return how many panes tell of dependence: of a quantile all, as a part of each lies above it but for ties."""
     return len(rows) if name in QUANTILES else rows.telling
+
+
+def is_assumed(panes: int, telling_panes: int) -> bool:
+    """Tell whether the promise rests on a dependence that is supposed.
+
+    Of what never happened in enough panes, such as a failure, nothing is learned either. But a version that goes on
+    without it raises no alarm, however much what never comes might depend on itself: there the promise is kept.
+    """
+    return panes < FEWEST_PANES or 0 < telling_panes < FEWEST_PANES
 
 
 def dependence_beside(name: str, rows: PaneRows, others: PaneRows, before: MetricDependence) -> MetricDependence:
@@ -124,8 +133,8 @@ def dependence_beside(name: str, rows: PaneRows, others: PaneRows, before: Metri
     if len(common) < FEWEST_PANES:
         return before
     (one, variance), (other, its_variance) = rows.sums(), others.sums()
-    telling = max(_telling(name, rows), _telling(name, others))
-    return dependence_of(one[mine] - other[its], variance + its_variance, before, telling)
+    known = max(telling(name, rows), telling(name, others))
+    return dependence_of(one[mine] - other[its], variance + its_variance, before, known)
 
 
 def adds_up(metric: str) -> bool:
@@ -159,9 +168,10 @@ class MetricPanes:
         return self._names
 
     @property
-    def supposed(self) -> list[str]:
-        """Metrics of which too few panes before the latest window are known to learn dependence from."""
-        return sorted(name for name in self._names if len(self._before_latest(name)) < FEWEST_PANES)
+    def assumed(self) -> list[str]:
+        """Metrics of which too few panes before the latest window tell how their events depend on each other."""
+        rows = {name: self._before_latest(name) for name in self._names}
+        return sorted(name for name, held in rows.items() if is_assumed(len(held), telling(name, held)))
 
     def _before_latest(self, name: str) -> PaneRows:
         last = self.latest(name)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final
 
 from detectors.pane_dependence import FEWEST_PANES, MetricDependence, supposed
 from detectors.runs import run_level
@@ -13,14 +12,12 @@ from monitor.aggregation.metrics import METRICS, QUANTILES, Estimate
 from monitor.aggregation.outcome_windows import OutcomeWindow
 from monitor.evaluation.baselines import Baseline, Baselines
 from monitor.evaluation.metric_model import MetricModel
-from monitor.evaluation.metric_panes import adds_up, dependence_beside
-from monitor.evaluation.rule_checks import STRETCHES, shared_part
+from monitor.evaluation.metric_panes import adds_up, dependence_beside, is_assumed, telling
+from monitor.evaluation.rule_checks import STRETCHES, shared_part, stretch_part
 from monitor.evaluation.rule_shares import part_of
 from monitor.evaluation.rules import SKIPPED, RuleVerdict, limit_of
 from monitor.evaluation.version_state import RuleInstance, VersionState
 from monitor.spec import Bound, LimitBasis, ModelSpec, RuleSpec
-
-_LEAST_RATE: Final = 1e-290
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +51,8 @@ class RulePower:
         baseline_n: Events behind that.
         n: Events behind the metric in a window.
         dependence: How much they depend on each other.
-        panes: Panes that this was learned from.
+        panes: Panes before the window.
+        telling: How many of them have an event of the rarer kind, and tell how events depend on each other.
         why: Why the rule is not judged now; None where it is.
         changes: What it finds; none of a rule that is hard, and where not enough is known.
     """
@@ -67,13 +65,19 @@ class RulePower:
     n: int
     dependence: MetricDependence
     panes: int
+    telling: int
     why: RuleVerdict | None
     changes: tuple[RuleChange, ...]
 
     @property
     def is_supposed(self) -> bool:
         """Whether its dependence is only supposed, as there are too few panes to learn it from."""
-        return not self.rule.hard and self.panes < FEWEST_PANES
+        return not self.rule.hard and self.telling < FEWEST_PANES
+
+    @property
+    def is_assumed(self) -> bool:
+        """Whether the promise is only assumed for that."""
+        return not self.rule.hard and is_assumed(self.panes, self.telling)
 
 
 class RulePowers:
@@ -143,16 +147,20 @@ class RulePowers:
         last = self._version.panes.latest(next(iter(self._version.panes.sources(rule.rule.metric))))
         return last - many + 1, last
 
-    def _dependence(self, rule: RuleInstance, champion: VersionState | None) -> tuple[MetricDependence, int]:
-        """Return (dependence of the metric, panes that it was learned from)."""
+    def _dependence(self, rule: RuleInstance, champion: VersionState | None) -> tuple[MetricDependence, int, int]:
+        """Return (dependence of the metric, panes before the window, how many of these tell something)."""
         panes, (first, last) = self._version.panes, self._window(rule)
         names = panes.sources(rule.rule.metric)
         usable = {name: panes.usable(name, first, last) for name in names}
+        tell = {name: telling(name, rows) for name, rows in usable.items()}
         if champion is None:
-            return panes.learned(rule.rule.metric, first, last, self._before), min(map(len, usable.values()))
-        found = [dependence_beside(name, usable[name], champion.panes[name], self._before) for name in names]
-        common = [len({*usable[name].pane.tolist()} & {*champion.panes[name].pane.tolist()}) for name in names]
-        return max(found, key=lambda each: each.phi), min(common)
+            known = panes.learned(rule.rule.metric, first, last, self._before)
+            return known, min(map(len, usable.values())), min(tell.values())
+        its = champion.panes
+        found = [dependence_beside(name, usable[name], its[name], self._before) for name in names]
+        common = min(len({*usable[name].pane.tolist()} & {*its[name].pane.tolist()}) for name in names)
+        both = min(max(tell[name], telling(name, its[name])) for name in names)
+        return max(found, key=lambda each: each.phi), common, min(both, common)
 
     def _power(
         self,
@@ -166,7 +174,7 @@ class RulePowers:
         rule = instance.rule
         baseline = None if base is None else base.measured.estimate
         champion = None if base is None else base.champion
-        dependence, panes = self._dependence(instance, champion)
+        dependence, panes, tell = self._dependence(instance, champion)
         first, last = self._window(instance)
         relative = rule.reference is not LimitBasis.NOTHING
         limit = None if relative and baseline is None else limit_of(rule, baseline)
@@ -176,14 +184,14 @@ class RulePowers:
             like = MetricModel.of(rule, estimate, baseline, n, dependence)
             if like is not None:
                 many = STRETCHES if adds_up(rule.metric) else ()
-                part = max(rate / (1 + len(many)), _LEAST_RATE)
+                part = stretch_part(rate, len(many))
                 its = None if champion is None else n
                 changes = tuple(
                     self._change(rule, like, limit, windows, part, last - first + 1, its) for windows in (1, *many)
                 )
         return RulePower(
             rule, limit, None if estimate is None else estimate.value, None if baseline is None else baseline.value,
-            0 if baseline is None else baseline.n, n, dependence, panes, why, changes,
+            0 if baseline is None else baseline.n, n, dependence, panes, tell, why, changes,
         )  # fmt: skip
 
     def _change(

@@ -48,7 +48,8 @@ def is_out_of_reach(rule: RuleSpec, measured: Measured, baseline: Measured | Non
         return False
     limit = limit_of(rule, baseline.estimate)
     if rule.metric in QUANTILES and baseline.above is not None:
-        share, (hits, base_n) = 1 - QUANTILES[rule.metric], baseline.above(limit)
+        above, base_n = baseline.above(limit)
+        share, hits = 1 - QUANTILES[rule.metric], float(above)
     elif baseline.estimate.hits is not None:
         share, hits, base_n = limit, baseline.estimate.hits, baseline.estimate.n
     else:

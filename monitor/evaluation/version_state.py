@@ -155,7 +155,7 @@ class VersionState:
         self._model, self._baseline_n = spec.name, baseline_n
         windows = spec.outcomes.baseline_max if spec.outcomes else BASELINE_MAX
         self._baseline_extent = windows * spec.window.span
-        self.baseline = AnswerBaseline(baseline_n, self._baseline_extent)
+        self.baseline = AnswerBaseline(baseline_n, self._baseline_extent, spec.window.span)
         self.drift = DriftEpisode(spec.name, version, Family.DRIFT, resolve_after(spec))
         self.quality = DriftEpisode(spec.name, version, Family.DATA_QUALITY, resolve_after(spec))
         self.rules = [RuleInstance(rule, SimpleEpisode(self._subject_of(rule.name))) for rule in spec.rules]
@@ -191,7 +191,7 @@ class VersionState:
 
     def forget_answers(self) -> None:
         """Reset the baselines of answers and of quality: answers are of another kind from now on."""
-        self.baseline = AnswerBaseline(self._baseline_n, self._baseline_extent)
+        self.baseline = AnswerBaseline(self._baseline_n, self._baseline_extent, self._spec.window.span)
         self._begin_outcomes()
         self.panes = MetricPanes(self._spec.rules, self._spec.window)
 
@@ -238,7 +238,7 @@ class VersionState:
         self.sent_until = max(self.sent_until, closed.end)
         if self.closed is ClosedBecause.NO_TRAFFIC:
             self.closed = None
-        self.baseline.add(closed, healthy=self._is_judged_good)
+        self.baseline.add(closed, healthy=self._is_judged_good, firing=bool(self.firing))
 
     def add_outcomes(self, pairs: ScoredPairs, user_metric: Callable[[str], int | None], time: int) -> None:
         """Add pairs to the sums of their outcome panes, and to the baseline; `time` (ms) is the latest pair time."""
@@ -247,10 +247,15 @@ class VersionState:
         self.outcomes.add(pairs, user_metric)
         self.windows.touch(np.unique(pairs.pane).tolist())
         if self.quality_baseline is not None:
-            held = self.outcomes.baseline_pairs
-            healthy = self.closed is None and not self.firing and not self._is_doubtful
-            if self.quality_baseline.takes(held, time, healthy=healthy):
-                self.outcomes.add_to_baseline(pairs, user_metric)
+            held, firing = self.outcomes.baseline_pairs, bool(self.firing)
+            healthy = self.closed is None and not firing and not self._is_doubtful
+            intake = self.quality_baseline.takes(held, time, healthy=healthy, firing=firing)
+            for row in intake.dropped:
+                self.outcomes.forget(row)
+            for row in intake.merged:
+                self.outcomes.merge_into_baseline(row)
+            if intake.into is not None:
+                self.outcomes.add_to_baseline(pairs, user_metric, intake.into)
 
     def add_agreement(self, panes: IntArray, agreed: BoolArray) -> None:
         """Add comparisons with the served answers to their outcome panes."""

@@ -89,7 +89,10 @@ def test_a_known_variance_leaves_a_p_value_as_it_is() -> None:
     assert in_student_law(0.7, 5.0) == 0.7
 
 
-def test_of_two_the_one_counts_that_leaves_less_information() -> None:
-    less, more = MetricDependence(2.0, 10.0), MetricDependence(3.0, 90.0)
+def test_of_two_the_larger_one_counts_where_chance_does_not_explain_it() -> None:
+    latest = MetricDependence(2.0, 90.0)
 
-    assert less.or_larger(more) == more.or_larger(less) == more
+    assert latest.or_larger(MetricDependence(3.0, 90.0)).phi == 3.0
+    assert latest.or_larger(MetricDependence(3.0, 10.0)).phi == 2.0
+    assert latest.or_larger(MetricDependence(2.2, 90.0)).phi == 2.0
+    assert latest.or_larger(MetricDependence(1.0, math.inf)).phi == 2.0

@@ -55,14 +55,32 @@ def test_a_baseline_that_is_used_takes_no_pane_of_a_version_that_is_not_healthy(
     assert (baseline.events, baseline.frozen) == (40, True)
 
 
-@pytest.mark.parametrize(("health", "events"), [(Health.HEALTHY, 60), (Health.DEGRADED, 20), (Health.FAILED, 20)])
+@pytest.mark.parametrize(("health", "events"), [(Health.HEALTHY, 270), (Health.DEGRADED, 20), (Health.FAILED, 20)])
 def test_the_health_of_a_version_decides_whether_its_baseline_grows(health: Health, events: int) -> None:
     version = VersionState(1, "v1", a_model(window=timed(WIDTH, 3 * WIDTH)), 20)
     version.health = HealthState(health)
-    for number in range(6):
+    for number in range(45):
         version.push(a_pane(number, 10))
 
     assert version.baseline.events == events
+
+
+def test_panes_that_it_grows_by_wait_until_no_stretch_under_test_reaches_them() -> None:
+    """Of five windows of two panes: those of a window are taken in together."""
+    baseline = AnswerBaseline(20, 40 * WIDTH, 2 * WIDTH)
+    events = [held for _, _, held in filled(baseline, 18)]
+
+    assert events == [10, *[20] * 13, 40, 40, 60, 60]
+
+
+def test_what_waits_is_forgotten_where_a_rule_fires_and_kept_where_something_only_seems_wrong() -> None:
+    kept, forgotten = (AnswerBaseline(20, 40 * WIDTH, 2 * WIDTH) for _ in range(2))
+    for baseline, firing in ((kept, False), (forgotten, True)):
+        filled(baseline, 4)
+        baseline.add(a_pane(30, 10), healthy=False, firing=firing)
+        baseline.add(a_pane(31, 10))
+
+    assert (kept.events, forgotten.events) == (40, 20)
 
 
 def test_a_baseline_spans_so_many_windows_of_its_model() -> None:
@@ -84,11 +102,15 @@ def test_with_counted_windows_the_baseline_is_frozen_with_the_pane_that_complete
 
 @pytest.mark.parametrize("panes", [1, 3, 6])
 def test_a_baseline_that_comes_back_goes_on_as_it_would_have(panes: int) -> None:
-    lived, restored = AnswerBaseline(20, 4 * WIDTH), AnswerBaseline(20, 4 * WIDTH)
+    lived, restored = (AnswerBaseline(20, 8 * WIDTH, WIDTH) for _ in range(2))
     filled(lived, panes)
     restored.restore(lived.saved())
+    for number in range(panes, 20):
+        for baseline in (lived, restored):
+            baseline.add(a_pane(number, 10))
 
-    assert filled(restored, 5) == filled(lived, 5)
+    assert (restored.events, restored.frozen) == (lived.events, lived.frozen) == (80, True)
+    assert repr(restored.metrics(())[1]) == repr(lived.metrics(())[1])
 
 
 @pytest.mark.parametrize(("panes", "after"), [(1, 40), (2, 20)])

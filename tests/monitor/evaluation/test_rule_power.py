@@ -14,6 +14,7 @@ import pytest
 from monitor.aggregation.metrics import Estimate
 from monitor.cli.explain import explanation_of
 from monitor.evaluation.baselines import Baselines
+from monitor.evaluation.metric_panes import is_assumed
 from monitor.evaluation.rule_power import RulePower, RulePowers
 from monitor.evaluation.rules import Measured, p_value
 from monitor.spec import LimitBasis, RuleSpec, Task
@@ -71,7 +72,7 @@ def run() -> Run:
     return a_run([ACCURACY, ERRORS, LATENCY, replace(ERRORS, name="hard", hard=True)])
 
 
-@pytest.mark.parametrize("at", [0, 1, 2])
+@pytest.mark.parametrize("at", [0, 1, 2, 3])
 def test_a_drop_of_the_size_that_is_told_is_found_in_about_half_of_the_windows(run: Run, at: int) -> None:
     power = powers(run)["accuracy_drop"]
     change = power.changes[at]
@@ -95,9 +96,9 @@ def test_longer_stretches_find_smaller_drops_after_more_events(run: Run) -> None
     changes = powers(run)["accuracy_drop"].changes
     values = [change.value for change in changes]
 
-    assert [change.windows for change in changes] == [1, 2, 4]
+    assert [change.windows for change in changes] == [1, 2, 3, 5]
     assert values == sorted(values, key=lambda value: value or 0.0)
-    expected = [N + 40, 2 * N + 40, 4 * N + 40]  # with two more checks; one outcome is yet to come
+    expected = [N + 40, 2 * N + 40, 3 * N + 40, 5 * N + 40]  # with two more checks; one outcome is yet to come
     assert [change.events for change in changes] == pytest.approx(expected, rel=0.01)
 
 
@@ -155,7 +156,7 @@ def test_a_mean_error_that_rises_is_found_where_its_own_spread_lets_it() -> None
     values = [change.value or math.nan for change in power.changes]
 
     assert power.baseline == pytest.approx(0.8, abs=0.1)
-    assert 1.1 * (power.baseline or 0.0) <= values[2] < values[0] < 4
+    assert 1.1 * (power.baseline or 0.0) <= values[3] < values[0] < 4
 
 
 def test_the_status_says_of_a_version_how_well_its_promise_is_founded(run: Run) -> None:
@@ -164,7 +165,23 @@ def test_the_status_says_of_a_version_how_well_its_promise_is_founded(run: Run) 
 
     assert (early["founded"], late["founded"]) == ("assumed", "kept")
     (reason,) = early["assumed_because"]
-    assert reason.startswith("rules on error_rate: fewer than 16 panes before the window")
+    assert reason.startswith("rules on error_rate: fewer than 16 panes before the window show")
+
+
+def test_dependence_of_failures_that_never_came_is_supposed_and_the_promise_is_kept(run: Run) -> None:
+    """A version that goes on without any raises no alarm, however much they might depend on each other."""
+    power = powers(run)["errors"]
+
+    assert power.is_supposed
+    assert not power.is_assumed
+    assert power.panes > 16
+    assert power.telling == 0
+
+
+def test_of_a_few_failures_the_promise_is_assumed() -> None:
+    assert is_assumed(200, 5)
+    assert is_assumed(15, 0)
+    assert not is_assumed(200, 16)
 
 
 def test_the_document_says_of_rules_what_was_computed(run: Run) -> None:
