@@ -148,5 +148,6 @@ def test_rules_without_panes_only_suppose_how_much_events_depend_on_each_other()
 
     assert version["founded"] == "assumed"
     assert version["reasons"] == [
-        "rules on error_rate: fewer than 16 panes before the window; overdispersion is supposed"
+        "rules on error_rate: fewer than 16 panes before the window show how events depend on each other; "
+        "overdispersion is supposed"
     ]

@@ -65,7 +65,7 @@ def test_a_pane_is_taken_once() -> None:
 def test_a_bounded_number_of_panes_is_kept() -> None:
     panes = some_panes(*binomial(1_000))
 
-    assert len(panes["accuracy"]) == 256 + 4 * 10
+    assert len(panes["accuracy"]) == 256 + 5 * 10
     assert panes["accuracy"].pane[-1] == 999
 
 
