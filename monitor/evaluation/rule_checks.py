@@ -17,7 +17,7 @@ from monitor.aggregation.outcome_windows import OutcomeWindow
 from monitor.alerting.records import AlertWindow
 from monitor.evaluation.baselines import Baseline, BaselineOf
 from monitor.evaluation.metric_panes import LONGEST, PaneRows, adds_up, dependence_beside
-from monitor.evaluation.rule_shares import is_out_of_reach, part_of
+from monitor.evaluation.rule_shares import part_of, reach_of
 from monitor.evaluation.rules import SKIPPED, Judgement, Measured, RuleVerdict, Stretch, judge, skipped
 from monitor.evaluation.version_state import RuleInstance, VersionState
 from monitor.events.codes import OTHER, VERSIONLESS_TIERS
@@ -83,7 +83,7 @@ def judged(version: VersionState, window: RuleWindow, rate: float, share: float)
     numbers = {rank: check.numbers(rule.rule) for rank, rule in here.items()}
     able = {rank for rank, found in numbers.items() if _can_fire(here[rank].rule, *found)}
     for rank in able:
-        here[rank].out_of_reach = check.is_out_of_reach(here[rank].rule, numbers[rank][0], rate)
+        here[rank].reach = check.reach(here[rank].rule, numbers[rank][0], rate)
     # Rules on what the other kind of window has take their part too, if they could be judged last.
     others = [r for rank, r in enumerate(version.rules) if rank not in here and not r.rule.hard]
     sharing = [here[rank] for rank in able] + [r for r in others if r.verdict not in SKIPPED]
@@ -167,18 +167,16 @@ class _Check:
             self._baselines[key] = self._window.baseline(rule)
         return self._baselines[key]
 
-    def is_out_of_reach(self, rule: RuleSpec, measured: Measured, rate: float) -> bool:
-        """Tell whether chance alone does not take the version beyond a limit, absolute ones included.
+    def reach(self, rule: RuleSpec, measured: Measured, rate: float) -> float:
+        """Return how often, at most, a check breaks a rule by chance.
 
         What a champion is like now does not say what is normal for another version.
         """
         base = self._baseline(rule)
         if base is None or base.champion is not None:
-            return False
-        known = self._dependence(rule.metric, None)
-        return is_out_of_reach(
-            rule, replace(measured, dependence=known), replace(base.measured, dependence=known), rate
-        )  # fmt: skip
+            return 1.0
+        known = replace(measured, dependence=self._dependence(rule.metric, None))
+        return reach_of(rule, known, base.measured, rate, (1, *STRETCHES) if adds_up(rule.metric) else (1,))
 
     def judgement(self, rule: RuleSpec, measured: Measured, base: Baseline | None, rate: float) -> Judgement:
         """Judge a rule that may raise so many false alarms per check."""

@@ -63,7 +63,7 @@ class RuleInstance:
 
     `came_with_outcomes` is of a metric of the user's own: whether it last came with outcomes or with answers; None
     where it never came. `doubtful` is whether its metric differed from the baseline at the latest check,
-    `out_of_reach` whether chance alone would not have taken it beyond the limit then.
+    `reach` how often, at most, chance alone breaks the rule.
     """
 
     rule: RuleSpec
@@ -72,7 +72,7 @@ class RuleInstance:
     verdict: RuleVerdict = RuleVerdict.NO_DATA
     came_with_outcomes: bool | None = None
     doubtful: bool = False
-    out_of_reach: bool = False
+    reach: float = 1.0
 
 
 class SavedRule(msgspec.Struct):
@@ -83,7 +83,7 @@ class SavedRule(msgspec.Struct):
     verdict: RuleVerdict
     came_with_outcomes: bool | None = None
     doubtful: bool = False
-    out_of_reach: bool = False
+    reach: float = 1.0
 
 
 class SavedParts(msgspec.Struct, kw_only=True):
@@ -343,9 +343,7 @@ class VersionState:
             drift=self.drift.state,
             quality=self.quality.state,
             rules={
-                r.rule.name: SavedRule(
-                    r.state, r.alert.state, r.verdict, r.came_with_outcomes, r.doubtful, r.out_of_reach
-                )
+                r.rule.name: SavedRule(r.state, r.alert.state, r.verdict, r.came_with_outcomes, r.doubtful, r.reach)
                 for r in self.rules
             },
             concept=None if self.concept is None else self.concept.saved(),
@@ -377,7 +375,7 @@ class VersionState:
             if known is not None:
                 rule.state, rule.alert.state, rule.verdict = known.state, known.alert, known.verdict
                 rule.came_with_outcomes, rule.doubtful = known.came_with_outcomes, known.doubtful
-                rule.out_of_reach = known.out_of_reach
+                rule.reach = known.reach
         episodes = [SimpleEpisode(self._subject_of(name), rule.alert) for name, rule in removed.items()]
         if saved.concept is not None and self.concept is not None:
             self.concept.restore(saved.concept)

@@ -239,8 +239,8 @@ class OutcomesSection(Section):
         20,
         ge=1,
         le=1_000,
-        description="windows that the baseline of a version spans at most: it grows while the version is healthy, five windows later; in "
-        "counted windows it is the first `baseline_n`",
+        description="windows that the baseline of a version spans at most: it grows while the version is healthy, five "
+        "windows later; in counted windows it is the first `baseline_n`",
     )
     concept_drift: Literal["adwin"] | None = Field(
         None, description=f"detector of changes in the errors: {', '.join(CONCEPT)}; off by default"
