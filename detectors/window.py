@@ -166,6 +166,11 @@ class Window:
         """Return the number of the earliest pane."""
         return self._slices[0].pane
 
+    @property
+    def last_pane(self) -> int:
+        """Return the number of the latest pane."""
+        return self._slices[-1].pane
+
     def __len__(self) -> int:
         return len(self._slices)
 

@@ -193,6 +193,7 @@ class ReferenceSpec:
         season: What repeats itself, by which rows are told apart; None: nothing.
         columns: Column of a table that holds the prediction, the score, the actual value or the time, by that; None
             where no column does. By default the column of that name.
+        rolling: Renew it from the latest stretch of stream time that is so long, in ms; None: it stays.
     """
 
     path: str | None
@@ -200,6 +201,7 @@ class ReferenceSpec:
     points: int
     columns: Mapping[str, str | None] = field(default_factory=dict)
     season: Season | None = None
+    rolling: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

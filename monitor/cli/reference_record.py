@@ -16,8 +16,8 @@ from detectors.reference import Profile
 from monitor.cli.options import CONFIG, ConfigOption, JsonOption, ModelArgument, err, escape, known, out, show_json
 from monitor.cli.stored import has_tables, store_of
 from monitor.printable import printable
-from monitor.reference.active import FEATURES, answers_of, version_of
 from monitor.reference.provenance import Origin, OriginKind, config_digest
+from monitor.reference.subjects import FEATURES, answers_of, version_of
 from monitor.store import reference_records
 from monitor.store.reference_records import StoredRecord
 from monitor.times import format_time

@@ -283,12 +283,21 @@ class VersionState:
         self.sent_until = max(self.sent_until, piece.end)  # an earlier release did not store it
 
     def forget_vectors(self, names: Sequence[str]) -> None:
-        """Drop vectors from the window: what they were counted against is no longer the reference."""
+        """Drop vectors from the windows, and what was found by them: a person has replaced the reference."""
+        self.drop_vectors(names)
+        self.features.clear()
+        self.found = {}
+
+    def drop_vectors(self, names: Sequence[str]) -> None:
+        """Drop vectors from the windows: what they were counted against is no longer the reference."""
         for name in names:
             for window in self._windows:
                 window.forget(name)
-        self.features.clear()
-        self.found = {}
+
+    def oldest_pane(self, after: int) -> int | None:
+        """Return the first pane that a window holds; None where all are from before pane `after`."""
+        held = [window for window in self._windows if len(window)]
+        return None if not held or self.window.last_pane < after else min(window.first_pane for window in held)
 
     def reset_window(self) -> None:
         """Begin counting anew, under another configuration of windows."""
@@ -314,6 +323,11 @@ class VersionState:
     def firing(self) -> list[RuleInstance]:
         """Rules that fire."""
         return [rule for rule in self.rules if rule.state.firing]
+
+    @property
+    def is_alarmed(self) -> bool:
+        """Whether an alert of its inputs or answers, or of a rule, fires."""
+        return self.drift.firing or self.quality.firing or bool(self.firing)
 
     def close(self, now: int, because: ClosedBecause, why: str) -> list[AlertRecord]:
         """End all alerts of the version, the pending ones too.

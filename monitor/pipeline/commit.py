@@ -20,8 +20,8 @@ from monitor.events.codes import Entry
 from monitor.join.log import AliveRow, ClosedRow, JoinCommit, SegmentRow
 from monitor.pipeline.effects import DeadLetter
 from monitor.pipeline.status import Totals
-from monitor.reference.active import NewReference
 from monitor.reference.provenance import RecordChanges
+from monitor.reference.subjects import NewReference
 from monitor.stream.types import Partition
 
 Arrays = Mapping[str, NDArray[Any]]

@@ -42,9 +42,10 @@ from monitor.pipeline.schedule import ActionKind, ScheduledAction
 from monitor.pipeline.stage_one import StageOne
 from monitor.pipeline.subscribers import ConceptDriftErrors, OutcomeSums, PaneSubscriber, Windows
 from monitor.pipeline.versions import Versions
-from monitor.reference.active import ReferenceSet, answers_of
+from monitor.reference.active import ReferenceSet
 from monitor.reference.learning import MOST_NAMES
 from monitor.reference.provenance import NOT_KNOWN, Origin
+from monitor.reference.subjects import answers_of
 from monitor.saved import to_plain
 from monitor.serving.controller import ServingController
 from monitor.serving.proposals import Proposal
@@ -370,7 +371,7 @@ class ModelMonitor:
         """Compare with `profile` from now on, or learn anew; what was counted against the old one is void."""
         published: Published = []
         features = self.references.features
-        names = () if features is None else features.all_vectors
+        names = (() if features is None else features.all_vectors) + self.references.forget_rolling()
         self.stage_one.forget(names)
         for state in self.versions.states.values():
             state.forget_vectors(names)

@@ -38,8 +38,10 @@ from monitor.pipeline.outcome_log import OutcomeLog
 from monitor.pipeline.saved_states import SavedModel
 from monitor.pipeline.stage_one import StageOne
 from monitor.pipeline.versions import Versions
-from monitor.reference.active import FEATURES, ReferenceSet
+from monitor.reference.active import ReferenceSet
 from monitor.reference.progress import notes_on, progress_of
+from monitor.reference.rolling_set import is_rolling
+from monitor.reference.subjects import FEATURES
 from monitor.serving.controller import ServingController
 from monitor.spec import AnswerReading, FeatureKind, ModelSpec
 
@@ -113,6 +115,7 @@ class ModelParts:
             reference_rows=self.references.rows,
             reference=progress_of(self.references),
             reference_records=self.references.records.state,
+            rolling=self.references.rolling.saved(),
             assumed={
                 state.version: reasons_of(self.spec, self.references, state)
                 for state in self.versions.states.values()
@@ -126,7 +129,12 @@ class ModelParts:
     def restore(self, saved: SavedModel, snapshot: ModelSnapshot) -> Restored:
         """Take over what was stored, as far as it fits the configuration."""
         found = _Found()
-        learned = {subject: rows for subject, rows in snapshot.learned.items() if not subject.startswith(_WAITING)}
+        rolling = {subject: rows for subject, rows in snapshot.learned.items() if is_rolling(subject)}
+        learned = {
+            subject: rows
+            for subject, rows in snapshot.learned.items()
+            if not (subject.startswith(_WAITING) or subject in rolling)
+        }
         records = self.references.records
         records.state = saved.reference_records
         self.references.since = None if saved.reference is None else saved.reference.since
@@ -143,6 +151,7 @@ class ModelParts:
         self.controller.restore(saved.steering)
         for code, version in saved.versions.items():
             found.orphaned += self.versions[int(code)].restore(version)
+        self.references.restore_rolling(saved.rolling, rolling)
         fits = saved.shape == _shape(self.spec)
         if fits:
             self._restore_panes(snapshot.panes, saved.clock, found)
@@ -183,11 +192,12 @@ class ModelParts:
             else:
                 closed = watermark is not None and (pane + 1) * width <= watermark
             held = whole(panes[variant, pane])
-            compared = {name for c in self.references.comparisons(state.version) for name in c.all_vectors}
+            compared = self.references.vectors(state.version)
             for name in held.committed.keys() - compared - {"tally", "latency"}:
                 # Counted against a reference, or features of it, that are not in force any more.
                 del held.committed[name]
-                void.add(name.partition(":")[0])
+                if self.spec.reference.rolling is None:  # else this is how references are renewed
+                    void.add(name.partition(":")[0])
             if closed:
                 state.restore_pane(pane, held, width)
             else:

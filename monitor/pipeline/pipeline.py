@@ -158,7 +158,7 @@ class Pipeline:
         return any(model.is_behind for model in self.models)
 
     def _learning(self) -> list[int]:
-        return [i for i, model in enumerate(self.models) if model.references.learner is not None]
+        return [i for i, model in enumerate(self.models) if model.references.reads_raw]
 
     def _process(self, records: DecodedRecords, wall: int, holding: Holding) -> Effects:
         """Process records that are next in order."""

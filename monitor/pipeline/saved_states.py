@@ -23,6 +23,7 @@ from monitor.pipeline.blind_watch import SavedBlindWatch
 from monitor.pipeline.late_watch import LateMinute
 from monitor.reference.progress import ReferenceProgress
 from monitor.reference.provenance import SavedRecords
+from monitor.reference.rolling import SavedRoller
 from monitor.saved import from_plain
 from monitor.serving.state import ServingState
 from monitor.stream.watermark import WatermarkState
@@ -55,6 +56,7 @@ class SavedModel(msgspec.Struct, kw_only=True):
         assumed: Why the promise of false alarms is only assumed, by version; shown, not read.
         reference: How far the reference of the features has come; shown, and read for since when it is in force.
         reference_records: Numbers of the records of references, and which are in force.
+        rolling: How far references that are renewed have come, by subject.
         baseline_rows: Answers in the baseline of each version; shown, not read.
         admitted_labels: Which codes of labels are provisional, and which aliases.
         admitted_versions: The same of versions.
@@ -80,6 +82,7 @@ class SavedModel(msgspec.Struct, kw_only=True):
     reference_rows: dict[str, int] = {}
     reference: ReferenceProgress | None = None
     reference_records: SavedRecords = msgspec.field(default_factory=SavedRecords)
+    rolling: dict[str, SavedRoller] = {}
     assumed: dict[str, list[str]] = {}
     baseline_rows: dict[str, int] = {}
     admitted_labels: SavedAdmission = msgspec.field(default_factory=SavedAdmission)

@@ -11,8 +11,8 @@ from typing import Any
 
 from fallback.types import WHOLE
 from monitor.evaluation.feature_courses import Course, FeatureCourse, stored_courses
-from monitor.reference.active import FEATURES, version_of
 from monitor.reference.progress import ReferenceStatus
+from monitor.reference.subjects import FEATURES, version_of
 from monitor.times import format_time
 
 

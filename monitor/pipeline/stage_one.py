@@ -100,8 +100,14 @@ class StageOne:
 
     def seal(self, pane: int) -> None:
         """Take note that a time pane has closed for all versions: references may be in force from the next one on."""
-        for late in self._references.seal(pane):
+        states = self._versions.states.values()
+        sealed = self._references.seal(pane, self._versions.standing(pane))
+        for late in sealed.late:
             self.panes.add_counts(late.variant, late.pane, late.counts)
+        if sealed.void:
+            self.panes.forget(sealed.void)
+            for state in states:
+                state.drop_vectors(sealed.void)
 
     def open_panes(self, variant: int) -> list[int]:
         """Numbers of the open panes of a version, in order."""

@@ -26,8 +26,8 @@ from monitor.events.refusals import Aside, Refused, SetAside
 from monitor.pipeline.episodes_of import firing
 from monitor.pipeline.lateness import Late
 from monitor.pipeline.shown import next_step, reference_of
-from monitor.reference.active import FEATURES, answers_of
 from monitor.reference.progress import ReferenceStatus
+from monitor.reference.subjects import FEATURES, answers_of
 from monitor.saved import from_plain
 from monitor.serving.role import Role, role
 from monitor.serving.state import ServingState

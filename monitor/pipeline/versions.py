@@ -10,8 +10,9 @@ from collections.abc import Iterable
 from detectors.types import IntArray
 from monitor.evaluation.version_state import VersionState
 from monitor.events.admission import SavedAdmission
-from monitor.events.codes import OTHER, Variants
+from monitor.events.codes import OTHER, VERSIONLESS_TIERS, Variants
 from monitor.reference.active import ReferenceSet
+from monitor.reference.rolling import RollingTimes, Standing
 from monitor.serving.controller import ServingController
 from monitor.spec import BASELINE_N, ModelSpec
 
@@ -24,6 +25,7 @@ class Versions:
     ) -> None:
         self._spec, self._variants = spec, variants
         self._references, self._controller = references, controller
+        self._reach = RollingTimes.of(spec).reach // max(spec.window.pane, 1)
         self.states: dict[int, VersionState] = {}
 
     def __getitem__(self, variant: int) -> VersionState:
@@ -65,6 +67,16 @@ class Versions:
                 self[self.other].absorb(state)
                 gone.append((variant, state))
         return gone
+
+    def standing(self, pane: int) -> Standing:
+        """Return what the renewal of references has to know of versions when a time pane has ended."""
+        if not self._references.rolling.rollers:
+            return Standing()
+        after = pane + 1 - self._reach
+        judged = [state for state in self.states.values() if state.version not in (*VERSIONLESS_TIERS, OTHER)]
+        held = {state.version: state.oldest_pane(after) for state in judged}
+        oldest = {version: first for version, first in held.items() if first is not None}
+        return Standing(frozenset(state.version for state in judged if state.is_alarmed), oldest)
 
     def admission(self) -> SavedAdmission:
         """Return what is stored of which versions are admitted."""

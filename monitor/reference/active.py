@@ -1,65 +1,38 @@
-"""What normal is for one model: the reference of its features, and of each version's own answers.
+"""What windows of one model are compared with: the reference of its features, and of each version's own answers.
 
-Either from a profile, or learned and then frozen: by whole panes, or from the first answers where windows are counted.
-Pure. `model` asks it to count answers, `evaluate` asks it to compare windows.
+Either from a profile, or learned and then frozen (`learners`), or renewed from time to time (`rolling`). Pure. `model`
+asks it to count answers, `evaluate` asks it to compare windows.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import msgspec
 import numpy as np
-import xxhash
 
 from detectors.comparison import Comparison
 from detectors.pane import Counts
-from detectors.reference import CategoricalReference, NumericReference, Profile, Reference
-from detectors.types import BoolArray, IntArray
+from detectors.reference import Profile
+from detectors.types import IntArray
 from monitor.aggregation.predictions import Predictions
 from monitor.alerting.blind import closest
 from monitor.events.codes import OTHER, VERSIONLESS_TIERS, Labels
 from monitor.events.features import FeatureTable
-from monitor.events.readings import LabelCode
 from monitor.names import shown_name
-from monitor.reference.feature_reader import FeatureColumns, FeatureReader
+from monitor.reference.compared import Compared, compared_answers, compared_features
+from monitor.reference.feature_reader import FeatureColumns
 from monitor.reference.freezer import Freezer
 from monitor.reference.late_counts import LateCounts, answer_columns, feature_counts, late_answers, late_features
-from monitor.reference.learning import MOST_NAMES, AnswerLearner, FeatureLearner, left_out_of
-from monitor.reference.pane_learning import (
-    PaneAnswerLearner,
-    PaneFeatureLearner,
-    answer_learner,
-    by_panes,
-    feature_learner,
-)
-from monitor.reference.pane_rows import Hashes, hash_rows, hashes_of_texts
+from monitor.reference.learners import Learned, Learners
+from monitor.reference.learning import MOST_NAMES, left_out_of
 from monitor.reference.provenance import NOT_KNOWN, LearnedFrom, Origin, OriginKind, RecordBook
+from monitor.reference.rolling import Renewal, RenewalKind, SavedRoller, Standing
+from monitor.reference.rolling_set import RollingSet
 from monitor.reference.stray_names import StrayNames
-from monitor.spec import LEARNING, FeatureKind, ModelSpec, Task
-
-FEATURES = "features"
-
-
-def answers_of(version: str) -> str:
-    """Name under which the reference of a version's answers is stored."""
-    return f"answers:{version}"
-
-
-def version_of(subject: str) -> str:
-    """Return the version that `answers_of` was called with."""
-    return subject.removeprefix(answers_of(""))
-
-
-@dataclass(frozen=True, slots=True)
-class NewReference:
-    """A profile that is in force from now on. `subject` is FEATURES, or `answers_of` a version."""
-
-    subject: str
-    profile: Profile
+from monitor.reference.subjects import FEATURES, NewReference, answers_of, version_of
+from monitor.spec import LEARNING, ModelSpec
 
 
 @dataclass(slots=True)
@@ -72,8 +45,21 @@ class ReferenceChanges:
     learned: list[tuple[str, bytes]] = field(default_factory=list)
 
 
+@dataclass(frozen=True, slots=True)
+class Sealed:
+    """What follows for panes from the end of one.
+
+    Attributes:
+        late: What predictions of later panes count against references that panes are counted against from now on.
+        void: Names of vectors that nothing is compared with any more.
+    """
+
+    late: list[LateCounts]
+    void: tuple[str, ...] = ()
+
+
 class ReferenceSet:
-    """The references of one model, and those that are being learned.
+    """The references of one model.
 
     Args:
         spec: The model.
@@ -82,20 +68,23 @@ class ReferenceSet:
         names: Limit of features that a reference is learned of.
 
     Attributes:
+        learners: References that are being learned.
         freezer: References that are being made elsewhere.
         records: Which references were in force when, and where they come from.
+        rolling: References that are renewed.
+        beside: Next references, which panes are counted against beside those in force, by subject.
     """
 
     def __init__(self, spec: ModelSpec, labels: Labels, most: int = LEARNING, names: int = MOST_NAMES) -> None:
-        self._spec, self._labels, self._most, self._names = spec, labels, most, names
+        self._spec, self._labels = spec, labels
         self._left_out: list[tuple[int, int]] = []
+        self.learners = Learners(spec, labels, most, names)
+        self.rolling = RollingSet(spec, self.learners, most, names)
         self.freezer = Freezer(spec.name)
         self.records = RecordBook(spec)
-        self.profile: Profile | None = None
-        self.features: Comparison | None = None
-        self.learner: FeatureLearner | PaneFeatureLearner | None = None
+        self._features: Compared | None = None
         self.answers: dict[str, Comparison] = {}  # by version
-        self.answer_learners: dict[str, AnswerLearner | PaneAnswerLearner] = {}
+        self.beside: dict[str, Compared] = {}
         self.rows: dict[str, int] = {}  # behind each reference in force, by subject
         self.since: int | None = None  # stream time from which on that of the features was in force, ms
         self.relearning = 0  # answers that an operator wants learned; 0: as configured
@@ -104,18 +93,29 @@ class ReferenceSet:
         self.numbered = self.reached = 0  # predictions so far, and up to what happens now
         self.mistyped = 0  # values of another type than the reference's in counted predictions, cumulative
         self._changes = ReferenceChanges()
-        self._reader: FeatureReader | None = None
         self.activate(None)
 
     # -- in force ----------------------------------------------------------------------------------------
+
+    @property
+    def profile(self) -> Profile | None:
+        """The reference of the features; None without one."""
+        return None if self._features is None else self._features.profile
+
+    @property
+    def features(self) -> Comparison | None:
+        """What features are compared with; None where nothing is."""
+        return None if self._features is None else self._features.comparison
 
     @property
     def wanted(self) -> int:
         """Least number of predictions to learn the reference of the features from; 0: it is not learned."""
         return self.relearning or self._spec.reference.learn
 
-    def _feature_learner(self, *, in_order: bool) -> FeatureLearner | PaneFeatureLearner:
-        return feature_learner(self._spec, self.wanted, self._most, self._names, in_order=in_order)
+    @property
+    def reads_raw(self) -> bool:
+        """Whether features are wanted undecoded, to be learned from."""
+        return self.learners.features is not None or FEATURES in self.rolling.rollers
 
     @property
     def left_out(self) -> int:
@@ -133,17 +133,12 @@ class ReferenceSet:
 
     def activate(self, profile: Profile | None) -> None:
         """Compare features with this profile from now on; without one, learn it where that is configured."""
-        spec = self._spec
-        self.profile, self.features = profile, None
+        self._features = None if profile is None else compared_features(self._spec, profile)
         self.rows.pop(FEATURES, None)
-        self._reader = None if profile is None else FeatureReader(profile, spec.feature_kinds)
-        if profile is None:
-            if self.wanted and spec.drift is not None:
-                self.learner = self._feature_learner(in_order=spec.window.counted)
-            return
-        self.learner, self.rows[FEATURES] = None, profile.rows
-        if spec.drift is not None and self._reader is not None and self._reader.reads:
-            self.features = self._comparison(FEATURES, self._reader.numeric, self._reader.categorical)
+        if profile is not None:
+            self.learners.features, self.rows[FEATURES] = None, profile.rows
+        elif self.wanted and self._spec.drift is not None:
+            self.learners.begin_features(self.wanted)
 
     def replace(
         self, profile: Profile | None, learn: int = 0, at: int | None = None, origin: Origin = NOT_KNOWN
@@ -169,17 +164,11 @@ class ReferenceSet:
 
     def activate_answers(self, version: str, profile: Profile) -> None:
         """Compare a version's own answers with this profile from now on."""
-        self.answer_learners.pop(version, None)
-        if self._spec.drift is None:
-            return
-        kinds = self._spec.feature_kinds
-        compared = [f for f in profile.answers if kinds.get(f.name) is not FeatureKind.IGNORE]
-        numeric = [f for f in compared if isinstance(f, NumericReference)]
-        categorical = [f for f in compared if isinstance(f, CategoricalReference)]
-        if self._spec.task is not Task.REGRESSION:
-            numeric = [f for f in numeric if f.name != "prediction"]
-        self.answers[version] = self._comparison("answers", numeric, categorical)
-        self.rows[answers_of(version)] = profile.rows
+        self.learners.answers.pop(version, None)
+        comparison = compared_answers(self._spec, profile).comparison
+        if comparison is not None:
+            self.answers[version] = comparison
+            self.rows[answers_of(version)] = profile.rows
 
     def begin(self, version: str) -> None:
         """A version was seen for the first time: its reference is the table's, or its own first answers.
@@ -187,10 +176,12 @@ class ReferenceSet:
         A table speaks of the version that was configured as champion when it was given.
         """
         spec = self._spec
-        known = version in self.answers or version in self.answer_learners
-        if spec.drift is None or known or version in (*VERSIONLESS_TIERS, OTHER):
+        if spec.drift is None or version in (*VERSIONLESS_TIERS, OTHER):
             return
         if not (spec.reference.learn or spec.reference.path):
+            return
+        self.rolling.begin(answers_of(version))
+        if version in self.answers or version in self.learners.answers:
             return
         if self.profile is not None and self.profile.answers and version == spec.serving.champion:
             profile = replace(self.profile, features=())
@@ -201,22 +192,18 @@ class ReferenceSet:
             # Kept under the version's own name: another champion may be configured before the next start.
             self._changes.fresh.append(NewReference(answers_of(version), profile))
             return
-        self.answer_learners[version] = answer_learner(spec, self._most, in_order=spec.window.counted)
-
-    def _comparison(
-        self, prefix: str, numeric: Sequence[NumericReference], categorical: Sequence[CategoricalReference]
-    ) -> Comparison:
-        drift = self._spec.drift
-        if drift is None:
-            raise ValueError("nothing is compared where drift is not watched")
-        # Panes outlive references: the name of what they count says against which reference it was counted.
-        name = f"{prefix}:{_digest(numeric, categorical)}"
-        return Comparison(name, numeric, categorical, (*drift.numeric, *drift.categorical), drift.min_effect)
+        self.learners.begin_answers(version)
 
     def comparisons(self, version: str) -> list[Comparison]:
         """What windows of a version are compared with now."""
         own = self.answers.get(version)
         return [c for c in (self.features, own) if c is not None]
+
+    def vectors(self, version: str) -> set[str]:
+        """Return the names of all vectors that panes of a version are counted in."""
+        beside = [self.beside[subject] for subject in (FEATURES, answers_of(version)) if subject in self.beside]
+        vectors = {name for c in self.comparisons(version) for name in c.all_vectors}
+        return vectors.union(*(compared.vectors for compared in beside))
 
     def instead(self, missed: Collection[str], end: int, start: int | None = None) -> list[str]:
         """Return names that events have and the reference has not, those most like `missed` ones first.
@@ -226,7 +213,8 @@ class ReferenceSet:
             end: End of the window that was looked at, ms.
             start: Its start, where only names that first came in it are wanted; of counted windows in the latest ten.
         """
-        known = () if self._reader is None else self._reader.known
+        reader = None if self._features is None else self._features.reader
+        known = () if reader is None else reader.known
         window, since = self._spec.window, start
         if window.counted:
             end, since = self.reached, None if start is None else self.reached - 10 * window.events
@@ -250,106 +238,90 @@ class ReferenceSet:
             A function of a variant code and rows of `predictions`: counts of what is compared with a reference.
         """
         value, score = predictions.events.value, predictions.events.score
-        first, rest = self._learn_features(versions, predictions)
-        compared = self._learn_answers(versions, predictions)
-        reading = self.features
+        self.rolling.add(versions, predictions)
+        first, rest = self._read_features(versions, predictions)
+        compared, complete = self.learners.take_answers(versions, predictions)
+        for learned in complete:
+            self._learned_answers(learned, LearnedFrom.FIRST)
+        reading, beside = self.features, self.beside.get(FEATURES)
+        following = self._read_beside(beside, predictions.features)
 
         def counts(code: int, rows: IntArray) -> Mapping[str, Counts]:
             found: dict[str, Counts] = {}
             seen = rows[rows >= first] - first
             if reading is not None and rest is not None and len(seen):
                 found |= feature_counts(reading, rest, seen, predictions.time[seen + first])
-            own = self.answers.get(versions[code])
+            if beside is not None and beside.comparison is not None and following is not None:
+                found |= feature_counts(beside.comparison, following, rows, predictions.time[rows])
             given = rows[compared[rows]]
-            if own is not None and len(given):
+            for own in self._answer_comparisons(versions[code]) if len(given) else ():
                 columns = answer_columns(self._labels, own, value[given], score[given])
                 found |= own.bin_counts(*columns, predictions.time[given])
             return found
 
         return counts
 
-    def _hashes(self, versions: Mapping[int, str], predictions: Predictions) -> Hashes:
-        """Return the hash of each prediction, without its features: these are known undecoded at times only."""
-        events = predictions.events
-        value: Hashes = events.value.view(np.uint64)
-        if self._spec.task is not Task.REGRESSION:  # label codes follow the order of processing
-            codes = np.where(np.isnan(events.value), -1, events.value).astype(np.int64)
-            texts = {code: self._labels.text(LabelCode(code)) for code in np.unique(codes).tolist() if code >= 0}
-            value = hashes_of_texts(codes, {-1: "", **texts})
-        return hash_rows((events.time, events.score, events.latency, value), predictions.variant, versions)
+    def _answer_comparisons(self, version: str) -> Iterator[Comparison]:
+        """Yield what answers of a version are counted against."""
+        if version in self.answers:
+            yield self.answers[version]
+        beside = self.beside.get(answers_of(version))
+        if beside is not None and beside.comparison is not None:
+            yield beside.comparison
 
-    def _learn_features(
+    def _read_features(
         self, versions: Mapping[int, str], predictions: Predictions
     ) -> tuple[int, FeatureColumns | None]:
         """Return the row from which features are compared, and their columns from there on."""
-        time, features, learner = predictions.time, predictions.features, self.learner
+        time, features = predictions.time, predictions.features
         places = time
         if self._spec.window.counted:
             places, self.strays.settled = self.numbered + np.arange(len(time)), self.numbered
         self.numbered += len(time)
-        if learner is None:
-            return 0, self._read(features, places)
-        if isinstance(learner, PaneFeatureLearner):
-            contents = np.array(list(map(xxhash.xxh3_64_intdigest, features.raw)), np.uint64)
-            hashes = hash_rows((self._hashes(versions, predictions), contents), predictions.variant, versions)
-            learner.add(features.raw, time, hashes, predictions.variant)
+        taken, profile = self.learners.take_features(versions, predictions)
+        if profile is not None:
+            at = int(time[taken - 1])
+            self.replace(profile, at=at, origin=self._learned_from(LearnedFrom.FIRST))
+            self.note_left_out(at)
+        if self.learners.features is not None:
             return len(time), None
-        taken = min(learner.missing, len(time))
-        learner.add(features.raw[:taken], time[:taken])
-        if learner.missing or not len(time):
-            return len(time), None
-        self.replace(learner.profile(), at=int(time[taken - 1]), origin=self._learned_from(LearnedFrom.FIRST))
-        self.note_left_out(int(time[taken - 1]))
-        return taken, self._read(features.take(np.arange(taken, len(time))), places[taken:])
+        rest = features.take(np.arange(taken, len(time))) if taken else features
+        return taken, self._read(rest, places[taken:])
 
     def _read(self, features: FeatureTable, places: IntArray) -> FeatureColumns | None:
         """Read what the reference in force compares; None without one. `places` are those of `StrayNames`."""
-        if self._reader is None or not self._reader.reads:
+        reader = None if self._features is None else self._features.reader
+        if reader is None or not reader.reads:
             return None
-        self.strays.note(features, places, self._reader.known)
-        columns = self._reader.read(features)
+        self.strays.note(features, places, reader.known)
+        columns = reader.read(features)
         self.mistyped += columns.mistyped
         return columns
 
-    def _learn_answers(self, versions: Mapping[int, str], predictions: Predictions) -> BoolArray:
-        """Which answers are compared with their version's reference, and not used to learn it."""
-        learners = map(self.answer_learners.get, versions.values())
-        by_panes = any(isinstance(learner, PaneAnswerLearner) for learner in learners)
-        hashes = self._hashes(versions, predictions) if by_panes else np.zeros(0, np.uint64)
-        variant, value, score = predictions.variant, predictions.events.value, predictions.events.score
-        compared: BoolArray = ~np.isnan(value)
-        for code, version in versions.items():
-            learner = self.answer_learners.get(version)
-            if learner is None:
-                continue
-            taken = np.flatnonzero((variant == code) & compared)
-            if isinstance(learner, PaneAnswerLearner):
-                learner.add(value[taken], score[taken], predictions.time[taken], hashes[taken], variant[taken])
-            else:
-                taken = taken[: learner.missing]
-                learner.add(value[taken], score[taken], predictions.time[taken])
-            compared[taken] = False
-            if isinstance(learner, AnswerLearner) and not learner.missing:
-                # None is taken where fewer are wanted than before a restart.
-                at = int(predictions.time[taken[-1] if len(taken) else 0])
-                self._learned_answers(version, learner.profile(self._texts(learner.codes)), at, LearnedFrom.FIRST)
-        return compared
-
-    def _texts(self, codes: set[int]) -> Mapping[int, str] | None:
-        """Return the texts of label codes; None where predictions are numbers."""
-        numbers = self._spec.task is Task.REGRESSION
-        return None if numbers else {code: self._labels.text(LabelCode(code)) for code in codes}
+    @staticmethod
+    def _read_beside(beside: Compared | None, features: FeatureTable) -> FeatureColumns | None:
+        """Read what a reference compares that is not in force yet."""
+        if beside is None or beside.reader is None or not beside.reader.reads:
+            return None
+        return beside.reader.read(features)
 
     def _learned_from(self, rows: LearnedFrom) -> Origin:
         """Return where the reference of the features that is learned now comes from."""
         asked = self.records.state.asked or Origin(OriginKind.RELEARNED if self.relearning else OriginKind.LEARNED)
         return msgspec.structs.replace(asked, learned_from=rows)
 
-    def _learned_answers(self, version: str, profile: Profile, at: int, rows: LearnedFrom) -> None:
+    def _learned_answers(self, learned: Learned, rows: LearnedFrom) -> None:
+        subject = answers_of(learned.version)
+        self._put_answers(learned.version, learned.profile, learned.at, Origin(OriginKind.LEARNED, learned_from=rows))
+        self._changes.forgotten.append(subject)
+
+    def _put_answers(self, version: str, profile: Profile, at: int, origin: Origin) -> None:
+        """Compare a version's answers with a new reference from `at`, ms, on."""
+        subject = answers_of(version)
         self.activate_answers(version, profile)
-        self.records.begin(answers_of(version), profile, at, Origin(OriginKind.LEARNED, learned_from=rows))
-        self._changes.fresh.append(NewReference(answers_of(version), profile))
-        self._changes.forgotten.append(answers_of(version))
+        self.records.begin(subject, profile, at, origin)
+        self._changes.fresh = [new for new in self._changes.fresh if new.subject != subject]
+        self._changes.fresh.append(NewReference(subject, profile))
 
     # -- panes -------------------------------------------------------------------------------------------
 
@@ -358,45 +330,99 @@ class ReferenceSet:
 
         What is to be made is asked for. Rows of the panes are all there, so it makes no difference when it comes.
         """
-        learners = {FEATURES: self.learner, **{answers_of(v): own for v, own in sorted(self.answer_learners.items())}}
         for pane in panes:
-            self.freezer.ask(learners, (pane + 1) * self._spec.window.pane, self._texts)
+            end = (pane + 1) * self._spec.window.pane
+            self.learners.ask(self.freezer, end)
+            self.rolling.ask(self.freezer, end, self._in_force)
         return self.freezer.waiting
 
-    def seal(self, pane: int) -> list[LateCounts]:
+    @property
+    def _in_force(self) -> dict[str, int]:
+        """How many values of a row are compared, by subject of references in force."""
+        features = {} if self.profile is None else {FEATURES: len(self.profile.features)}
+        return features | {answers_of(version): len(own.names) for version, own in self.answers.items()}
+
+    def seal(self, pane: int, standing: Standing = Standing()) -> Sealed:  # noqa: B008 - immutable
         """Take note that a time pane has ended, for all versions; panes are sealed in order.
 
         A reference that has enough whole panes with this one is in force from the next pane on.
 
-        Returns:
-            What predictions of later panes that were kept count against references that are in force now.
+        Args:
+            pane: Its number.
+            standing: What its checks have shown.
         """
         end = (pane + 1) * self._spec.window.pane
-        found: list[LateCounts] = []
-        if isinstance(self.learner, PaneFeatureLearner) and self.learner.rows.enough(end):
-            learner = self.learner
-            profile, raws, later = learner.finish(end, self.freezer.take(FEATURES))
+        late: list[LateCounts] = []
+        finished = self.learners.finished_features(self.freezer, end)
+        if finished is not None:
+            profile, later = finished
             self.replace(profile, at=end, origin=self._learned_from(LearnedFrom.PANES))
             self.note_left_out(end)
             if self.features is not None:
-                found += late_features(self._spec, self.features, self._read, raws, later)
-        for version in sorted(self.answer_learners):
-            own = self.answer_learners[version]
-            if isinstance(own, PaneAnswerLearner) and own.rows.enough(end):
-                frozen = self.freezer.take(answers_of(version))
-                profile, value, score, later = own.finish(end, self._texts, frozen)
-                self._learned_answers(version, profile, end, LearnedFrom.PANES)
-                if version in self.answers:
-                    found += late_answers(self._spec, self._labels, self.answers[version], value, score, later)
-        return found
+                late += late_features(self._spec, self.features, self._read, later)
+        for learned, later in self.learners.finished_answers(self.freezer, end):
+            self._learned_answers(learned, LearnedFrom.PANES)
+            if learned.version in self.answers:
+                late += late_answers(self._spec, self._labels, self.answers[learned.version], later)
+        void: list[str] = []
+        for renewal in self.rolling.seal(self.freezer, end, standing, set(self._in_force)):
+            late += self._renew(renewal, end, void)
+        return Sealed(late, self._unused(void))
+
+    def _renew(self, renewal: Renewal, end: int, void: list[str]) -> list[LateCounts]:
+        """Do a step of renewing a reference, add to `void` what is not counted any more; return counts as `seal`."""
+        subject, profile = renewal.subject, renewal.profile
+        if renewal.kind is RenewalKind.BEGUN:
+            return self._begin_beside(subject, profile)
+        following = self.beside.pop(subject)
+        if renewal.kind is RenewalKind.DROPPED:
+            void += following.vectors
+            return []
+        origin = Origin(OriginKind.ROLLING, window=renewal.period)
+        if subject == FEATURES:
+            void += () if self.features is None else self.features.all_vectors
+            self.replace(profile, at=end, origin=origin)
+            self.note_left_out(end)
+        else:
+            version = version_of(subject)
+            void += self.answers[version].all_vectors
+            self._put_answers(version, profile, end, origin)
+        return []
+
+    def _begin_beside(self, subject: str, profile: Profile) -> list[LateCounts]:
+        """Count later panes against a next reference, too; return what their predictions that came count."""
+        of_features = subject == FEATURES
+        following = (compared_features if of_features else compared_answers)(self._spec, profile)
+        self.beside[subject] = following
+        later = self.rolling.later(subject)
+        if following.comparison is None or later is None:
+            return []
+        if of_features:
+            return late_features(
+                self._spec, following.comparison, lambda table, _: self._read_beside(following, table), later
+            )
+        return late_answers(self._spec, self._labels, following.comparison, later)
+
+    def _unused(self, names: Sequence[str]) -> tuple[str, ...]:
+        """Return the vectors that nothing is counted in any more: two references may be the same."""
+        if not names:
+            return ()
+        used = set() if self.features is None else set(self.features.all_vectors)
+        used = used.union(*(own.all_vectors for own in self.answers.values()))
+        used = used.union(*(following.vectors for following in self.beside.values()))
+        return tuple(name for name in names if name not in used)
+
+    def forget_rolling(self) -> tuple[str, ...]:
+        """Begin to gather what features are renewed from anew; return the vectors of a next reference."""
+        self.rolling.clear(FEATURES, self.freezer)
+        following = self.beside.pop(FEATURES, None)
+        return () if following is None else self._unused(following.vectors)
 
     def advance(self, watermark: int) -> None:
         """Take note of stream time, ms: all panes that it has passed are sealed."""
         width = self._spec.window.pane
         self.strays.settled = watermark // width * width
-        for learner in (self.learner, *self.answer_learners.values()):
-            if isinstance(learner, PaneFeatureLearner | PaneAnswerLearner):
-                learner.rows.advance((watermark // width + 1) * width)
+        self.learners.advance((watermark // width + 1) * width)
 
     def end(self, version: str) -> tuple[str, ...]:
         """Forget the reference of a version that was not admitted: it is counted as OTHER from now on.
@@ -406,29 +432,31 @@ class ReferenceSet:
         """
         subject = answers_of(version)
         self.freezer.take(subject)
-        if self.answer_learners.pop(version, None) is not None:
+        self.rolling.end(subject, self.freezer)
+        following = self.beside.pop(subject, None)
+        void = () if following is None else following.vectors
+        if self.learners.answers.pop(version, None) is not None:
             self._changes.forgotten.append(subject)
         own = self.answers.pop(version, None)
         if own is None:
-            return ()
+            return void
         self._changes.fresh = [new for new in self._changes.fresh if new.subject != subject]
         self._changes.retired.append(subject)
-        return own.all_vectors
+        return (*own.all_vectors, *void)
 
     @property
     def is_full(self) -> bool:
         """Whether so many predictions are kept for later panes that it would take a while to count them."""
-        learners = (self.learner, *self.answer_learners.values())
-        return any(isinstance(own, PaneFeatureLearner | PaneAnswerLearner) and own.rows.is_full for own in learners)
+        return self.learners.is_full or self.rolling.is_full
 
     # -- keeping -----------------------------------------------------------------------------------------
 
     def drain_changes(self) -> ReferenceChanges:
         """What is new since this was last called."""
         changes, self._changes = self._changes, ReferenceChanges()
-        learned = [] if self.learner is None else [(FEATURES, self.learner.drain_fresh())]
-        learned += [(answers_of(v), learner.drain_fresh()) for v, learner in self.answer_learners.items()]
-        changes.learned = [(subject, body) for subject, body in learned if body is not None]
+        rows, forgotten = self.rolling.drain()
+        changes.learned = [*self.learners.drain_fresh(), *rows]
+        changes.forgotten += forgotten
         return changes
 
     def restore(
@@ -440,45 +468,33 @@ class ReferenceSet:
             self.activate(None)
         if FEATURES in references:
             self.activate(references[FEATURES])
-        elif self.learner is not None:
-            bodies = learned.get(FEATURES, ())
-            if not by_panes(bodies):
-                self.learner = self._feature_learner(in_order=True)
-            self.learner.restore(bodies)
+        elif FEATURES in learned:
+            self.learners.restore(FEATURES, learned[FEATURES], self.wanted)
         for subject, profile in references.items():
             if subject != FEATURES:
                 self.activate_answers(version_of(subject), profile)
         for subject, bodies in learned.items():
             if subject != FEATURES and subject not in references:
-                version = version_of(subject)
-                self.begin(version)
-                if version in self.answer_learners:
-                    if not by_panes(bodies):
-                        self.answer_learners[version] = answer_learner(self._spec, self._most, in_order=True)
-                    self.answer_learners[version].restore(bodies)
+                self.begin(version_of(subject))
+                self.learners.restore(subject, bodies, self.wanted)
+
+    def restore_rolling(self, saved: Mapping[str, SavedRoller], stored: Mapping[str, Sequence[bytes]]) -> None:
+        """Go on renewing references where that was stored; rows and next references are among `stored`."""
+        for version in self.answers:
+            self.rolling.begin(answers_of(version))
+        for subject, profile in self.rolling.restore(saved, stored).items():
+            compared = compared_features if subject == FEATURES else compared_answers
+            self.beside[subject] = compared(self._spec, profile)
 
     def forget_answers(self, at: int | None) -> None:
         """References of versions' own answers are void from stream time `at` (ms) on: answers were configured anew."""
-        for subject in map(answers_of, (*self.answers, *self.answer_learners)):
+        for subject in map(answers_of, (*self.answers, *self.learners.answers)):
             self.records.end(subject, at)
             self._changes.retired.append(subject)
             self._changes.forgotten.append(subject)
             self.rows.pop(subject, None)
+            self.beside.pop(subject, None)
             self.freezer.take(subject)
+            self.rolling.end(subject, self.freezer)
         self.answers.clear()
-        self.answer_learners.clear()
-
-
-def _digest(numeric: Sequence[NumericReference], categorical: Sequence[CategoricalReference]) -> str:
-    """What tells these references from any others."""
-    found = hashlib.sha256()
-    for r in numeric:
-        found.update(json.dumps(r.name).encode() + r.points.tobytes() + r.weights.tobytes() + _by_season(r))
-    for c in categorical:
-        found.update(json.dumps([c.name, c.categories, c.other]).encode() + c.counts.tobytes() + _by_season(c))
-    return found.hexdigest()[:12]
-
-
-def _by_season(r: Reference) -> bytes:
-    held = r.seasonal
-    return b"" if held is None else held.season.encode() + held.counts.tobytes() + held.missing.tobytes()
+        self.learners.answers.clear()

@@ -7,18 +7,15 @@ the model does with it what it would have done at once. Pure.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
 from detectors.reference import Profile
 from monitor.reference.freezing import laws_request
 from monitor.reference.law_windows import LawWindows
-from monitor.reference.learning import AnswerLearner, FeatureLearner
-from monitor.reference.pane_learning import LabelsOf, PaneAnswerLearner, PaneFeatureLearner
 
 LARGE: Final = 200_000  # values of which a reference takes about as long as to begin another process, half a second
-Learner = FeatureLearner | AnswerLearner | PaneFeatureLearner | PaneAnswerLearner | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +24,7 @@ class Freezing:
 
     Attributes:
         model: Name of the model.
-        subject: As of `NewReference`.
+        subject: What it will be the reference of.
         number: Tells it from an earlier one of the same subject.
         request: Makes what `freeze` takes. It may be called in another thread, and takes a while.
         is_in_force: Whether the reference is in force, and only its laws are to be made, for which nobody waits.
@@ -62,24 +59,19 @@ class Freezer:
         """Whether any reference is being made."""
         return len(self._done) < len(self._asked)
 
-    def ask(self, learners: Mapping[str, Learner], end: int, labels: LabelsOf) -> None:
-        """Ask for each reference that is complete with panes up to `end` ms, and was not asked for.
+    def ask(self, subject: str, values: int, request: Callable[[], Callable[[], bytes]]) -> None:
+        """Ask for a reference that is complete; no effect where it was asked for, or is made where it is needed.
 
         Args:
-            learners: What learns, by subject.
-            end: End of a pane, ms.
-            labels: Returns the texts of label codes.
+            subject: Of what.
+            values: How many values it is made from, about.
+            request: Returns the `request` of the `Freezing`, of the rows that are there now.
         """
-        for subject, learner in learners.items():
-            if self.least is None or subject in self._asked:
-                continue
-            if not isinstance(learner, PaneFeatureLearner | PaneAnswerLearner) or not learner.rows.enough(end):
-                continue
-            if learner.values >= self.least:
-                self._number += 1
-                self._asked[subject] = self._number
-                request = _with_laws(learner.freezing(end, labels), self.windows)
-                self._fresh.append(Freezing(self._model, subject, self._number, request))
+        if self.least is None or subject in self._asked or values < self.least:
+            return
+        self._number += 1
+        self._asked[subject] = self._number
+        self._fresh.append(Freezing(self._model, subject, self._number, _with_laws(request(), self.windows)))
 
     def wanted(self) -> list[Freezing]:
         """Return what was asked for since the last call."""

@@ -21,7 +21,7 @@ from monitor.events.features import FeatureDecoder, FeatureTable
 from monitor.events.readings import LabelCode
 from monitor.events.schema import ignored_names
 from monitor.reference.feature_reader import FeatureColumns
-from monitor.reference.pane_rows import TIME, VARIANT, Rows
+from monitor.reference.pane_rows import RAW, SCORE, TIME, VALUE, VARIANT, Rows
 from monitor.spec import ModelSpec
 
 _AT_ONCE: Final = 10_000  # features that are decoded together: bounds memory
@@ -40,19 +40,18 @@ def late_features(
     spec: ModelSpec,
     reference: Comparison,
     read: Callable[[FeatureTable, IntArray], FeatureColumns | None],
-    raws: Sequence[bytes],
     rows: Rows,
 ) -> list[LateCounts]:
-    """Count kept features against the reference that is in force now.
+    """Count kept features against a reference.
 
     Args:
         spec: The model.
-        reference: Of its features.
+        reference: Of its features; in force from a pane on that has begun.
         read: Reads what the reference compares of features and the times (ms) of their predictions.
-        raws: JSON of the features of each prediction.
-        rows: Time and version of each prediction.
+        rows: Time, version and undecoded features of each prediction.
     """
     found: list[LateCounts] = []
+    raws = rows[RAW].tolist()
     decoder = FeatureDecoder(ignored_names(spec.feature_kinds), sys.maxsize)
     for start in range(0, len(raws), _AT_ONCE):
         part = slice(start, start + _AT_ONCE)
@@ -91,10 +90,9 @@ def _decoded(decoder: FeatureDecoder, raws: Sequence[bytes]) -> FeatureTable:
     return table
 
 
-def late_answers(
-    spec: ModelSpec, labels: Labels, reference: Comparison, value: FloatArray, score: FloatArray, rows: Rows
-) -> list[LateCounts]:
-    """Count kept predictions and scores of a version against its reference, which is in force now."""
+def late_answers(spec: ModelSpec, labels: Labels, reference: Comparison, rows: Rows) -> list[LateCounts]:
+    """Count kept predictions and scores of a version against a reference."""
+    value, score = rows[VALUE], rows[SCORE]
     return [
         LateCounts(
             variant,

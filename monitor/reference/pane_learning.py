@@ -81,16 +81,15 @@ class PaneFeatureLearner:
         rows, recipe = self.rows.until(end), self._recipe
         return lambda: request(recipe, rows())
 
-    def finish(self, end: int, frozen: Profile | None = None) -> tuple[Profile, Sequence[bytes], Rows]:
-        """Return the profile of panes up to `end` ms, then the features and the rows of later panes.
+    def finish(self, end: int, frozen: Profile | None = None) -> tuple[Profile, Rows]:
+        """Return the profile of panes up to `end` ms, then the rows of later panes.
 
         Args:
             end: End of the last pane to learn from, ms.
             frozen: The profile, where it was made already.
         """
         profile = self._recipe.freeze(self.rows.until(end)()) if frozen is None else frozen
-        later = self.rows.later(end)
-        return profile, later[RAW].tolist(), later
+        return profile, self.rows.later(end)
 
     def drain_fresh(self) -> bytes | None:
         """Return what was gathered since this was last called, for the database."""
@@ -142,10 +141,8 @@ class PaneAnswerLearner:
         rows, recipe = self.rows.until(end), self._recipe(labels)
         return lambda: request(recipe, rows())
 
-    def finish(
-        self, end: int, labels: LabelsOf, frozen: Profile | None = None
-    ) -> tuple[Profile, FloatArray, FloatArray, Rows]:
-        """Return the profile of panes up to `end` ms, then values, scores and rows of later panes.
+    def finish(self, end: int, labels: LabelsOf, frozen: Profile | None = None) -> tuple[Profile, Rows]:
+        """Return the profile of panes up to `end` ms, then the rows of later panes.
 
         Args:
             end: End of the last pane to learn from, ms.
@@ -153,8 +150,7 @@ class PaneAnswerLearner:
             frozen: The profile, where it was made already.
         """
         profile = self._recipe(labels).freeze(self.rows.until(end)()) if frozen is None else frozen
-        later = self.rows.later(end)
-        return profile, later[VALUE], later[SCORE], later
+        return profile, self.rows.later(end)
 
     def _recipe(self, labels: LabelsOf) -> AnswerRecipe:
         codes = {int(code) for code in self.rows.distinct(VALUE).tolist()}
@@ -191,11 +187,16 @@ def feature_learner(
 
 def answer_learner(spec: ModelSpec, limit: int, *, in_order: bool) -> AnswerLearner | PaneAnswerLearner:
     """Make what learns the reference of one version's own answers; as `feature_learner`."""
-    wanted = spec.outcomes.baseline_n if spec.outcomes else BASELINE_N
-    if spec.reference.season is not None:
-        wanted = max(wanted, spec.reference.learn)  # as many periods as that of the features
+    wanted = least_answers(spec)
     readings = Readings.of(spec.positive, spec.threshold)
     if in_order:
         return AnswerLearner(wanted, spec.reference.points, readings, spec.reference.season)
     most = most_rows(wanted, limit)
     return PaneAnswerLearner(wanted, most, spec.reference.points, readings, spec.reference.season)
+
+
+def least_answers(spec: ModelSpec) -> int:
+    """Return how many predictions the reference of a version's answers is learned from at least."""
+    wanted = spec.outcomes.baseline_n if spec.outcomes else BASELINE_N
+    # With a season as many periods as that of the features has.
+    return wanted if spec.reference.season is None else max(wanted, spec.reference.learn)

@@ -46,10 +46,10 @@ def hash_rows(columns: Iterable[NDArray[Any]], variant: IntArray, versions: Mapp
         variant: Variant code of each row. Codes follow the order of processing, so they are not hashed.
         versions: Name by variant code.
     """
-    mixed = hashes_of_texts(variant, versions)
+    hashes = hashes_of_texts(variant, versions)
     for column in columns:
-        mixed = _mixed(mixed ^ column.view(np.uint64))
-    return mixed
+        hashes = mixed(hashes ^ column.view(np.uint64))
+    return hashes
 
 
 def hashes_of_texts(codes: IntArray, texts: Mapping[int, str]) -> Hashes:
@@ -60,12 +60,12 @@ def hashes_of_texts(codes: IntArray, texts: Mapping[int, str]) -> Hashes:
     return found
 
 
-def _mixed(values: Hashes) -> Hashes:
+def mixed(values: Hashes) -> Hashes:
     """Return the output of SplitMix64 (Steele, Lea & Flood, 2014) for these states."""
-    mixed = values + _GOLDEN
+    state = values + _GOLDEN
     for shift, factor in _MIX:
-        mixed = (mixed ^ (mixed >> shift)) * factor
-    found: Hashes = mixed ^ (mixed >> np.uint64(31))
+        state = (state ^ (state >> shift)) * factor
+    found: Hashes = state ^ (state >> np.uint64(31))
     return found
 
 
@@ -141,16 +141,16 @@ class PaneRows:
         chunks, most = tuple(self._all()), self._most
 
         def rows() -> Rows:
-            early = _sorted([_taken(chunk, np.flatnonzero(chunk[TIME] < end)) for chunk in chunks])
+            early = sorted_rows([taken_rows(chunk, np.flatnonzero(chunk[TIME] < end)) for chunk in chunks])
             if len(early[TIME]) <= most:
                 return early
-            return _taken(early, np.sort(np.argpartition(early[HASH], most - 1)[:most]))
+            return taken_rows(early, np.sort(np.argpartition(early[HASH], most - 1)[:most]))
 
         return rows
 
     def later(self, end: int) -> Rows:
         """Return all rows of panes after `end` ms, in the order of (time, hash)."""
-        return _sorted([_taken(chunk, np.flatnonzero(chunk[TIME] >= end)) for chunk in self._all()])
+        return sorted_rows([taken_rows(chunk, np.flatnonzero(chunk[TIME] >= end)) for chunk in self._all()])
 
     def distinct(self, name: str) -> NDArray[Any]:
         """Return the distinct values of a column."""
@@ -160,8 +160,8 @@ class PaneRows:
         """Return the rows gathered since this was last called, as far as they are of use: they will be stored."""
         if not self._fresh:
             return None
-        fresh, self._fresh = _joined(self._fresh), []
-        fresh = _taken(fresh, np.flatnonzero(self.useful(fresh[TIME], fresh[HASH])))
+        fresh, self._fresh = joined_rows(self._fresh), []
+        fresh = taken_rows(fresh, np.flatnonzero(self.useful(fresh[TIME], fresh[HASH])))
         if len(fresh[TIME]):
             self._stored.append(fresh)
         self.held = sum(len(rows[TIME]) for rows in self._stored)
@@ -183,8 +183,8 @@ class PaneRows:
         self._bound = np.partition(hashes, self._most - 1)[self._most - 1]
         for chunks in (self._stored, self._fresh):
             if chunks:
-                joined = _joined(chunks)
-                chunks[:] = [_taken(joined, np.flatnonzero(self.useful(joined[TIME], joined[HASH])))]
+                joined = joined_rows(chunks)
+                chunks[:] = [taken_rows(joined, np.flatnonzero(self.useful(joined[TIME], joined[HASH])))]
         self.held = sum(len(rows[TIME]) for rows in self._all())
 
 
@@ -216,16 +216,19 @@ def unpacked_rows(body: bytes) -> Rows:
     return {RAW: raw, **{name: column for name, column in arrays.items() if name not in ("text", "length")}}
 
 
-def _sorted(chunks: Sequence[Rows]) -> Rows:
-    rows = _joined(chunks)
-    return _taken(rows, np.lexsort((rows[HASH], rows[TIME])))
+def sorted_rows(chunks: Sequence[Rows]) -> Rows:
+    """Return the rows of all chunks, of which there must be one, in the order of (time, hash)."""
+    rows = joined_rows(chunks)
+    return taken_rows(rows, np.lexsort((rows[HASH], rows[TIME])))
 
 
-def _joined(chunks: Sequence[Rows]) -> Rows:
+def joined_rows(chunks: Sequence[Rows]) -> Rows:
+    """Return the rows of all chunks, of which there must be one, one after the other."""
     if len(chunks) == 1:
         return chunks[0]
     return {name: np.concatenate([chunk[name] for chunk in chunks]) for name in chunks[0]}
 
 
-def _taken(rows: Rows, at: IntArray) -> Rows:
+def taken_rows(rows: Rows, at: IntArray) -> Rows:
+    """Return the rows at some places."""
     return {name: column[at] for name, column in rows.items()}

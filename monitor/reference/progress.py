@@ -7,8 +7,9 @@ from enum import StrEnum
 
 import msgspec
 
-from monitor.reference.active import FEATURES, ReferenceSet
+from monitor.reference.active import ReferenceSet
 from monitor.reference.pane_learning import PaneFeatureLearner
+from monitor.reference.subjects import FEATURES
 
 
 class ReferenceStatus(StrEnum):
@@ -50,7 +51,7 @@ def progress_of(references: ReferenceSet) -> ReferenceProgress:
 def _come(references: ReferenceSet) -> ReferenceProgress:
     if references.profile is not None:
         return ReferenceProgress(ReferenceStatus.FROZEN, references.rows.get(FEATURES, 0), since=references.since)
-    learner = references.learner
+    learner = references.learners.features
     if learner is None:
         return ReferenceProgress(ReferenceStatus.ABSENT)
     held = learner.rows.held if isinstance(learner, PaneFeatureLearner) else learner.held

@@ -28,6 +28,7 @@ class OriginKind(StrEnum):
     LEARNED = "learned"  # predictions, as configured
     RELEARNED = "relearned"  # predictions, since a person asked for it
     ACCEPTED = "accepted"  # a window that a person has accepted
+    ROLLING = "rolling"  # the latest predictions, from time to time
     TABLE_ANSWERS = "table answers"  # the answers in a table or profile, for the champion's own
     UNKNOWN = "unknown"  # it was in force before records were kept
 
@@ -48,7 +49,7 @@ class Origin(msgspec.Struct, frozen=True, omit_defaults=True):
         sha256: Of the content of the file, hexadecimal.
         learned_from: Which predictions it was learned from.
         features: Number of the record of the features whose table has these answers.
-        window: Start and end of the window that was accepted, ms.
+        window: Start and end of the window that was accepted, or of the time that a rolling one was made from, ms.
         who: The person who asked for it.
         reason: Why, in that person's words.
     """

@@ -18,7 +18,7 @@ from monitor.names import shown_names
 from monitor.pipeline.commands import Command
 from monitor.pipeline.commit import PipelineCommit
 from monitor.pipeline.effects import DeadLetter
-from monitor.reference.active import FEATURES
+from monitor.reference.subjects import FEATURES
 from monitor.spec import Severity
 from monitor.times import format_time
 

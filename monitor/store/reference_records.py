@@ -14,8 +14,8 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection, Engine, Row
 
 from detectors.reference import Profile
-from monitor.reference.active import FEATURES
 from monitor.reference.provenance import Origin, RecordChanges
+from monitor.reference.subjects import FEATURES
 from monitor.store import tables as t
 from monitor.store.engine import snapshot
 from monitor.store.rows import read_rows

@@ -178,7 +178,7 @@ def test_where_answers_are_of_another_kind_their_baselines_begin_anew_too(
 ) -> None:
     before = replace(BY_TIME, reference=learned(100), rules=())
     run = begun(tmp_path, before)
-    assert run.model.references.answers.keys() | run.model.references.answer_learners.keys() == {"v1"}
+    assert run.model.references.answers.keys() | run.model.references.learners.answers.keys() == {"v1"}
     run.restart(a_core(replace(before, **parts)))
 
     assert said(run) == [("m", "windows_dropped")]
@@ -186,7 +186,7 @@ def test_where_answers_are_of_another_kind_their_baselines_begin_anew_too(
     assert watch.outcomes is not None
     assert watch.outcomes.baseline_pairs == 0
     assert run.model.references.answers == {}
-    assert [learner.missing for learner in run.model.references.answer_learners.values()] == [30]
+    assert [learner.missing for learner in run.model.references.learners.answers.values()] == [30]
     run.events(*events_of(300, 500))
     run.restart()
     run.finish()
@@ -279,7 +279,7 @@ def test_a_champion_that_lost_its_place_keeps_the_reference_of_its_own_answers(t
 
     assert set(run.model.references.answers) == {"v1"}
     run.events(*events_of(100, 200))
-    assert run.model.references.answer_learners == {}
+    assert run.model.references.learners.answers == {}
 
 
 def of_both(start: int, stop: int) -> Iterator[Event]:

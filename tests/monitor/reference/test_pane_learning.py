@@ -251,13 +251,13 @@ def test_what_0_1_0_began_to_learn_is_finished_by_its_rule(tmp_path: Path) -> No
     engine = connect(f"sqlite:///{tmp_path}/driftd.db")
     records = records_of(regular(30, 4))
     run = StoredRun(a_core(MODEL, lateness=LATENESS), engine=engine)
-    references = run.model.references
-    references.learner = FeatureLearner(40, 256, {})
-    references.answer_learners["v1"] = AnswerLearner(25, 256)
+    learners = run.model.references.learners
+    learners.features = FeatureLearner(40, 256, {})
+    learners.answers["v1"] = AnswerLearner(25, 256)
     run.feed(records[:20])
     run.commit()
     run.restart()
-    kinds = [type(run.model.references.learner), type(run.model.references.answer_learners["v1"])]
+    kinds = [type(run.model.references.learners.features), type(run.model.references.learners.answers["v1"])]
     run.feed(records[20:41])
     run.commit()
     engine.dispose()

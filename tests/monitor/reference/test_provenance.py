@@ -16,7 +16,6 @@ from sqlalchemy.engine import Engine
 
 from detectors.reference import Profile
 from monitor.pipeline.commands import Command, CommandName
-from monitor.reference.active import FEATURES, answers_of
 from monitor.reference.file import ReferenceFile, table_spec
 from monitor.reference.provenance import (
     LearnedFrom,
@@ -27,6 +26,7 @@ from monitor.reference.provenance import (
     SavedRecords,
     config_digest,
 )
+from monitor.reference.subjects import FEATURES, answers_of
 from monitor.saved import from_plain, to_plain
 from monitor.service.session import activate
 from monitor.spec import ModelSpec, Task

@@ -18,7 +18,7 @@ from monitor.events.refusals import Refusal
 from monitor.pipeline.commands import Command, CommandName
 from monitor.pipeline.commit import ModelCommit, PipelineCommit
 from monitor.pipeline.effects import DeadLetter
-from monitor.reference.active import FEATURES, NewReference, answers_of
+from monitor.reference.subjects import FEATURES, NewReference, answers_of
 from monitor.service.journal import Journal
 from monitor.spec import Severity
 from monitor.stream.types import Partition

@@ -11,7 +11,7 @@ from sqlalchemy.engine import Engine
 
 from monitor.errors import StoreError
 from monitor.pipeline.commands import CommandName
-from monitor.reference.active import FEATURES
+from monitor.reference.subjects import FEATURES
 from monitor.store import reference_records, schema
 from monitor.store import tables as t
 from monitor.store.reference_records import LATEST_PROFILES, LATEST_RECORDS, StoredRecord, records
