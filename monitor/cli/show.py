@@ -14,7 +14,7 @@ from rich.table import Table
 from monitor.alerting.records import AlertKind
 from monitor.cli.options import escape
 from monitor.clock import wall_ms
-from monitor.pipeline.shown import traffic
+from monitor.pipeline.shown import renewal_words, traffic
 from monitor.reference.progress import ReferenceStatus
 from monitor.spec import Severity
 from monitor.times import duration_words, format_time, parse_time
@@ -96,7 +96,8 @@ def _show_model(console: Console, name: str, model: Mapping[str, Any]) -> None:
     if reference.get("number") is not None:
         since = f", since {reference['since']}" if reference["since"] else ""
         which = f"number {reference['number']} ({reference['origin']})"
-        console.print(f"reference: {which}, {reference['rows']} rows{since}")
+        renewed = renewal_words(reference)
+        console.print(f"reference: {which}, {reference['rows']} rows{since}{f'; {renewed}' if renewed else ''}")
     if reference["state"] in (ReferenceStatus.LEARNING, ReferenceStatus.WAITING):
         console.print(f"reference: {reference['state']}, {reference['rows']} of at least {reference['wanted']}")
     if model["next"]:

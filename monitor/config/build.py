@@ -210,6 +210,7 @@ def _model(name: str, section: ModelSection) -> ModelSpec:
             reference.points if reference else 2_048,
             reference.columns.given if reference else {},
             reference.season if reference else None,
+            reference.rolling if reference else None,
         ),
         feature_kinds=section.features,
         window=window,

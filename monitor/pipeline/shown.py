@@ -65,6 +65,7 @@ def reference_of(state: Mapping[str, Any]) -> dict[str, Any]:
     known = state.get("reference") or {"state": ReferenceStatus.FROZEN if rows else ReferenceStatus.ABSENT}
     records = state.get("reference_records", {}).get("in_force", {})
     of_features = records.get(FEATURES, {"number": None, "origin": None})
+    rolling = state.get("rolling", {}).get(FEATURES)
     return {
         "state": str(known["state"]),
         "rows": known.get("rows", rows),
@@ -72,10 +73,24 @@ def reference_of(state: Mapping[str, Any]) -> dict[str, Any]:
         "since": _time(known.get("since")),
         "number": of_features["number"],
         "origin": of_features["origin"],
+        "rolling": None if rolling is None else _rolling(rolling),
         "answers": {
             version_of(subject): _record(its) for subject, its in sorted(records.items()) if subject != FEATURES
         },
     }
+
+
+def _rolling(its: Mapping[str, Any]) -> dict[str, Any]:
+    return {"next": _time(its.get("next")), "waiting": its.get("waiting") or None}
+
+
+def renewal_words(reference: Mapping[str, Any]) -> str | None:
+    """Return when a reference is renewed in words; None where it is not. `reference` is as `reference_of` returns it."""
+    rolling = reference.get("rolling")
+    if rolling is None:
+        return None
+    words = f"next one not before {rolling['next']}" if rolling["next"] else "next one once its time is gathered"
+    return f"waiting: {rolling['waiting']}" if rolling["waiting"] else words
 
 
 def _record(its: Mapping[str, Any]) -> dict[str, Any]:

@@ -188,6 +188,8 @@ class Roller:
             self._exclude(end - times.longest, end)
             its.waiting = Waiting.ALARM
             yield from self._end_next(RenewalKind.DROPPED)
+        elif was:
+            its.waiting = Waiting.NOTHING
         elif self._is_over(end) and not any(first < (its.beside or 0) for first in standing.oldest.values()):
             yield from self._end_next(RenewalKind.IN_FORCE)
         if self.next is None and not (was or its.alarmed) and end // times.step > its.done:

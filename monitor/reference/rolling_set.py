@@ -112,6 +112,8 @@ class RollingSet:
 
     def seal(self, freezer: Freezer, end: int, standing: Standing, in_force: set[str]) -> Iterator[Renewal]:
         """Decide at the end of a pane, of references in force, what becomes of the next ones."""
+        for roller in self.rollers.values():
+            roller.settle(end)
         for subject in sorted(self.rollers.keys() & in_force):
             frozen = freezer.take(NEXT + subject)
             for renewal in self.rollers[subject].seal(end, standing.of(subject), frozen):

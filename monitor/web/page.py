@@ -14,7 +14,7 @@ from typing import Any, Final
 from urllib.parse import quote_plus
 
 from detectors.findings import Family
-from monitor.pipeline.shown import features_of, traffic
+from monitor.pipeline.shown import features_of, renewal_words, traffic
 from monitor.printable import printable
 from monitor.reference.progress import ReferenceStatus
 from monitor.times import format_time
@@ -176,7 +176,9 @@ def _reference(model: Mapping[str, Any]) -> str:
     of = f" of at least {its['wanted']}" if its["wanted"] else ""
     since = f", since {its['since']}" if its["since"] else ""
     since += "" if its["number"] is None else f", number {its['number']} ({its['origin']})"
-    return f"<p><small>reference {_safe(its['state'])}: {its['rows']}{of} rows{_safe(since)}</small></p>"
+    renewed = renewal_words(its)
+    told = f"{since}{f'; {renewed}' if renewed else ''}"
+    return f"<p><small>reference {_safe(its['state'])}: {its['rows']}{of} rows{_safe(told)}</small></p>"
 
 
 def _rank(model: Mapping[str, Any]) -> str:

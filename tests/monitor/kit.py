@@ -140,6 +140,11 @@ def learned(rows: int) -> ReferenceSpec:
     return ReferenceSpec(None, rows, 256)
 
 
+def rolled(rows: int, length: int) -> ReferenceSpec:
+    """A reference learned from the first answers, and renewed from the latest stretch of this length in ms."""
+    return ReferenceSpec(None, rows, 256, rolling=length)
+
+
 def from_file() -> ReferenceSpec:
     """A reference that a run is given as `profiles`."""
     return ReferenceSpec("given", 0, 256)

@@ -83,6 +83,12 @@ class ReferenceSection(Section):
         description="compare a window with the same hours of the day, hours of the week or weeks of the year (UTC) of "
         "the reference: its rows need times, and should span at least two periods",
     )
+    rolling: Duration | None = Field(
+        None,
+        description="renew the reference, at each thirtieth of this time, from the predictions of the latest stretch that "
+        "is so long, while no alarm stands; the first one is that of `path` or `learn`. At least ten times the longest "
+        "window; windows by time only",
+    )
     columns: ColumnsSection = Field(
         ColumnsSection(), description="columns of a table that are no features: the answers, actual values and times"
     )

@@ -14,7 +14,7 @@ from pydantic import Field, field_validator, model_validator
 from detectors.categorical import text_of
 from fallback.types import WHOLE, Tier
 from monitor.aggregation.metrics import METRICS, OF_TASK, SHARES, USER_METRICS
-from monitor.config.sections.base import ConfigIssue, Duration, Misfits, Name, Section, Share, Text, among, raise_if_any
+from monitor.config.sections.base import HOUR, ConfigIssue, Duration, Misfits, Name, Section, Share, Text, among, raise_if_any
 from monitor.config.sections.checks import DEFAULT_PANE, DriftSection, OutcomesSection, ReferenceSection, WindowSection
 from monitor.config.sections.fallback import FallbackSection
 from monitor.config.sections.rules import RuleSection
@@ -22,6 +22,8 @@ from monitor.events.codes import OTHER
 from monitor.spec import AnswerReading, FeatureKind, Task
 from monitor.times import duration_text
 
+_WINDOWS_TO_ROLL: Final = 10  # long windows in a rolling reference
+_PERIODS_TO_ROLL: Final = 2.1
 _METRIC: Final = re.compile(r"[a-zA-Z_][a-zA-Z0-9_.]{0,63}")
 _NOT_BINARY: Final = ConfigIssue("positive", None, "only a binary task has a positive class")
 _NO_PROBABILITY: Final = ConfigIssue("answers", None, "only predictions of a binary task may be probabilities")
@@ -96,7 +98,7 @@ class ModelSection(Section):
         raise_if_any(
             [*self._versions(), *self._routes(), *self._rules(), *self._outcomes(), *self._own_metrics()]
             + ([] if self.positive is None or self.task is Task.BINARY else [_NOT_BINARY])
-            + list(self._columns())
+            + [*self._columns(), *self._rolling()]
             + ([] if self.answers is AnswerReading.AUTO or self.task is Task.BINARY else [_NO_PROBABILITY])
         )
         return self
@@ -120,6 +122,27 @@ class ModelSection(Section):
         given = {} if self.reference is None else self.reference.columns.given
         if given.get("score") is not None and self.task is Task.REGRESSION:
             yield ConfigIssue("reference.columns.score", given["score"], "a regression has no scores")
+
+    def _rolling(self) -> Iterator[ConfigIssue]:
+        reference, key = self.reference, "reference.rolling"
+        if reference is None or reference.rolling is None:
+            return
+        got, season = duration_text(reference.rolling), reference.season
+        if self.window.events is not None:
+            hint = "counted windows know no time: give the window a `span` instead of `events`, or leave rolling out"
+            yield ConfigIssue(key, got, hint)
+            return
+        multiples = (1.0,) if self.drift is None else self.drift.windows
+        longest = round((self.window.span or DEFAULT_SPAN) * max(multiples))
+        if reference.rolling < _WINDOWS_TO_ROLL * longest:
+            hint = f"at least {duration_text(_WINDOWS_TO_ROLL * longest)}, ten times the longest window"
+            yield ConfigIssue(
+                key, got, f"{hint} ({duration_text(longest)}): raise it, or leave long ones out of drift.windows"
+            )
+        if season is not None and reference.rolling < _PERIODS_TO_ROLL * season.period:
+            least = duration_text(-(-round(_PERIODS_TO_ROLL * season.period) // HOUR) * HOUR)
+            hint = f"at least {least}, 2.1 periods of {season}: raise it, or choose a shorter season"
+            yield ConfigIssue(key, got, hint)
 
     def _routes(self) -> Iterator[ConfigIssue]:
         weights = {version: round(share * WHOLE) for version, share in self.routes.items()}

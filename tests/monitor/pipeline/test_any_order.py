@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from fallback.types import ServingSpec
 from monitor.pipeline.merge import Holding
-from monitor.spec import Consequence, CoreSpec, LimitBasis, ModelSpec, Severity, Task
+from monitor.spec import Consequence, CoreSpec, FeatureKind, LimitBasis, ModelSpec, Severity, Task
 from monitor.store.engine import connect
 from monitor.stream.types import Partition
 from monitor.times import format_time
@@ -44,6 +44,7 @@ from tests.monitor.kit import (
     prediction,
     records_of,
     resources,
+    rolled,
     some_outcomes,
     timed,
 )
@@ -80,6 +81,15 @@ MODELS: dict[str, ModelSpec] = {
     ),
     "learning": a_model(**LEARNING),
     "extents": a_model(**{**LEARNING, "drift": replace(LEARNING["drift"], windows=(1.0, 2.0, 4.0))}),
+    "rolling": a_model(
+        task=Task.BINARY,
+        window=timed(10 * SECOND, 20 * SECOND, longest=40 * SECOND, min_events=5),
+        reference=rolled(12, 60 * SECOND),
+        drift=a_drift(period=HOUR, resolve_after=2),
+        feature_kinds={"x": FeatureKind.IGNORE},
+        outcomes=OUTCOMES,
+        serving=SERVING,
+    ),
     "everything": a_model(
         task=Task.BINARY,
         outcomes=OUTCOMES,

@@ -54,7 +54,7 @@ from tests.monitor.pipeline.test_any_order import (
     replayed,
 )
 
-LEARNING = ("learning", "everything")
+LEARNING = ("learning", "rolling", "everything")
 
 
 class Apart:
