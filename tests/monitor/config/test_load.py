@@ -307,6 +307,16 @@ RULE = "rules: [{{name: a, metric: {}, {}}}]"
         ({"model": "reference: {path: a.csv, learn: 1000}"}, ["models.m.reference.path: give either path or learn"]),
         ({"model": "reference: {}"}, ["models.m.reference.path: give either path or learn"]),
         ({"model": "reference: {learn: 10}"}, ["models.m.reference.learn: 10: at least 100 predictions are needed"]),
+        ({"model": "reference: {rolling: 30d}"}, ["models.m.reference.path: give either path or learn"]),
+        ({"model": "reference: {learn: 1000, rolling: 30d}\nwindow: {events: 500}"}, [
+            "models.m.reference.rolling: '30d': counted windows know no time: give the window a `span` instead of "
+            "`events`, or leave rolling out"]),
+        ({"model": "reference: {learn: 1000, rolling: 2d}\nwindow: {span: 1h}"}, [
+            "models.m.reference.rolling: '2d': at least 50h, ten times the longest window (5h): raise it, or leave "
+            "long ones out of drift.windows"]),
+        ({"model": "reference: {learn: 1000, rolling: 10d, season: hour_of_week}"}, [
+            "models.m.reference.rolling: '10d': at least 353h, 2.1 periods of hour_of_week: raise it, or choose a "
+            "shorter season"]),
         ({"model": "reference: {learn: 1000, columns: {time: t}}"}, [
             "models.m.reference.columns: are those of a table, under `path`"]),
         ({"model": "reference: {path: a.csv, columns: {actual: y, prediction: y}}"}, [
