@@ -85,7 +85,11 @@ def _rolling(its: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def renewal_words(reference: Mapping[str, Any]) -> str | None:
-    """Return when a reference is renewed in words; None where it is not. `reference` is as `reference_of` returns it."""
+    """Return in words when a reference is renewed; None where it is not.
+
+    Args:
+        reference: As `reference_of` returns it.
+    """
     rolling = reference.get("rolling")
     if rolling is None:
         return None

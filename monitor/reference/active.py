@@ -1,36 +1,32 @@
-"""What windows of one model are compared with: the reference of its features, and of each version's own answers.
+"""How references of one model come in force: of its features, and of each version's own answers.
 
-Either from a profile, or learned and then frozen (`learners`), or renewed from time to time (`rolling`). Pure. `model`
-asks it to count answers, `evaluate` asks it to compare windows.
+Either from a profile, or learned and then frozen (`learners`), or renewed from time to time (`rolling`). Pure. What is
+in force is in `in_force`. `model` asks it to count predictions, `evaluate` asks it to compare windows.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import msgspec
 import numpy as np
 
-from detectors.comparison import Comparison
 from detectors.pane import Counts
 from detectors.reference import Profile
 from detectors.types import IntArray
 from monitor.aggregation.predictions import Predictions
-from monitor.alerting.blind import closest
 from monitor.events.codes import OTHER, VERSIONLESS_TIERS, Labels
-from monitor.events.features import FeatureTable
-from monitor.names import shown_name
-from monitor.reference.compared import Compared, compared_answers, compared_features
+from monitor.reference.compared import compared_answers, compared_features
 from monitor.reference.feature_reader import FeatureColumns
 from monitor.reference.freezer import Freezer
-from monitor.reference.late_counts import LateCounts, answer_columns, feature_counts, late_answers, late_features
+from monitor.reference.in_force import ReferencesInForce
+from monitor.reference.late_counts import LateCounts, late_answers, late_features
 from monitor.reference.learners import Learned, Learners
-from monitor.reference.learning import MOST_NAMES, left_out_of
+from monitor.reference.learning import MOST_NAMES
 from monitor.reference.provenance import NOT_KNOWN, LearnedFrom, Origin, OriginKind, RecordBook
 from monitor.reference.rolling import Renewal, RenewalKind, SavedRoller, Standing
 from monitor.reference.rolling_set import RollingSet
-from monitor.reference.stray_names import StrayNames
 from monitor.reference.subjects import FEATURES, NewReference, answers_of, version_of
 from monitor.spec import LEARNING, ModelSpec
 
@@ -58,8 +54,8 @@ class Sealed:
     void: tuple[str, ...] = ()
 
 
-class ReferenceSet:
-    """The references of one model.
+class ReferenceSet(ReferencesInForce):
+    """The references of one model: those in force, and how they come to be.
 
     Args:
         spec: The model.
@@ -72,40 +68,21 @@ class ReferenceSet:
         freezer: References that are being made elsewhere.
         records: Which references were in force when, and where they come from.
         rolling: References that are renewed.
-        beside: Next references, which panes are counted against beside those in force, by subject.
     """
 
     def __init__(self, spec: ModelSpec, labels: Labels, most: int = LEARNING, names: int = MOST_NAMES) -> None:
-        self._spec, self._labels = spec, labels
-        self._left_out: list[tuple[int, int]] = []
+        super().__init__(spec, labels)
         self.learners = Learners(spec, labels, most, names)
         self.rolling = RollingSet(spec, self.learners, most, names)
         self.freezer = Freezer(spec.name)
         self.records = RecordBook(spec)
-        self._features: Compared | None = None
-        self.answers: dict[str, Comparison] = {}  # by version
-        self.beside: dict[str, Compared] = {}
         self.rows: dict[str, int] = {}  # behind each reference in force, by subject
         self.since: int | None = None  # stream time from which on that of the features was in force, ms
         self.relearning = 0  # answers that an operator wants learned; 0: as configured
-        self.seen: set[str] = set()  # features that events had: other columns of a reference are not judged
-        self.strays = StrayNames()  # features that events have, and the reference has not
-        self.numbered = self.reached = 0  # predictions so far, and up to what happens now
-        self.mistyped = 0  # values of another type than the reference's in counted predictions, cumulative
         self._changes = ReferenceChanges()
         self.activate(None)
 
     # -- in force ----------------------------------------------------------------------------------------
-
-    @property
-    def profile(self) -> Profile | None:
-        """The reference of the features; None without one."""
-        return None if self._features is None else self._features.profile
-
-    @property
-    def features(self) -> Comparison | None:
-        """What features are compared with; None where nothing is."""
-        return None if self._features is None else self._features.comparison
 
     @property
     def wanted(self) -> int:
@@ -116,20 +93,6 @@ class ReferenceSet:
     def reads_raw(self) -> bool:
         """Whether features are wanted undecoded, to be learned from."""
         return self.learners.features is not None or FEATURES in self.rolling.rollers
-
-    @property
-    def left_out(self) -> int:
-        """Features that events had and the reference in force leaves out, since there were too many names."""
-        return 0 if self.profile is None or self._spec.drift is None else left_out_of(self.profile)
-
-    def newly_left_out(self) -> list[tuple[int, int]]:
-        """Return (time in ms, features left out) of each change of the reference since the last call."""
-        left_out, self._left_out = self._left_out, []
-        return left_out
-
-    def note_left_out(self, time: int) -> None:
-        """Take note that another reference is in force since `time` in ms, or none."""
-        self._left_out.append((time, self.left_out))
 
     def activate(self, profile: Profile | None) -> None:
         """Compare features with this profile from now on; without one, learn it where that is configured."""
@@ -194,33 +157,6 @@ class ReferenceSet:
             return
         self.learners.begin_answers(version)
 
-    def comparisons(self, version: str) -> list[Comparison]:
-        """What windows of a version are compared with now."""
-        own = self.answers.get(version)
-        return [c for c in (self.features, own) if c is not None]
-
-    def vectors(self, version: str) -> set[str]:
-        """Return the names of all vectors that panes of a version are counted in."""
-        beside = [self.beside[subject] for subject in (FEATURES, answers_of(version)) if subject in self.beside]
-        vectors = {name for c in self.comparisons(version) for name in c.all_vectors}
-        return vectors.union(*(compared.vectors for compared in beside))
-
-    def instead(self, missed: Collection[str], end: int, start: int | None = None) -> list[str]:
-        """Return names that events have and the reference has not, those most like `missed` ones first.
-
-        Args:
-            missed: Features of the reference that do not come.
-            end: End of the window that was looked at, ms.
-            start: Its start, where only names that first came in it are wanted; of counted windows in the latest ten.
-        """
-        reader = None if self._features is None else self._features.reader
-        known = () if reader is None else reader.known
-        window, since = self._spec.window, start
-        if window.counted:
-            end, since = self.reached, None if start is None else self.reached - 10 * window.events
-        came = [name for name in self.strays.between(0 if since is None else since, end) if name not in known]
-        return closest(list(map(shown_name, came)), missed)
-
     # -- a batch -----------------------------------------------------------------------------------------
 
     def counting(
@@ -237,37 +173,12 @@ class ReferenceSet:
         Returns:
             A function of a variant code and rows of `predictions`: counts of what is compared with a reference.
         """
-        value, score = predictions.events.value, predictions.events.score
         self.rolling.add(versions, predictions)
         first, rest = self._read_features(versions, predictions)
         compared, complete = self.learners.take_answers(versions, predictions)
         for learned in complete:
             self._learned_answers(learned, LearnedFrom.FIRST)
-        reading, beside = self.features, self.beside.get(FEATURES)
-        following = self._read_beside(beside, predictions.features)
-
-        def counts(code: int, rows: IntArray) -> Mapping[str, Counts]:
-            found: dict[str, Counts] = {}
-            seen = rows[rows >= first] - first
-            if reading is not None and rest is not None and len(seen):
-                found |= feature_counts(reading, rest, seen, predictions.time[seen + first])
-            if beside is not None and beside.comparison is not None and following is not None:
-                found |= feature_counts(beside.comparison, following, rows, predictions.time[rows])
-            given = rows[compared[rows]]
-            for own in self._answer_comparisons(versions[code]) if len(given) else ():
-                columns = answer_columns(self._labels, own, value[given], score[given])
-                found |= own.bin_counts(*columns, predictions.time[given])
-            return found
-
-        return counts
-
-    def _answer_comparisons(self, version: str) -> Iterator[Comparison]:
-        """Yield what answers of a version are counted against."""
-        if version in self.answers:
-            yield self.answers[version]
-        beside = self.beside.get(answers_of(version))
-        if beside is not None and beside.comparison is not None:
-            yield beside.comparison
+        return self.counted(versions, predictions, first, rest, compared)
 
     def _read_features(
         self, versions: Mapping[int, str], predictions: Predictions
@@ -287,23 +198,6 @@ class ReferenceSet:
             return len(time), None
         rest = features.take(np.arange(taken, len(time))) if taken else features
         return taken, self._read(rest, places[taken:])
-
-    def _read(self, features: FeatureTable, places: IntArray) -> FeatureColumns | None:
-        """Read what the reference in force compares; None without one. `places` are those of `StrayNames`."""
-        reader = None if self._features is None else self._features.reader
-        if reader is None or not reader.reads:
-            return None
-        self.strays.note(features, places, reader.known)
-        columns = reader.read(features)
-        self.mistyped += columns.mistyped
-        return columns
-
-    @staticmethod
-    def _read_beside(beside: Compared | None, features: FeatureTable) -> FeatureColumns | None:
-        """Read what a reference compares that is not in force yet."""
-        if beside is None or beside.reader is None or not beside.reader.reads:
-            return None
-        return beside.reader.read(features)
 
     def _learned_from(self, rows: LearnedFrom) -> Origin:
         """Return where the reference of the features that is learned now comes from."""
@@ -367,7 +261,7 @@ class ReferenceSet:
         void: list[str] = []
         for renewal in self.rolling.seal(self.freezer, end, standing, set(self._in_force)):
             late += self._renew(renewal, end, void)
-        return Sealed(late, self._unused(void))
+        return Sealed(late, self.unused(void))
 
     def _renew(self, renewal: Renewal, end: int, void: list[str]) -> list[LateCounts]:
         """Do a step of renewing a reference, add to `void` what is not counted any more; return counts as `seal`."""
@@ -391,32 +285,15 @@ class ReferenceSet:
 
     def _begin_beside(self, subject: str, profile: Profile) -> list[LateCounts]:
         """Count later panes against a next reference, too; return what their predictions that came count."""
-        of_features = subject == FEATURES
-        following = (compared_features if of_features else compared_answers)(self._spec, profile)
-        self.beside[subject] = following
+        following = self.beside[subject] = self.compared_with(subject, profile)
         later = self.rolling.later(subject)
-        if following.comparison is None or later is None:
-            return []
-        if of_features:
-            return late_features(
-                self._spec, following.comparison, lambda table, _: self._read_beside(following, table), later
-            )
-        return late_answers(self._spec, self._labels, following.comparison, later)
-
-    def _unused(self, names: Sequence[str]) -> tuple[str, ...]:
-        """Return the vectors that nothing is counted in any more: two references may be the same."""
-        if not names:
-            return ()
-        used = set() if self.features is None else set(self.features.all_vectors)
-        used = used.union(*(own.all_vectors for own in self.answers.values()))
-        used = used.union(*(following.vectors for following in self.beside.values()))
-        return tuple(name for name in names if name not in used)
+        return [] if later is None else self.late_counts(subject, following, later)
 
     def forget_rolling(self) -> tuple[str, ...]:
         """Begin to gather what features are renewed from anew; return the vectors of a next reference."""
         self.rolling.clear(FEATURES, self.freezer)
         following = self.beside.pop(FEATURES, None)
-        return () if following is None else self._unused(following.vectors)
+        return () if following is None else self.unused(following.vectors)
 
     def advance(self, watermark: int) -> None:
         """Take note of stream time, ms: all panes that it has passed are sealed."""
@@ -483,8 +360,7 @@ class ReferenceSet:
         for version in self.answers:
             self.rolling.begin(answers_of(version))
         for subject, profile in self.rolling.restore(saved, stored).items():
-            compared = compared_features if subject == FEATURES else compared_answers
-            self.beside[subject] = compared(self._spec, profile)
+            self.beside[subject] = self.compared_with(subject, profile)
 
     def forget_answers(self, at: int | None) -> None:
         """References of versions' own answers are void from stream time `at` (ms) on: answers were configured anew."""

@@ -85,9 +85,9 @@ class ReferenceSection(Section):
     )
     rolling: Duration | None = Field(
         None,
-        description="renew the reference, at each thirtieth of this time, from the predictions of the latest stretch that "
-        "is so long, while no alarm stands; the first one is that of `path` or `learn`. At least ten times the longest "
-        "window; windows by time only",
+        description="renew the reference, at each thirtieth of this time, from the predictions of the latest stretch "
+        "that is so long, while no alarm stands; the first one is that of `path` or `learn`. At least ten times the "
+        "longest window; windows by time only",
     )
     columns: ColumnsSection = Field(
         ColumnsSection(), description="columns of a table that are no features: the answers, actual values and times"

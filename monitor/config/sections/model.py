@@ -14,8 +14,26 @@ from pydantic import Field, field_validator, model_validator
 from detectors.categorical import text_of
 from fallback.types import WHOLE, Tier
 from monitor.aggregation.metrics import METRICS, OF_TASK, SHARES, USER_METRICS
-from monitor.config.sections.base import HOUR, ConfigIssue, Duration, Misfits, Name, Section, Share, Text, among, raise_if_any
-from monitor.config.sections.checks import DEFAULT_PANE, DriftSection, OutcomesSection, ReferenceSection, WindowSection
+from monitor.config.sections.base import (
+    HOUR,
+    ConfigIssue,
+    Duration,
+    Misfits,
+    Name,
+    Section,
+    Share,
+    Text,
+    among,
+    raise_if_any,
+)
+from monitor.config.sections.checks import (
+    DEFAULT_PANE,
+    DEFAULT_SPAN,
+    DriftSection,
+    OutcomesSection,
+    ReferenceSection,
+    WindowSection,
+)
 from monitor.config.sections.fallback import FallbackSection
 from monitor.config.sections.rules import RuleSection
 from monitor.events.codes import OTHER
