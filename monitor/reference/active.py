@@ -175,7 +175,7 @@ class ReferenceSet(ReferencesInForce):
         """
         self.rolling.add(versions, predictions)
         first, rest = self._read_features(versions, predictions)
-        compared, complete = self.learners.take_answers(versions, predictions)
+        compared, complete = self.learners.learn_answers(versions, predictions)
         for learned in complete:
             self._learned_answers(learned, LearnedFrom.FIRST)
         return self.counted(versions, predictions, first, rest, compared)
@@ -189,7 +189,7 @@ class ReferenceSet(ReferencesInForce):
         if self._spec.window.counted:
             places, self.strays.settled = self.numbered + np.arange(len(time)), self.numbered
         self.numbered += len(time)
-        taken, profile = self.learners.take_features(versions, predictions)
+        taken, profile = self.learners.learn_features(versions, predictions)
         if profile is not None:
             at = int(time[taken - 1])
             self.replace(profile, at=at, origin=self._learned_from(LearnedFrom.FIRST))
@@ -285,9 +285,11 @@ class ReferenceSet(ReferencesInForce):
 
     def _begin_beside(self, subject: str, profile: Profile) -> list[LateCounts]:
         """Count later panes against a next reference, too; return what their predictions that came count."""
+        now = self.features if subject == FEATURES else self.answers[version_of(subject)]
         following = self.beside[subject] = self.compared_with(subject, profile)
         later = self.rolling.later(subject)
-        return [] if later is None else self.late_counts(subject, following, later)
+        same = now is not None and set(following.vectors) == set(now.all_vectors)  # counted already
+        return [] if later is None or same else self.late_counts(subject, following, later)
 
     def forget_rolling(self) -> tuple[str, ...]:
         """Begin to gather what features are renewed from anew; return the vectors of a next reference."""
@@ -331,7 +333,7 @@ class ReferenceSet(ReferencesInForce):
     def drain_changes(self) -> ReferenceChanges:
         """What is new since this was last called."""
         changes, self._changes = self._changes, ReferenceChanges()
-        rows, forgotten = self.rolling.drain()
+        rows, forgotten = self.rolling.drain_changes()
         changes.learned = [*self.learners.drain_fresh(), *rows]
         changes.forgotten += forgotten
         return changes

@@ -85,7 +85,7 @@ class Learners:
 
     # -- a batch -----------------------------------------------------------------------------------------
 
-    def take_features(self, versions: Mapping[int, str], predictions: Predictions) -> tuple[int, Profile | None]:
+    def learn_features(self, versions: Mapping[int, str], predictions: Predictions) -> tuple[int, Profile | None]:
         """Learn from the first of these predictions: (how many were taken, the reference where it is complete).
 
         Args:
@@ -103,7 +103,7 @@ class Learners:
         learner.add(features.raw[:taken], time[:taken])
         return taken, None if learner.missing or not len(time) else learner.profile()
 
-    def take_answers(self, versions: Mapping[int, str], predictions: Predictions) -> tuple[BoolArray, list[Learned]]:
+    def learn_answers(self, versions: Mapping[int, str], predictions: Predictions) -> tuple[BoolArray, list[Learned]]:
         """Learn from answers: (which are compared with their version's reference instead, what is complete)."""
         by_panes_here = any(isinstance(self.answers.get(version), PaneAnswerLearner) for version in versions.values())
         everything = np.arange(len(predictions))

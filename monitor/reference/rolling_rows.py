@@ -204,6 +204,11 @@ class RollingRows:
             self._whole.pop(step, None)
             self._forget(step)
 
+    @property
+    def stored_steps(self) -> list[int]:
+        """Steps of which the database may have rows."""
+        return sorted(self._stored | self._forgotten)
+
     def clear(self) -> None:
         """Drop everything that came so far."""
         for step in self._stored.copy():
@@ -268,7 +273,7 @@ class RollingRows:
 
     # -- storing -----------------------------------------------------------------------------------------
 
-    def drain(self) -> tuple[dict[int, bytes], set[int]]:
+    def drain_changes(self) -> tuple[dict[int, bytes], set[int]]:
         """Return (rows to store, by step; steps whose stored rows are void) since this was last called.
 
         What is void is dropped before anything is stored.
@@ -287,7 +292,7 @@ class RollingRows:
         return found, void
 
     def restore(self, stored: Mapping[int, Sequence[bytes]]) -> None:
-        """Take back what `drain` returned; levels, `sealed` and `kept_from` are there already."""
+        """Take back what `drain_changes` returned; levels, `sealed` and `kept_from` are there already."""
         self._stored = set(stored)
         for step, bodies in sorted(stored.items()):
             rows = joined_rows([unpacked_rows(body) for body in bodies])

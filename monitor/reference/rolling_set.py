@@ -137,18 +137,18 @@ class RollingSet:
         self.clear(subject, freezer)
         roller = self.rollers.pop(subject, None)
         if roller is not None:
-            self._forgotten += [_row_of(subject, step) for step in sorted(roller.rows.drain()[1])]
+            self._forgotten += [_row_of(subject, step) for step in roller.rows.stored_steps]
 
     def saved(self) -> dict[str, SavedRoller]:
         """Return what is stored of all."""
         return {subject: roller.saved() for subject, roller in self.rollers.items()}
 
-    def drain(self) -> tuple[list[tuple[str, bytes]], list[str]]:
+    def drain_changes(self) -> tuple[list[tuple[str, bytes]], list[str]]:
         """Return (rows to store, subjects of rows to drop before) since this was last called."""
         fresh: list[tuple[str, bytes]] = []
         forgotten, self._forgotten = self._forgotten, []
         for subject, roller in self.rollers.items():
-            rows, void = roller.rows.drain()
+            rows, void = roller.rows.drain_changes()
             forgotten += [_row_of(subject, step) for step in sorted(void)]
             fresh += [(_row_of(subject, step), body) for step, body in sorted(rows.items())]
         for subject in sorted(self._changed):

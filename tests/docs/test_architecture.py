@@ -111,4 +111,6 @@ def test_nothing_is_drained_outside_the_commit() -> None:
         ("pipeline/pipeline.py", "prepare_commit"),
         ("pipeline/stage_one.py", "drain_fragments"),
         ("reference/active.py", "drain_changes"),
+        ("reference/learners.py", "drain_fresh"),  # called by the model's references, as those that are renewed are
+        ("reference/rolling_set.py", "drain_changes"),
     }

@@ -308,10 +308,10 @@ RULE = "rules: [{{name: a, metric: {}, {}}}]"
         ({"model": "reference: {}"}, ["models.m.reference.path: give either path or learn"]),
         ({"model": "reference: {learn: 10}"}, ["models.m.reference.learn: 10: at least 100 predictions are needed"]),
         ({"model": "reference: {rolling: 30d}"}, ["models.m.reference.path: give either path or learn"]),
-        ({"model": "reference: {learn: 1000, rolling: 30d}\nwindow: {events: 500}"}, [
+        ({"model": "reference: {learn: 1000, rolling: 30d}, window: {events: 500}"}, [
             "models.m.reference.rolling: '30d': counted windows know no time: give the window a `span` instead of "
             "`events`, or leave rolling out"]),
-        ({"model": "reference: {learn: 1000, rolling: 2d}\nwindow: {span: 1h}"}, [
+        ({"model": "reference: {learn: 1000, rolling: 2d}, window: {span: 1h}"}, [
             "models.m.reference.rolling: '2d': at least 50h, ten times the longest window (5h): raise it, or leave "
             "long ones out of drift.windows"]),
         ({"model": "reference: {learn: 1000, rolling: 10d, season: hour_of_week}"}, [

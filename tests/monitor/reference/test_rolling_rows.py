@@ -49,7 +49,7 @@ class Stored:
         self.bodies: dict[int, list[bytes]] = {}
 
     def commit(self, rows: RollingRows) -> None:
-        fresh, void = rows.drain()
+        fresh, void = rows.drain_changes()
         for step in void:
             self.bodies.pop(step, None)
         for step, body in fresh.items():
