@@ -7,7 +7,7 @@ in force is in `in_force`. `model` asks it to count predictions, `evaluate` asks
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 
 import msgspec
 import numpy as np
@@ -21,37 +21,14 @@ from monitor.reference.compared import compared_answers, compared_features
 from monitor.reference.feature_reader import FeatureColumns
 from monitor.reference.freezer import Freezer
 from monitor.reference.in_force import ReferencesInForce
-from monitor.reference.late_counts import LateCounts, late_answers, late_features
+from monitor.reference.late_counts import LateCounts, Sealed, late_answers, late_features
 from monitor.reference.learners import Learned, Learners
 from monitor.reference.learning import MOST_NAMES
 from monitor.reference.provenance import NOT_KNOWN, LearnedFrom, Origin, OriginKind, RecordBook
 from monitor.reference.rolling import Renewal, RenewalKind, SavedRoller, Standing
 from monitor.reference.rolling_set import RollingSet
-from monitor.reference.subjects import FEATURES, NewReference, answers_of, version_of
+from monitor.reference.subjects import FEATURES, NewReference, ReferenceChanges, answers_of, version_of
 from monitor.spec import LEARNING, ModelSpec
-
-
-@dataclass(slots=True)
-class ReferenceChanges:
-    """What a commit writes: profiles in force, subjects that have none any more, rows learned and rows of no use."""
-
-    fresh: list[NewReference] = field(default_factory=list)
-    retired: list[str] = field(default_factory=list)
-    forgotten: list[str] = field(default_factory=list)
-    learned: list[tuple[str, bytes]] = field(default_factory=list)
-
-
-@dataclass(frozen=True, slots=True)
-class Sealed:
-    """What follows for panes from the end of one.
-
-    Attributes:
-        late: What predictions of later panes count against references that panes are counted against from now on.
-        void: Names of vectors that nothing is compared with any more.
-    """
-
-    late: list[LateCounts]
-    void: tuple[str, ...] = ()
 
 
 class ReferenceSet(ReferencesInForce):

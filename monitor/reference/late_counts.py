@@ -36,6 +36,19 @@ class LateCounts:
     counts: Mapping[str, Counts]
 
 
+@dataclass(frozen=True, slots=True)
+class Sealed:
+    """What follows for panes from the end of one.
+
+    Attributes:
+        late: What predictions of later panes count against references that panes are counted against from now on.
+        void: Names of vectors that nothing is compared with any more.
+    """
+
+    late: list[LateCounts]
+    void: tuple[str, ...] = ()
+
+
 def late_features(
     spec: ModelSpec,
     reference: Comparison,

@@ -1,8 +1,8 @@
-"""What a reference is of: the features of a model, or the answers of one of its versions. Pure."""
+"""What a reference is of, the features of a model or the answers of one of its versions, and changes of them. Pure."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 from detectors.reference import Profile
@@ -26,3 +26,13 @@ class NewReference:
 
     subject: str
     profile: Profile
+
+
+@dataclass(slots=True)
+class ReferenceChanges:
+    """What a commit writes: profiles in force, subjects that have none any more, rows learned and rows of no use."""
+
+    fresh: list[NewReference] = field(default_factory=list)
+    retired: list[str] = field(default_factory=list)
+    forgotten: list[str] = field(default_factory=list)
+    learned: list[tuple[str, bytes]] = field(default_factory=list)

@@ -115,10 +115,16 @@ class WaitingReader(LiveReader):
         while self.unread:
             self.step()
             self.interrupt()
-        for _ in range(20):
-            self.run.session.process(batch_of([]), WALL)
-            self.elsewhere.turn(self.run, all_at_once=True)
+        self.make_the_rest()
         return self.run.finish()
+
+    def make_the_rest(self) -> None:
+        """One after the other: a reference may be asked for only when the one before is there."""
+        for turn in range(500):
+            self.run.session.process(batch_of([]), WALL)
+            if turn and not self.run.model.references.freezer.waiting:
+                return
+            self.elsewhere.turn(self.run, all_at_once=True)
 
 
 def read(run: Run, logs: dict[Partition, list[Record]], seed: int, longest: int) -> tuple[Told, Elsewhere]:

@@ -15,6 +15,7 @@ from detectors.reference import NumericReference
 from detectors.types import FloatArray
 from monitor.alerting.records import AlertRecord
 from monitor.pipeline.commands import CommandName
+from monitor.pipeline.shown import renewal_words
 from monitor.reference.provenance import Origin, OriginKind, ReferenceRecord
 from monitor.reference.subjects import FEATURES, answers_of
 from monitor.spec import ModelSpec, ReferenceSpec
@@ -198,7 +199,7 @@ def test_a_jump_is_alarmed_and_not_learned_away() -> None:
     assert len(alarms(run)) == 1
     assert [a["kind"] for a in run.pipeline.status()["models"]["m"]["alerts"]] == ["drift"]
     assert mean_of(begun(run)[-1]) == pytest.approx(0, abs=0.1)
-    assert shown(run)["rolling"]["waiting"] == "alarm stands"
+    assert renewal_words(shown(run)) == "waiting: alarm stands"
 
 
 def test_what_came_while_an_alarm_stood_is_never_learned() -> None:
@@ -216,6 +217,7 @@ def test_it_tells_when_the_next_one_is_due() -> None:
     early, later = run_of(stream(20)), run_of(stream(80))
 
     assert shown(early)["rolling"] == {"next": format_time(START + LENGTH + SPAN), "waiting": None}
+    assert renewal_words(shown(early)) == f"next one not before {format_time(START + LENGTH + SPAN)}"
     assert shown(later)["rolling"]["waiting"] is None
     assert shown(later)["rolling"]["next"] > shown(later)["since"]
 
