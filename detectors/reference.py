@@ -14,6 +14,7 @@ from typing import Any, Final
 
 import numpy as np
 
+from detectors.blocks import Blocks, restored_blocks, saved_blocks
 from detectors.dependence import Dependence
 from detectors.dispersion import Dispersion
 from detectors.law_numbers import VERSION, LawNumbers, restored_laws, saved_laws
@@ -135,6 +136,25 @@ class Baseline:
 
 
 @dataclass(frozen=True, slots=True)
+class Part:
+    """Say what one of the profiles was that a profile was merged from.
+
+    Attributes:
+        file: Its file.
+        hash: Its `content_hash`.
+        rows: Number of its rows.
+        first_ms: Event time of its first row, ms; None where that is not known.
+        last_ms: Event time of its last row.
+    """
+
+    file: str
+    hash: str
+    rows: int
+    first_ms: int | None
+    last_ms: int | None
+
+
+@dataclass(frozen=True, slots=True)
 class Profile:
     """Hold the references of all features of a model, and of its own answers.
 
@@ -147,6 +167,9 @@ class Profile:
         baselines: Values of metrics by name, where the rows had predictions and actual values.
         notices: What a person should know about how the profile was built.
         answers: References of the model's own answers, with names of `ANSWERS`.
+        blocks: Counts of its rows by block, in the order of time: one series, or one of each part that it was merged
+            from. None in profiles of earlier releases.
+        parts: What it was merged from, in order; none where it was built from rows.
     """
 
     features: tuple[Reference, ...]
@@ -157,6 +180,8 @@ class Profile:
     baselines: Mapping[str, Baseline] = field(default_factory=dict)
     notices: tuple[str, ...] = ()
     answers: tuple[Reference, ...] = ()
+    blocks: tuple[Blocks, ...] = ()
+    parts: tuple[Part, ...] = ()
 
     def feature(self, name: str) -> Reference | None:
         """Return the reference of a feature, or None if the profile has none."""
@@ -178,13 +203,14 @@ class Profile:
 
         Laws are none: which were made beforehand depends on the windows that the reference is for.
         """
-        return hashlib.sha256(self._encoded()).hexdigest()[:16]
+        return hashlib.sha256(self._packed(whole=False)).hexdigest()[:16]
 
     def to_bytes(self) -> bytes:
-        """Encode the profile; equal profiles with equal laws give equal bytes."""
-        return self._encoded(laws=True)
+        """Encode the profile; equal profiles with equal laws give equal bytes, as far as libraries compress alike."""
+        return self._packed(whole=True)
 
-    def _encoded(self, *, laws: bool = False) -> bytes:
+    def _packed(self, *, whole: bool) -> bytes:
+        """Encode the profile, with its laws and blocks, or without laws and with the digest of the blocks."""
         arrays: dict[str, NumberArray] = {}
         features = [_saved_feature(i, f, arrays) for i, f in enumerate((*self.features, *self.answers))]
         # Schema 1 tells answers by their names, which serves where no feature has such a name: 0.1.0 can read it.
@@ -207,9 +233,13 @@ class Profile:
         seasonal = _saved_seasons((*self.features, *self.answers), arrays)
         if seasonal:
             header["seasonal"] = seasonal
-        saved = _saved_laws((*self.features, *self.answers), arrays) if laws else []
+        saved = _saved_laws((*self.features, *self.answers), arrays) if whole else []
         if saved:
             header["laws"] = {"version": VERSION, "features": saved}
+        if self.blocks:
+            header["blocks"] = saved_blocks(self.blocks, arrays, whole=whole)
+        if self.parts:
+            header["parts"] = [asdict(part) for part in self.parts]
         return pack(MAGIC, header, arrays)
 
     @staticmethod
@@ -236,6 +266,8 @@ class Profile:
             baselines={name: Baseline(**b) for name, b in header["baselines"].items()},
             notices=tuple(header["notices"]),
             answers=answers,
+            blocks=restored_blocks(header.get("blocks", ()), arrays),
+            parts=tuple(Part(**part) for part in header.get("parts", ())),
         )
 
 

@@ -9,11 +9,20 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Final, cast
 
 import numpy as np
 
+from detectors.blocks import (
+    BlockCounter,
+    Blocks,
+    BlockTimes,
+    block_size,
+    cells_for,
+    cells_of_categories,
+    cells_of_points,
+)
 from detectors.dependence import Dependence, of_categories, of_numbers
 from detectors.discrete import category_count, frequent_values, is_discrete
 from detectors.dispersion import BlockVariance, Dispersion
@@ -146,6 +155,9 @@ class DispersionPass:
         self._features = tuple(features)
         most = max(min(_KEPT_ROWS, _KEPT_VALUES // max(len(self._features), 1)), _FEWEST_KEPT)
         self._courses = [_Course(f, most, seasonal) for f in self._features]
+        cells = cells_for(len(self._features))
+        self._blocks = [BlockCounter(_cells(f, cells), f.rows + f.missing) for f in self._features]
+        self._rows = 0
 
     def add(self, columns: Mapping[str, Column], rows: int, time: IntArray | None = None) -> None:
         """Add a batch of rows, in time order.
@@ -163,12 +175,24 @@ class DispersionPass:
             if time is None:
                 raise ValueError("rows without times have no season")
             cells = self._seasonal.season.cells_of(time)
-        for f, course in zip(self._features, self._courses, strict=True):
-            course.add(columns.get(f.name), rows, cells)
+        self._rows += rows
+        for f, course, blocks in zip(self._features, self._courses, self._blocks, strict=True):
+            present, places = course.places(columns.get(f.name), rows)
+            course.add(present, places, cells)
+            blocks.add(present, places)
 
     def features(self) -> tuple[Reference, ...]:
         """Return the references with what was learned."""
         return tuple(course.learned() for course in self._courses)
+
+    def blocks(self, times: BlockTimes | None = None) -> Blocks:
+        """Return the counts of the rows by block.
+
+        Args:
+            times: Of the same rows, ascending; None where they are not known.
+        """
+        features = {f.name: counter.result() for f, counter in zip(self._features, self._blocks, strict=True)}
+        return Blocks.of(block_size(self._rows), self._rows, None if times is None else times.result(), features)
 
 
 class _Course:
@@ -194,8 +218,7 @@ class _Course:
             self._grouping, shares = _groups(f)
             self._long = BlockVariance(shares, f.rows, ordered=isinstance(f, NumericReference))
 
-    def add(self, column: Column | None, rows: int, cells: IntArray | None) -> None:
-        present, places = self._places(column, rows)
+    def add(self, present: BoolArray, places: IntArray, cells: IntArray | None) -> None:
         self._missing.add((~present).astype(np.int64))
         if self._by_season is not None and cells is not None:
             self._by_season.add(cells, present, places)
@@ -212,7 +235,7 @@ class _Course:
         if self._long is not None:
             self._long.add(self._grouping[places])
 
-    def _places(self, column: Column | None, rows: int) -> tuple[BoolArray, IntArray]:
+    def places(self, column: Column | None, rows: int) -> tuple[BoolArray, IntArray]:
         """Return which rows have a value, shape (rows,), and the place of each that has one."""
         if column is None:
             return np.zeros(rows, np.bool_), np.zeros(0, np.int64)
@@ -268,6 +291,13 @@ class _Course:
         return of_categories((~present).astype(np.int64), 2, season).largest()
 
 
+def _cells(f: Reference, most: int) -> IntArray:
+    """Return the cell of each point, or of each category and of all others, in the blocks of a feature."""
+    if isinstance(f, NumericReference):
+        return cells_of_points(f.weights, most)
+    return cells_of_categories(np.append(f.counts, f.other), most)
+
+
 def _missing_variance(f: Reference) -> BlockVariance:
     total = f.rows + f.missing
     share = f.missing / total if total else 0.0
@@ -287,15 +317,28 @@ def _groups(f: Reference) -> tuple[IntArray, FloatArray]:
     return group, np.bincount(group, f.weights) / cumulative[-1]
 
 
-def build_features(
+@dataclass(frozen=True, slots=True)
+class Built:
+    """What was built of rows.
+
+    Attributes:
+        features: One reference per feature, in the order of their kinds.
+        blocks: The counts of the rows by block.
+    """
+
+    features: tuple[Reference, ...]
+    blocks: Blocks
+
+
+def build(
     kinds: Mapping[str, bool],
     columns: Mapping[str, Column],
     rows: int,
     points: int = POINTS,
     season: Season | None = None,
     time: IntArray | None = None,
-) -> tuple[Reference, ...]:
-    """Build the references of rows that are all in memory and in time order.
+) -> Built:
+    """Build the references and blocks of rows that are all in memory and in time order.
 
     Args:
         kinds: True for a numeric feature, False for a categorical one, by name.
@@ -304,15 +347,27 @@ def build_features(
         points: Largest number of points kept per numeric feature.
         season: The season by which rows are told apart, if any.
         time: Milliseconds since the epoch, shape (rows,); needed for a season.
-
-    Returns:
-        One reference per feature, in the order of `kinds`.
     """
     first = DistributionPass(kinds, points, seasonal=season is not None)
     first.add(columns, rows)
-    seasonal = None
-    if season is not None and time is not None and len(time):
-        seasonal = Seasonal(season, int(time.min()), int(time.max()))
+    seasonal = times = None
+    if time is not None and len(time):
+        times = BlockTimes()
+        times.add(time)
+        if season is not None:
+            seasonal = Seasonal(season, int(time.min()), int(time.max()))
     second = DispersionPass(first.features(), seasonal)
     second.add(columns, rows, time)
-    return second.features()
+    return Built(second.features(), second.blocks(times))
+
+
+def build_features(
+    kinds: Mapping[str, bool],
+    columns: Mapping[str, Column],
+    rows: int,
+    points: int = POINTS,
+    season: Season | None = None,
+    time: IntArray | None = None,
+) -> tuple[Reference, ...]:
+    """Build the references of rows, as `build`, without their blocks."""
+    return build(kinds, columns, rows, points, season, time).features

@@ -13,6 +13,7 @@ from typing import Any, Final
 
 import numpy as np
 
+from detectors.blocks import BlockTimes
 from detectors.categorical import text_of
 from detectors.reference import MAGIC, Baseline, CategoricalReference, Profile, Reference
 from detectors.reference_builder import Column, DispersionPass, DistributionPass
@@ -119,6 +120,7 @@ def build(path: Path, spec: TableSpec, progress: ProgressCallback | None = None)
         baselines=outcomes.baselines(),
         notices=(*table.notices, *notices, *clock.notices(), *about_season(features), *notices_of(table.columns, spec)),
         answers=answers,
+        blocks=(second.blocks(clock.block_times),),
     )
 
 
@@ -236,6 +238,7 @@ class _Times:
         self._sorted = True
         self.unread = 0  # rows without a time
         self._seconds: Scalar = None  # a time that seems to be in seconds
+        self._blocks = BlockTimes()
 
     def add(self, columns: Mapping[str, Any]) -> None:
         """Add a batch."""
@@ -249,6 +252,7 @@ class _Times:
         self.unread += len(column) - len(times)
         if not len(times):
             return
+        self._blocks.add(times)
         after = self.last is None or times[0] >= self.last
         self._sorted = self._sorted and bool(after and (np.diff(times) >= 0).all())
         low, high = int(times.min()), int(times.max())
@@ -263,6 +267,11 @@ class _Times:
     def ordered(self) -> bool:
         """Whether the rows are known to be in order of time."""
         return self.first is not None and self._sorted and not self.unread
+
+    @property
+    def block_times(self) -> BlockTimes | None:
+        """Return when blocks of rows begin and end; None where rows have no times, or are not in their order."""
+        return self._blocks if self.ordered else None
 
     def notices(self) -> list[str]:
         """Return what the false-alarm budget has to assume of the order of the rows."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from itertools import chain
 from typing import Any, Final
 
@@ -17,7 +18,7 @@ import zstandard
 
 from detectors.categorical import text_of
 from detectors.reference import Profile, Reference
-from detectors.reference_builder import Column, build_features
+from detectors.reference_builder import Column, build
 from detectors.saved import pack, unpack
 from detectors.season import Season, season_notices
 from detectors.types import FloatArray, IntArray
@@ -130,14 +131,15 @@ def feature_profile(
     numeric, columns, notices = columns_of(rows, kinds)
     if left_out:
         notices.append(f"{left_out}{_LEFT_OUT}: more than {most} names came, as where a name holds an id")
-    features = build_features(numeric, columns, len(rows), points, season, times)
+    built = build(numeric, columns, len(rows), points, season, times)
     return Profile(
-        features=features,
+        features=built.features,
         rows=len(rows),
         ordered=True,
         first_ms=int(times.min()),
         last_ms=int(times.max()),
-        notices=(*notices, *about_season(features)),
+        notices=(*notices, *about_season(built.features)),
+        blocks=(replace(built.blocks, names=tuple(map(shown_name, built.blocks.names))),),
     )
 
 
@@ -296,5 +298,6 @@ def answer_profile(
         columns["prediction"] = [labels[int(code)] for code in values.tolist()]
     if not np.isnan(scores).all():
         kinds["score"], columns["score"] = True, scores
-    answers = build_features(kinds, columns, len(values), points, season, times)
-    return Profile((), len(values), ordered=True, answers=answers, notices=about_season(answers))
+    built = build(kinds, columns, len(values), points, season, times if times is not None and len(times) else None)
+    notices = about_season(built.features)
+    return Profile((), len(values), ordered=True, answers=built.features, notices=notices, blocks=(built.blocks,))
