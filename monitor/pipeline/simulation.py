@@ -23,7 +23,7 @@ from monitor.evaluation.budget import Allowed
 from monitor.evaluation.version_state import VersionState
 from monitor.events.codes import Labels, Variants
 from monitor.pipeline.model import ModelMonitor
-from monitor.spec import Limits, ModelSpec, Task
+from monitor.spec import Limits, ModelSpec, Task, WindowSpec
 
 _FORGET: Final = 20  # panes, after which those that nobody needs are dropped
 
@@ -51,6 +51,11 @@ class SimulatedModel:
             self._model.references.replace(profile)
         self._model.apply_config_changes(None, start, None)
         self.state: VersionState = self._model.versions[variants[spec.name, champion]]
+
+    @property
+    def window(self) -> WindowSpec:
+        """Return the configured window."""
+        return self._spec.window
 
     @property
     def comparisons(self) -> list[Comparison]:

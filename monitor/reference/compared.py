@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from detectors.comparison import Comparison
 from detectors.reference import CategoricalReference, NumericReference, Profile, Reference
+from monitor.names import shown_name
 from monitor.reference.feature_reader import FeatureReader
 from monitor.reference.subjects import FEATURES
 from monitor.spec import FeatureKind, ModelSpec, Task
@@ -52,6 +53,12 @@ def compared_answers(spec: ModelSpec, profile: Profile) -> Compared:
     if spec.task is not Task.REGRESSION:
         numeric = [f for f in numeric if f.name != "prediction"]
     return Compared(profile, _comparison(spec, "answers", numeric, categorical))
+
+
+def names_in(comparison: Comparison) -> list[str]:
+    """Return how what is compared is called, in the order of the comparison: numbers first."""
+    of_features = comparison.prefix.partition(":")[0] == FEATURES
+    return [shown_name(name) if of_features else name for name in comparison.names]
 
 
 def _comparison(

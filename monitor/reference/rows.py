@@ -1,6 +1,6 @@
-"""The rows of a reference table in order, for whoever resamples them.
+"""The rows of a table in order, for whoever resamples them.
 
-Shell. A profile has distributions only; what depends on the order of rows is read from the table again.
+Shell. A profile has its rows in blocks (`block_rows`); with their outcomes, and row by row, they are in the table only.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from detectors.reference_builder import Column
 from detectors.types import FloatArray, IntArray
 from monitor.aggregation.outcomes import ScoredPairs
 from monitor.reference.build import TableColumns, TableOutcomes, time_of
+from monitor.reference.compared import names_in
 from monitor.reference.table_roles import Role, TableSpec
 from monitor.reference.tables import open_table
 
@@ -41,18 +42,33 @@ class TableRows:
     times: IntArray | None
     rows: int
 
+    @property
+    def start(self) -> int | None:
+        """Return the time of the first row, ms; None where a row has none, or they are in no order."""
+        return None if self.times is None else int(self.times[0])
+
+    @property
+    def lasts(self) -> int:
+        """Return how long rows go on, ms; 0 where nothing tells."""
+        return 0 if self.times is None else int(self.times[-1] - self.times[0])
+
+    def holds(self, comparison: Comparison) -> bool:
+        """Tell whether it has any of the features of a comparison."""
+        return any(name in self.columns for name in names_in(comparison))
+
     def counts(self, comparison: Comparison, rows: slice) -> dict[str, Counts]:
         """Count rows against the references of a comparison, as a pane counts predictions."""
         count = rows.stop - rows.start
         numbers: FloatArray = np.full((count, len(comparison.numeric_cells)), np.nan)
-        for i, reference in enumerate(comparison.numeric_cells.references):
-            if reference.name in self.columns:
-                numbers[:, i] = self.columns[reference.name][rows]
+        names = names_in(comparison)
+        for i, name in enumerate(names[: len(comparison.numeric_cells)]):
+            if name in self.columns:
+                numbers[:, i] = self.columns[name][rows]
         numbers[~np.isfinite(numbers)] = np.nan
         codes = []
         cells = comparison.category_cells
-        for known, category in zip(cells.codes, cells.references, strict=True):
-            texts: Any = self.columns[category.name][rows] if category.name in self.columns else [None] * count
+        for known, name in zip(cells.codes, names[len(comparison.numeric_cells) :], strict=True):
+            texts: Any = self.columns[name][rows] if name in self.columns else [None] * count
             codes.append(np.fromiter(map(known.__getitem__, texts), np.int64, count))
         times = None if self.times is None else self.times[rows]
         return comparison.bin_counts(numbers, codes, times)
@@ -67,12 +83,12 @@ class TableRows:
             p.pane[part], p.predicted[part], p.score[part], p.actual[part], p.delay[part], p.metrics[part]
         )
 
-    def blocks(self, size: int) -> Iterator[slice]:
-        """Yield whole blocks of so many rows."""
+    def counted_panes(self, size: int) -> Iterator[slice]:
+        """Yield whole panes of so many rows."""
         for start in range(0, self.rows - size + 1, size):
             yield slice(start, start + size)
 
-    def time_blocks(self, width: int) -> Iterator[slice]:
+    def time_panes(self, width: int) -> Iterator[slice]:
         """Yield the rows of each time pane of this width (ms), empty ones too; without the first and the last pane."""
         if self.times is None:
             raise ValueError("the rows have no times")

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import csv
+import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from scipy.signal import lfilter
 
+from monitor.reference.build import load
+from monitor.reference.table_roles import TableSpec
 from monitor.times import format_time
 from tests.in_process import driftd
 
@@ -67,7 +71,7 @@ def test_the_same_seed_gives_the_same_alarms_and_they_are_told(tmp_path: Path) -
     assert first.code == 0
     assert first.out == second.out
     assert "drift: " in first.out
-    assert " raised, " in first.out.splitlines()[-1]
+    assert " raised, " in first.out.splitlines()[-2]
     assert "day 0" in first.out
 
 
@@ -81,32 +85,74 @@ def test_panes_of_time_come_as_they_were_in_the_table(tmp_path: Path) -> None:
     assert sum(found["promised"].values()) == pytest.approx(0.65, rel=0.01)
 
 
-def test_rules_on_quality_are_simulated_where_the_table_has_outcomes(tmp_path: Path) -> None:
+def test_rules_on_quality_are_simulated_where_a_table_has_outcomes(tmp_path: Path) -> None:
     write(tmp_path, outcomes=True)
     config = configured(tmp_path, MODEL)
+    simulate = ["simulate", "m", "--events", "4000", "--json", "-c", config]
 
-    found = driftd("simulate", "m", "--events", "4000", "--json", "-c", config).json()
+    found = driftd(*simulate, "--from", str(tmp_path / "table.csv")).json()
     assert set(found["promised"]) == {"drift", "data_quality", "metric"}
     assert found["kept"]
+    assert found["notes"] == []
+
+    drawn = driftd(*simulate).json()
+    assert set(drawn["promised"]) == {"drift", "data_quality"}
+    assert any("--from" in note for note in drawn["notes"])
 
 
-def test_a_built_profile_needs_its_table(tmp_path: Path) -> None:
+def test_a_built_profile_is_enough(tmp_path: Path) -> None:
+    """It gives what its table gives: the profile of that has the same blocks."""
     write(tmp_path)
     profile, table = tmp_path / "p.profile", tmp_path / "table.csv"
+    of_table = driftd("simulate", "m", "--events", "1000", "--json", "-c", configured(tmp_path, MODEL)).json()
     assert driftd("reference", "build", str(table), "--out", str(profile)).code == 0
+    table.unlink()
     config = configured(tmp_path, MODEL.replace("table.csv", str(profile)))
 
-    refused = driftd("simulate", "m", "-c", config)
+    assert driftd("simulate", "m", "--events", "1000", "--json", "-c", config).json() == of_table
+    assert of_table["block"] == 8
+    assert (
+        driftd("simulate", "m", "--events", "1000", "--json", "--from", str(profile), "-c", config).json() == of_table
+    )
+
+
+def test_a_profile_without_blocks_has_to_be_built_again(tmp_path: Path) -> None:
+    write(tmp_path)
+    path = tmp_path / "old.profile"
+    path.write_bytes(replace(load(tmp_path / "table.csv", TableSpec()), blocks=()).to_bytes())
+    refused = driftd("simulate", "m", "-c", configured(tmp_path, MODEL.replace("table.csv", str(path))))
+
     assert refused.code == 78
-    assert "built profile" in refused.err
-    assert "--table" in refused.err
-    assert driftd("simulate", "m", "--events", "1000", "--table", str(table), "-c", config).code == 0
+    assert "earlier release" in refused.err
+    assert "driftd reference build" in refused.err
+
+
+def test_a_learned_reference_is_simulated_from_the_store(tmp_path: Path) -> None:
+    """The champion's own answers as well, which were learned from other predictions."""
+    rng = np.random.default_rng(0)
+    (tmp_path / "stream").mkdir()
+    with (tmp_path / "stream" / "events.jsonl").open("w", encoding="utf-8") as file:
+        for i in range(3_000):
+            event = {
+                "type": "prediction", "model": "m", "version": "v1", "request_id": f"r{i}",
+                "time": format_time(START_MS + i * 1_000), "prediction": int(rng.integers(2)),
+                "features": {"x": float(rng.standard_normal())},
+            }  # fmt: skip
+            file.write(json.dumps(event) + "\n")
+    model = "{task: binary, champion: v1, reference: {learn: 2000}, window: {events: 100, every: 20}, drift: DRIFT}"
+    config = configured(tmp_path, model)
+    assert driftd("replay", "-c", config).code == 0
+
+    found = driftd("simulate", "m", "--events", "2000", "--json", "-c", config)
+    assert found.code == 0, found.err
+    assert found.json()["rows"] == 2_000
+    assert found.json()["left_out"] == []
 
 
 @pytest.mark.parametrize(
     ("model", "drift", "words"),
     [
-        ("{task: binary, champion: v1, reference: {learn: 1000}}", "", "learned from events"),
+        ("{task: binary, champion: v1, reference: {learn: 1000}}", "", "none is in the store yet"),
         (MODEL, "null", "nothing to simulate"),
     ],
 )

@@ -55,8 +55,8 @@ def test_time_panes_are_whole_ones(tmp_path: Path) -> None:
     """Six rows a minute; a minute without rows is a pane without rows."""
     rows = read_rows(a_table(tmp_path, [LINES[0], *LINES[1:25], *LINES[31:]]), SPEC)
 
-    assert [part.stop - part.start for part in rows.time_blocks(60_000)] == [6, 6, 6, 0, 6, 6, 6, 6]
-    assert [part.start for part in rows.blocks(20)] == [0, 20]
+    assert [part.stop - part.start for part in rows.time_panes(60_000)] == [6, 6, 6, 0, 6, 6, 6, 6]
+    assert [part.start for part in rows.counted_panes(20)] == [0, 20]
 
 
 def test_rows_out_of_order_have_no_times(tmp_path: Path) -> None:
