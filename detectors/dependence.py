@@ -102,7 +102,7 @@ class Dependence:
             return self
         factors = np.array([longer.at(size) for size in sizes]) / longer.at(self.sizes[-1])
         phi = np.maximum(self.phi[:, -1:] * factors, 1.0)
-        return Dependence((*self.sizes, *sizes), _rounded(np.concatenate([self.phi, phi], axis=1)), self.rows)
+        return Dependence((*self.sizes, *sizes), rounded(np.concatenate([self.phi, phi], axis=1)), self.rows)
 
 
 def rank_scores(weights: IntArray | FloatArray, count: int) -> FloatArray:
@@ -154,7 +154,7 @@ def of_numbers(places: IntArray, weights: IntArray, season: InSeason | None = No
     further = ratios[SCORES:]
     rest = np.median(further, axis=0) if len(further) else np.ones(len(sizes))
     phi = np.concatenate([np.maximum(ratios[:SCORES], rest), rest[None]])
-    return Dependence(sizes, _rounded(phi), len(places))
+    return Dependence(sizes, rounded(phi), len(places))
 
 
 def of_categories(codes: IntArray, categories: int, season: InSeason | None = None) -> Dependence:
@@ -180,7 +180,7 @@ def of_categories(codes: IntArray, categories: int, season: InSeason | None = No
         phi[some] = long_run_ratios(series, sizes, pairs[some])
     moving = _moving_directions(codes, counts)
     directions = long_run_ratios(moving[codes] if season is None else season.left(moving, codes), sizes)
-    return Dependence(sizes, _rounded(np.concatenate([phi, directions])), len(codes))
+    return Dependence(sizes, rounded(np.concatenate([phi, directions])), len(codes))
 
 
 def _moving_directions(codes: IntArray, counts: IntArray) -> FloatArray:
@@ -206,7 +206,7 @@ def _moving_directions(codes: IntArray, counts: IntArray) -> FloatArray:
     return result
 
 
-def _rounded(phi: FloatArray) -> FloatArray:
+def rounded(phi: FloatArray) -> FloatArray:
     """Keep three digits, so that no platform's last bit shows, in what is saved with four bytes."""
     power = 10.0 ** (2 - np.floor(np.log10(phi)))
     result: FloatArray = (np.round(phi * power) / power).astype(np.float32).astype(np.float64)

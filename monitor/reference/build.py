@@ -104,6 +104,7 @@ def build(path: Path, spec: TableSpec, progress: ProgressCallback | None = None)
         reasons = "; ".join([*table.notices, *notices]) or "there are columns of answers and times only"
         raise InputFileError(str(path), f"has no column that could be compared: {reasons}")
     seasonal = _seasonal(path, spec, clock)
+    kept.sort(key=lambda f: feature_of(f.name) is None)  # blocks have what a profile has in its order: answers last
     second = DispersionPass(kept, seasonal)
     done = first.rows
     for columns, rows in table.batches():
