@@ -207,15 +207,17 @@ def _merged_category(parts: Sequence[CategoricalReference]) -> CategoricalRefere
 def _singletons(parts: Sequence[CategoricalReference], counts: Mapping[str, int]) -> int:
     """Return how many categories were seen once in all parts, about.
 
-    A part names its frequent categories with their counts, and the others without: of these, as many are no longer
-    single as share their names with another part.
+    A part names its frequent categories with their counts, and the others without. Of those that it saw once, another
+    part has seen some as well: at most as many as share their names, and where the number of single categories does
+    not change with the number of rows, as in a long tail, the other parts' share of the rows.
     """
     once = sum(1 for text, n in counts.items() if n == 1 and sum(text in c.known for c in parts) == 1)
+    rows = max(sum(c.rows for c in parts), 1)
     for i, c in enumerate(parts):
-        rare = c.known - set(c.categories)
         unnamed = c.singletons - int((c.counts == 1).sum())
+        rare = c.known - set(c.categories)
         elsewhere = sum(any(text in d.known for j, d in enumerate(parts) if j != i) for text in rare)
-        once += round(unnamed * (1 - elsewhere / len(rare))) if rare else unnamed
+        once += unnamed - min(round(unnamed * (1 - c.rows / rows)), elsewhere)
     return once
 
 

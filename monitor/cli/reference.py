@@ -1,4 +1,4 @@
-"""`driftd reference build|list|show|accept|relearn`: the references of models.
+"""`driftd reference build|merge|list|show|accept|relearn`: the references of models.
 
 Shell.
 """
@@ -12,7 +12,7 @@ from typing import Annotated, Any
 import typer
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-from detectors.reference import CategoricalReference, NumericReference, Profile
+from detectors.reference import CategoricalReference, NumericReference, Part, Profile
 from detectors.season import Season
 from monitor.cli.operate import KeyOption, ReasonOption, WaitOption, order
 from monitor.cli.options import (
@@ -28,6 +28,7 @@ from monitor.cli.options import (
     out,
     show_json,
 )
+from monitor.cli.reference_merge import Profiles, Unordered, merged, part_lines
 from monitor.cli.reference_record import list_references, show_record
 from monitor.cli.stored import has_tables, store_of
 from monitor.config import build as build_config
@@ -43,7 +44,9 @@ from monitor.store import reader
 from monitor.times import format_time
 
 app = typer.Typer(
-    help="Build references from tables, list, show and replace them.", no_args_is_help=True, rich_markup_mode=None
+    help="Build references from tables, merge, list, show and replace them.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
 )
 
 PredictionColumn = Annotated[str | None, typer.Option(metavar="COLUMN", help="Column of the predictions.")]
@@ -104,6 +107,26 @@ def build(
     with Progress(*shown, console=err, transient=True, disable=not err.is_terminal) as bar:
         job = bar.add_task("reading")
         profile = load(table, spec, lambda rows: bar.update(job, description=f"{rows:,} rows of two readings"))
+    out_path.parent.mkdir(parents=True, exist_ok=True)
+    out_path.write_bytes(profile.to_bytes())
+    _show(str(out_path), profile, as_json=as_json)
+
+
+@app.command("merge")
+def merge(
+    profiles: Profiles,
+    out_path: Annotated[Path, typer.Option("--out", "-o", help="The file to write the merged profile to.")],
+    unordered: Unordered = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Merge built profiles of the same features into one, as if their rows had been one table.
+
+    A long history can be profiled month by month, on several machines, and next month's profile joins them later. They
+    are put in the order of their times, which must not overlap; gaps between them do no harm. How rows depend on each
+    other is taken from each part, and where parts differ by more than that explains, from how far they differ.
+    `driftd reference show FILE` tells what a profile was merged from.
+    """
+    profile = merged(profiles, unordered=unordered)
     out_path.parent.mkdir(parents=True, exist_ok=True)
     out_path.write_bytes(profile.to_bytes())
     _show(str(out_path), profile, as_json=as_json)
@@ -176,11 +199,25 @@ def _document(title: str, profile: Profile) -> dict[str, Any]:
         "last": None if profile.last_ms is None else format_time(profile.last_ms),
         "features": _features(profile), "notices": list(profile.notices),
         "metrics": {name: b.value for name, b in profile.baselines.items()},
+        "blocks": sum(map(len, profile.blocks)),
+        "parts": [_about_part(part) for part in profile.parts],
+    }  # fmt: skip
+
+
+def _about_part(part: Part) -> dict[str, Any]:
+    return {
+        "file": part.file, "hash": part.hash, "rows": part.rows,
+        "first": None if part.first_ms is None else format_time(part.first_ms),
+        "last": None if part.last_ms is None else format_time(part.last_ms),
     }  # fmt: skip
 
 
 def _print(title: str, profile: Profile) -> None:
-    out.print(f"[bold]{escape(title)}[/bold]: {profile.rows} rows, {profile.content_hash[:12]}")
+    blocks = sum(map(len, profile.blocks))
+    kept = f"{blocks} blocks" if blocks else "no blocks, as earlier releases built it"
+    out.print(f"[bold]{escape(title)}[/bold]: {profile.rows} rows, {kept}, {profile.content_hash[:12]}")
+    for line in part_lines(profile):
+        out.print(f"  {escape(line)}")
     for f in _features(profile):
         out.print(f"  {escape(f['name']):<24} {f['kind']:<12} missing {f['missing_rate']:.2%}, {escape(f['range'])}")
     for name, baseline in profile.baselines.items():
