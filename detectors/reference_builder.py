@@ -18,6 +18,7 @@ from detectors.blocks import (
     BlockCounter,
     Blocks,
     BlockTimes,
+    FeatureBlocks,
     block_size,
     cells_for,
     cells_of_categories,
@@ -47,16 +48,19 @@ Column = FloatArray | Texts
 class DistributionPass:
     """Collect the distributions of features in the first reading of the rows."""
 
-    def __init__(self, kinds: Mapping[str, bool], points: int = POINTS, *, seasonal: bool = False) -> None:
+    def __init__(
+        self, kinds: Mapping[str, bool], points: int = POINTS, *, seasonal: bool = False, of: int | None = None
+    ) -> None:
         """Start without rows.
 
         Args:
             kinds: True for a numeric feature, False for a categorical one, by name.
             points: Largest number of points kept per numeric feature.
             seasonal: Whether rows will be told apart by season, which takes that many times the memory: fewer points.
+            of: How many features the reference has, where these are some of them.
         """
         # The buffers of many features share the memory that a few features may use.
-        capacity = CAPACITY if len(kinds) <= 50 else CAPACITY // 4
+        capacity = CAPACITY if (of or len(kinds)) <= 50 else CAPACITY // 4
         self._kinds = dict(kinds)
         self._points = min(points, SEASONAL_POINTS) if seasonal else points
         self._summaries = {name: QuantileSummary(capacity) for name, numeric in kinds.items() if numeric}
@@ -144,18 +148,22 @@ class DispersionPass:
     are too large for those is measured by the variance of blocks of all rows.
     """
 
-    def __init__(self, features: Iterable[Reference], seasonal: Seasonal | None = None) -> None:
+    def __init__(
+        self, features: Iterable[Reference], seasonal: Seasonal | None = None, *, of: int | None = None
+    ) -> None:
         """Start without rows.
 
         Args:
             features: The result of the `DistributionPass`.
             seasonal: The season by which rows are told apart, if any.
+            of: How many features the reference has, where these are some of them.
         """
         self._seasonal = seasonal
         self._features = tuple(features)
-        most = max(min(_KEPT_ROWS, _KEPT_VALUES // max(len(self._features), 1)), _FEWEST_KEPT)
+        of = max(of or len(self._features), 1)
+        most = max(min(_KEPT_ROWS, _KEPT_VALUES // of), _FEWEST_KEPT)
         self._courses = [_Course(f, most, seasonal) for f in self._features]
-        cells = cells_for(len(self._features))
+        cells = cells_for(of)
         self._blocks = [BlockCounter(_cells(f, cells), f.rows + f.missing) for f in self._features]
         self._rows = 0
 
@@ -191,8 +199,16 @@ class DispersionPass:
         Args:
             times: Of the same rows, ascending; None where they are not known.
         """
-        features = {f.name: counter.result() for f, counter in zip(self._features, self._blocks, strict=True)}
-        return Blocks.of(block_size(self._rows), self._rows, None if times is None else times.result(), features)
+        return blocks_of(self._rows, times, self.counts())
+
+    def counts(self) -> dict[str, FeatureBlocks]:
+        """Return the counts of the rows by block, of each feature by name."""
+        return {f.name: counter.result() for f, counter in zip(self._features, self._blocks, strict=True)}
+
+
+def blocks_of(rows: int, times: BlockTimes | None, counts: Mapping[str, FeatureBlocks]) -> Blocks:
+    """Put together the blocks of all features; `times` is None where the times of the rows are not known."""
+    return Blocks.of(block_size(rows), rows, None if times is None else times.result(), counts)
 
 
 class _Course:

@@ -5,6 +5,8 @@ Shell.
 
 from __future__ import annotations
 
+import os
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -84,6 +86,9 @@ def build(
     season: Annotated[
         Season | None, typer.Option(help="Tell rows apart by what repeats itself; they need times.")
     ] = None,
+    jobs: Annotated[
+        int | None, typer.Option(min=1, max=256, help="Processes for a large table; by default as there are cores.")
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Build the profile of a table, so that the daemon need not do it when it starts.
@@ -92,7 +97,8 @@ def build(
     the actual values and the times, unless the configuration of the model or these options say otherwise: with
     `--score ""` no column has scores, and one called `score` is a feature.
     Columns of other types than numbers and texts, and identifiers, are ignored with a notice. The table is read in
-    batches, twice: its size does not matter.
+    batches, twice: its size does not matter. Of one of 32 MB or more features are profiled side by side; the profile is
+    the same for any number of `--jobs`.
     """
     if model is not None:
         core = build_config.core(configuration(config))
@@ -105,11 +111,15 @@ def build(
     spec = replace(spec, columns={**(spec.columns or {}), **columns}, season=season or spec.season)
     shown = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
     with Progress(*shown, console=err, transient=True, disable=not err.is_terminal) as bar:
-        job = bar.add_task("reading")
-        profile = load(table, spec, lambda rows: bar.update(job, description=f"{rows:,} rows of two readings"))
+        profile = load(table, spec, _told_to(bar), jobs or os.cpu_count() or 1)
     out_path.parent.mkdir(parents=True, exist_ok=True)
     out_path.write_bytes(profile.to_bytes())
     _show(str(out_path), profile, as_json=as_json)
+
+
+def _told_to(bar: Progress) -> Callable[[int], None]:
+    job = bar.add_task("reading")
+    return lambda rows: bar.update(job, description=f"{rows:,} rows of two readings")
 
 
 @app.command("merge")

@@ -14,39 +14,39 @@ from typing import Any, Final
 import numpy as np
 
 from detectors.blocks import BlockTimes
-from detectors.categorical import text_of
 from detectors.reference import MAGIC, Baseline, CategoricalReference, Profile, Reference
-from detectors.reference_builder import Column, DispersionPass, DistributionPass
+from detectors.reference_builder import blocks_of
 from detectors.saved import DamagedError
 from detectors.season import Seasonal
 from detectors.types import FloatArray, IntArray
 from monitor.aggregation.outcomes import OutcomeTable, ScoredPairs
 from monitor.errors import InputFileError
 from monitor.events.codes import Labels
-from monitor.events.readings import LabelCode, probabilities_in
 from monitor.events.schema import Scalar
 from monitor.files import refuse_irregular
-from monitor.names import feature_of, shown_name
+from monitor.names import feature_of
+from monitor.reference.feature_shares import LARGE, FeatureShares
 from monitor.reference.learning import about_season, numbers_of
+from monitor.reference.table_columns import MOST_LABELS, TableColumns, is_missing, possible_probabilities
 from monitor.reference.table_roles import Role, TableSpec, fault_of, notices_of
-from monitor.reference.tables import is_missing, open_table
-from monitor.spec import AnswerReading, FeatureKind, Task
+from monitor.reference.tables import Table, open_table
+from monitor.spec import AnswerReading, Task
 from monitor.times import parse_time
 
 _EARLIEST: Final = 59 * 86_400_000  # 1970-03-01: earlier times, in ms, are times in seconds
 _ID_LIKE: Final = 0.9
 _ID_ROWS: Final = 100
-_MOST_LABELS: Final = 100_000
 ProgressCallback = Callable[[int], None]
 
 
-def load(path: Path, spec: TableSpec, progress: ProgressCallback | None = None) -> Profile:
+def load(path: Path, spec: TableSpec, progress: ProgressCallback | None = None, jobs: int = 1) -> Profile:
     """Load the profile in a file, or build the profile of a table.
 
     Args:
         path: A file of a built profile, or of a table in a format known by its name.
         spec: How to read a table.
         progress: Called with the number of rows read so far, both passes counted.
+        jobs: As for `build`; small tables are profiled here.
 
     Raises:
         InputFileError: The file cannot be read, or is neither.
@@ -55,10 +55,11 @@ def load(path: Path, spec: TableSpec, progress: ProgressCallback | None = None) 
         refuse_irregular(path)
         with path.open("rb") as file:
             first = file.read(len(MAGIC))
+        large = path.stat().st_size >= LARGE
     except OSError as error:
         raise InputFileError(str(path), error.strerror or str(error)) from error
     if first != MAGIC:
-        return build(path, spec, progress)
+        return build(path, spec, progress, jobs if large else 1)
     try:
         profile = Profile.from_bytes(path.read_bytes())
     except (DamagedError, KeyError, TypeError, ValueError, RecursionError, MemoryError) as error:
@@ -71,7 +72,7 @@ def load(path: Path, spec: TableSpec, progress: ProgressCallback | None = None) 
     return profile
 
 
-def build(path: Path, spec: TableSpec, progress: ProgressCallback | None = None) -> Profile:
+def build(path: Path, spec: TableSpec, progress: ProgressCallback | None = None, jobs: int = 1) -> Profile:
     """Build the profile of a table in two passes.
 
     The first pass finds types, distributions and baselines, the second the dispersion of each feature.
@@ -80,48 +81,59 @@ def build(path: Path, spec: TableSpec, progress: ProgressCallback | None = None)
         path: The table.
         spec: How to read it.
         progress: Called with the number of rows read so far, both passes counted.
+        jobs: Processes among which features are divided, 1: this one; the profile is the same for any number.
 
     Raises:
-        InputFileError: The table cannot be read.
+        InputFileError: The table cannot be read, or a process has ended, as for want of memory.
     """
-    tell = progress or (lambda rows: None)
     table = open_table(path, spec)
     fault = fault_of(table.columns, spec)
     if fault is not None:
         raise InputFileError(str(path), fault)
     read = TableColumns(table.columns, spec)
-    first = DistributionPass(read.kinds, spec.points, seasonal=spec.season is not None)
-    clock, outcomes = _Times(spec.roles.get(Role.TIME)), TableOutcomes(spec)
-    for columns, rows in table.batches():
-        first.add(read.of(columns), rows)
+    try:
+        with FeatureShares(
+            read, spec.points, seasonal=spec.season is not None, jobs=min(jobs, len(read.kinds))
+        ) as shares:
+            return _profile(path, spec, table, shares, progress or (lambda rows: None))
+    except ChildProcessError as error:
+        raise InputFileError(str(path), f"{error}; try `--jobs 1`") from error
+
+
+def _profile(path: Path, spec: TableSpec, table: Table, shares: FeatureShares, tell: ProgressCallback) -> Profile:
+    clock, outcomes, rows = _Times(spec.roles.get(Role.TIME)), TableOutcomes(spec), 0
+    for columns, count in table.batches():
+        shares.distribute(columns, count)
         clock.add(columns)
-        outcomes.add(columns, rows)
-        tell(first.rows)
-    if not first.rows:
+        outcomes.add(columns, count)
+        rows += count
+        tell(rows)
+    if not rows:
         raise InputFileError(str(path), "has no rows")
-    kept, notices = _without_ids(first.features(), spec)
+    kept, notices = _without_ids(shares.features(), spec)
     if not kept:
         reasons = "; ".join([*table.notices, *notices]) or "there are columns of answers and times only"
         raise InputFileError(str(path), f"has no column that could be compared: {reasons}")
-    seasonal = _seasonal(path, spec, clock)
     kept.sort(key=lambda f: feature_of(f.name) is None)  # blocks have what a profile has in its order: answers last
-    second = DispersionPass(kept, seasonal)
-    done = first.rows
-    for columns, rows in table.batches():
-        second.add(read.of(columns), rows, None if seasonal is None else clock.times_of(columns))
-        done += rows
+    seasonal = _seasonal(path, spec, clock)
+    shares.begin([f.name for f in kept], seasonal)
+    done = rows
+    for columns, count in table.batches():
+        shares.learn(columns, count, None if seasonal is None else clock.times_of(columns))
+        done += count
         tell(done)
-    features, answers = _apart(second.features())
+    learned, counts = shares.learned()
+    features, answers = _apart(learned)
     return Profile(
         features=features,
-        rows=first.rows,
+        rows=rows,
         ordered=clock.ordered,
         first_ms=clock.first,
         last_ms=clock.last,
         baselines=outcomes.baselines(),
         notices=(*table.notices, *notices, *clock.notices(), *about_season(features), *notices_of(table.columns, spec)),
         answers=answers,
-        blocks=(second.blocks(clock.block_times),),
+        blocks=(blocks_of(rows, clock.block_times, counts),),
     )
 
 
@@ -137,74 +149,12 @@ def _seasonal(path: Path, spec: TableSpec, clock: _Times) -> Seasonal | None:
     return Seasonal(spec.season, clock.first, clock.last)
 
 
-class TableColumns:
-    """What is read of the columns of a table, by the names under which features and answers are told apart.
-
-    Args:
-        columns: Whether each column is numeric; None is neither a number nor a text.
-        spec: How to read it.
-
-    Attributes:
-        kinds: Whether each feature or answer is numeric, by `shown_name` of a feature or by the name of an answer.
-    """
-
-    def __init__(self, columns: Mapping[str, bool | None], spec: TableSpec) -> None:
-        self._spec = spec
-        self._column: dict[str, str] = {}
-        self.kinds: dict[str, bool] = {}
-        role_of = {name: role for role, name in spec.roles.items()}
-        for name, numeric in columns.items():
-            role = role_of.get(name)
-            if numeric is None or role in (Role.ACTUAL, Role.TIME):
-                continue
-            shown = shown_name(name) if role is None else role.value
-            kind = (spec.kinds or {}).get(shown)
-            if kind is not FeatureKind.IGNORE:
-                self._column[shown] = name
-                self.kinds[shown] = numeric if kind is None else kind is FeatureKind.NUMERIC
-        if Role.PREDICTION in self.kinds and spec.task is not None:
-            self.kinds[Role.PREDICTION] = spec.task is Task.REGRESSION
-        if Role.SCORE in self.kinds:
-            self.kinds[Role.SCORE] = True
-
-    def of(self, columns: Mapping[str, Any]) -> dict[str, Column]:
-        """Return the values of a batch, by the names of `kinds`."""
-        spec, found = self._spec, dict[str, Column]()
-        for name, numeric in self.kinds.items():
-            column = columns.get(self._column[name])
-            if column is None:
-                continue
-            if numeric:
-                found[name] = column if isinstance(column, np.ndarray) else numbers_of(column)
-            elif name == Role.PREDICTION and spec.task is Task.BINARY:
-                labels = Labels("", _MOST_LABELS, binary=True, positive=spec.positive)
-                found[name] = _binary_labels(column, labels, spec)
-            else:
-                found[name] = [None if is_missing(v) else text_of(v) for v in column]
-        return found
-
-
 def _apart(found: Sequence[Reference]) -> tuple[tuple[Reference, ...], tuple[Reference, ...]]:
     """Return features, under their own names, and answers."""
     named = [(feature_of(f.name), f) for f in found]
     return tuple(replace(f, name=name) for name, f in named if name is not None), tuple(
         f for name, f in named if name is None
     )
-
-
-def _binary_labels(column: Sequence[Scalar], labels: Labels, spec: TableSpec) -> list[str | None]:
-    """Return labels, and the labels of probabilities, in the form that predictions of the stream have."""
-    codes, _ = labels.readings.take(_numbers(column, spec), spec.threshold, doubts=spec.answers is AnswerReading.AUTO)
-    taken = zip(column, codes.tolist(), strict=True)
-    return [
-        None if is_missing(v) else labels.text(labels.code(v) if code != code else LabelCode(int(code)))
-        for v, code in taken
-    ]
-
-
-def _numbers(column: Sequence[Scalar], spec: TableSpec) -> FloatArray:
-    """Return the predictions of a binary task that are probabilities, or may be; NaN for labels."""
-    return np.full(len(column), np.nan) if spec.answers is AnswerReading.LABEL else probabilities_in(column)
 
 
 def _without_ids(features: Sequence[Reference], spec: TableSpec) -> tuple[list[Reference], list[str]]:
@@ -312,7 +262,7 @@ class TableOutcomes:
         self._spec, self._roles = spec, spec.roles
         task = spec.task
         self._labels = Labels(
-            "", _MOST_LABELS, binary=task is Task.BINARY, positive=spec.positive, threshold=spec.threshold
+            "", MOST_LABELS, binary=task is Task.BINARY, positive=spec.positive, threshold=spec.threshold
         )
         self._table = OutcomeTable(task, 0, None, self._labels.readings) if task is not None else None
 
@@ -345,7 +295,7 @@ class TableOutcomes:
         score = np.where((score >= 0) & (score <= 1), score, np.nan)
         if self._spec.task is not Task.BINARY:
             return self._values(column), score
-        doubts, number = self._spec.answers is AnswerReading.AUTO, _numbers(column, self._spec)
+        doubts, number = self._spec.answers is AnswerReading.AUTO, possible_probabilities(column, self._spec)
         if doubts:
             number[~np.isnan(score) & ((number == 0) | (number == 1))] = np.nan  # beside a score it is a label
         values, found = self._labels.readings.take(number, self._spec.threshold, doubts=doubts)

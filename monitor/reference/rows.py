@@ -18,8 +18,9 @@ from detectors.pane import Counts
 from detectors.reference_builder import Column
 from detectors.types import FloatArray, IntArray
 from monitor.aggregation.outcomes import ScoredPairs
-from monitor.reference.build import TableColumns, TableOutcomes, time_of
+from monitor.reference.build import TableOutcomes, time_of
 from monitor.reference.compared import names_in
+from monitor.reference.table_columns import TableColumns
 from monitor.reference.table_roles import Role, TableSpec
 from monitor.reference.tables import open_table
 

@@ -37,11 +37,6 @@ _TOO_FEW_OR_MANY: Final = re.compile(r"CSV parse error: (?:Row #\d+: )?Expected"
 _WHOLE: Final = re.compile(r"(-?\d+)\.0+")
 
 
-def is_missing(value: Scalar) -> bool:
-    """Return whether a value is None or NaN."""
-    return value is None or (isinstance(value, float) and value != value)
-
-
 class Table(Protocol):
     """A file that can be read in batches, as often as needed.
 
