@@ -112,9 +112,13 @@ def _told(spec: TableSpec) -> dict[str, Any]:
 
 
 def reference_files(core: CoreSpec) -> dict[str, ReferenceFile]:
-    """Return the reference file of each model that has one, by model."""
-    return {
-        m.name: ReferenceFile(Path(m.reference.path), table_spec(m))
-        for m in core.models
-        if m.reference.path is not None
-    }
+    """Return the reference file of each model that has one, by model: one that is read once for all that share it."""
+    found: dict[str, ReferenceFile] = {}
+    known: dict[tuple[str, bytes], ReferenceFile] = {}
+    for m in core.models:
+        path = m.reference.path
+        if path is not None:
+            spec = table_spec(m)
+            key = path, msgspec.json.encode(_told(spec), order="sorted")
+            found[m.name] = known.setdefault(key, ReferenceFile(Path(path), spec))
+    return found

@@ -163,3 +163,13 @@ def test_a_built_profile_is_read_as_it_is(table: Path, tmp_path: Path) -> None:
     told: list[int] = []
     assert load_apart(built, TableSpec(), told.append).content_hash == load(table, TableSpec()).content_hash
     assert not told
+
+
+def test_models_that_share_a_table_and_how_it_is_read_profile_it_once(table: Path) -> None:
+    reference = ReferenceSpec(str(table), 0, 64)
+    specs = [kit.a_model(name=name, reference=reference) for name in ("a", "b")]
+    specs.append(kit.a_model(name="c", reference=replace(reference, points=32)))
+    files = reference_files(CoreSpec(tuple(specs), 0, 0, kit.SMALL))
+
+    assert files["a"].profile() is files["b"].profile()
+    assert files["c"].profile().content_hash != files["a"].profile().content_hash
