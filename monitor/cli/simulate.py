@@ -33,11 +33,11 @@ from monitor.cli.options import (
 from monitor.cli.stored import has_tables, store_of
 from monitor.config import build
 from monitor.errors import ConfigError
-from monitor.reference.active import FEATURES, answers_of
 from monitor.reference.block_rows import BlockRows
 from monitor.reference.build import load
 from monitor.reference.file import table_spec
 from monitor.reference.rows import TableRows, read_rows
+from monitor.reference.subjects import FEATURES, answers_of
 from monitor.reference.subprocess import is_profile
 from monitor.service.simulate import Length, Simulated, length_in_days
 from monitor.service.simulate import simulate as run

@@ -11,10 +11,11 @@ from typing import Final
 
 from detectors.comparison import Comparison
 from detectors.reference import Profile
-from monitor.reference.active import FEATURES, ReferenceSet, answers_of
+from monitor.reference.active import ReferenceSet
 from monitor.reference.freezer import Freezing
 from monitor.reference.freezing import laws_request
 from monitor.reference.law_windows import LawWindows
+from monitor.reference.subjects import FEATURES, answers_of
 
 _FEWEST: Final = 20  # features whose laws take about as long as to begin another process
 
