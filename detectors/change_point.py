@@ -15,7 +15,7 @@ import numpy as np
 
 from detectors.comparison import Comparison
 from detectors.pane import Counts, CountsByName
-from detectors.reference import CategoricalReference, NumericReference
+from detectors.reference import CategoricalReference, NumericReference, Reference
 from detectors.registry import RATES
 from detectors.types import FloatArray, IntArray
 
@@ -52,11 +52,14 @@ class BinnedPanes:
         expected: Rows of the reference per bin, shape (bins,).
         panes: Events per pane and bin, shape (panes, bins).
         phi: Overdispersion of the reference, by number of events.
+        of_season: Shares of the reference in the part of its season that each pane lies in, shape (panes, bins); None
+            where it has no season, which would otherwise be taken for changes.
     """
 
     expected: FloatArray
     panes: FloatArray
     phi: Callable[[float], float]
+    of_season: FloatArray | None = None
 
 
 def change_point(binned: BinnedPanes, seen: slice) -> ChangePoint | None:
@@ -72,7 +75,7 @@ def change_point(binned: BinnedPanes, seen: slice) -> ChangePoint | None:
     Returns:
         The change point; None where panes or reference have no events of the feature.
     """
-    p, q, panes = _telling(binned.expected, binned.panes[seen].sum(0), binned.panes)
+    p, q, panes, of_season = _telling(_expected(binned, seen), binned.panes[seen].sum(0), binned)
     events = panes.sum(1)
     if not events.sum() or not binned.expected.sum():
         return None
@@ -80,7 +83,7 @@ def change_point(binned: BinnedPanes, seen: slice) -> ChangePoint | None:
     base = float(p @ score)
     spread = (float(p @ score**2) - base**2 + float(q @ score**2) - float(q @ score) ** 2) / 2
     variance = max(spread, 1e-12) * binned.phi(float(binned.panes[seen].sum()))
-    scores = panes @ (score - base)
+    scores = panes @ score - events * (base if of_season is None else of_season @ score)
     n1 = np.concatenate([[0.0], np.cumsum(events)[:-1]])
     s1 = np.concatenate([[0.0], np.cumsum(scores)[:-1]])
     n2, s2 = events.sum() - n1, scores.sum() - s1
@@ -115,28 +118,63 @@ def binned_panes(
         layout, vector = (numeric.starts, cells) if isinstance(r, NumericReference) else (named.starts, categories)
         run = slice(int(layout[f]), int(layout[f + 1]))
         held = [_part(pane.get(vector), run) for pane in panes]
+        seasons = _seasons(comparison, r, panes)
         if statistic == RATES[0]:
             lacks = [_part(pane.get(missing), slice(i, i + 1)) for pane in panes]
             rates = np.array([[present.sum(), lack.sum()] for present, lack in zip(held, lacks, strict=True)], float)
-            return BinnedPanes(np.array([r.rows, r.missing], float), rates, r.missing_dispersion.at)
+            of_rates = None if seasons is None or r.seasonal is None else seasons @ r.seasonal.missing_shares
+            return BinnedPanes(np.array([r.rows, r.missing], float), rates, r.missing_dispersion.at, of_rates)
         if isinstance(r, NumericReference):
             expected, bins = _quantile_bins(r)
         else:
             expected, bins = _category_bins(r, unseen=statistic == RATES[1])
         counted = [np.bincount(bins, values, minlength=len(expected)) for values in held]
-        return BinnedPanes(expected, np.array(counted, float).reshape(-1, len(expected)), r.dispersion.at)
+        of_season = None
+        if seasons is not None and r.seasonal is not None and statistic != RATES[1]:
+            # Rows by season are counted at the points; panes between these, too.
+            places = bins[1::2] if isinstance(r, NumericReference) else bins[: len(r.categories) + 1]
+            binned = [np.bincount(places, shares, minlength=len(expected)) for shares in r.seasonal.shares]
+            of_season = seasons @ np.array(binned)
+        return BinnedPanes(expected, np.array(counted, float).reshape(-1, len(expected)), r.dispersion.at, of_season)
     return None
 
 
-def _telling(expected: FloatArray, seen: FloatArray, panes: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
-    """Return shares of the reference and of the window, and the panes, in the bins that differ most and one more."""
-    p, q = _shares(expected), _shares(seen)
-    if len(p) > _BINS:
-        most = np.argsort(-((q - p) ** 2) / p, kind="stable")[: _BINS - 1]
-        rest = np.setdiff1d(np.arange(len(p)), most)
-        p, q = (np.append(shares[most], shares[rest].sum()) for shares in (p, q))
-        panes = np.column_stack([panes[:, most], panes[:, rest].sum(1)])
-    return p, q, panes
+def _seasons(comparison: Comparison, r: Reference, panes: Sequence[CountsByName]) -> FloatArray | None:
+    """Return how the events of each pane are divided among the parts of the season; None without one."""
+    if comparison.season is None or r.seasonal is None:
+        return None
+    cells = slice(0, comparison.season.cells)
+    held = np.array([_part(pane.get(comparison.by_season), cells) for pane in panes], float).reshape(-1, cells.stop)
+    result: FloatArray = held / np.maximum(held.sum(1, keepdims=True), 1.0)
+    return result
+
+
+def _expected(binned: BinnedPanes, seen: slice) -> FloatArray:
+    """Return the rows per bin that the panes that are seen are compared with."""
+    if binned.of_season is None:
+        return binned.expected
+    events = binned.panes[seen].sum(1)
+    shares: FloatArray = events @ binned.of_season[seen] / max(events.sum(), 1.0)
+    return shares * float(binned.expected.sum())
+
+
+def _telling(
+    expected: FloatArray, seen: FloatArray, binned: BinnedPanes
+) -> tuple[FloatArray, FloatArray, FloatArray, FloatArray | None]:
+    """Return shares of the reference and of the window, panes and their shares by season, all by bins.
+
+    The bins are those that differ most, and one of all others.
+    """
+    p, q, panes, of_season = _shares(expected), _shares(seen), binned.panes, binned.of_season
+    if len(p) <= _BINS:
+        return p, q, panes, of_season
+    most = np.argsort(-((q - p) ** 2) / p, kind="stable")[: _BINS - 1]
+    rest = np.setdiff1d(np.arange(len(p)), most)
+
+    def merged(by_bin: FloatArray) -> FloatArray:
+        return np.concatenate([by_bin[..., most], by_bin[..., rest].sum(-1, keepdims=True)], axis=-1)
+
+    return merged(p), merged(q), merged(panes), None if of_season is None else merged(of_season)
 
 
 def _shares(counts: FloatArray) -> FloatArray:

@@ -82,21 +82,24 @@ def thresholds(
     return Thresholds(
         np.inf if of_ks is None else _first(ks, level, 1.0),
         np.inf if of_w1 is None else _first(w1, level, _FARTHEST),
-        np.inf if of_w1 is None else _first(beyond, level / (1 - 1 / _BEYOND), float(n)),
+        # Too few events beyond are significant, too: what is asked for is how many more than expected are.
+        np.inf if of_w1 is None else _first(beyond, level / (1 - 1 / _BEYOND), float(n), n * r.outside / r.rows),
         np.inf if of_ks is None else of_ks,
         np.inf if of_w1 is None else of_w1,
     )
 
 
-def _first(p_value: Callable[[float], float], level: float, farthest: float) -> float:
-    """Return the smallest value with a p-value of at most `level`, up to `farthest`; infinite if there is none."""
+def _first(p_value: Callable[[float], float], level: float, farthest: float, least: float = 0.0) -> float:
+    """Return the smallest value with a p-value of at most `level`, from `least` up to `farthest`; infinite if none."""
 
     def excess(value: float) -> float:
         return float(np.log(max(p_value(value), _LEAST_P)) - np.log(max(level, _LEAST_P)))
 
     if excess(farthest) > 0:
         return float("inf")
-    return float(optimize.brentq(excess, 0.0, farthest, xtol=1e-6, rtol=1e-4))
+    if excess(least) <= 0:
+        return least
+    return float(optimize.brentq(excess, least, farthest, xtol=1e-6, rtol=1e-4))
 
 
 class ShiftPower:

@@ -13,7 +13,8 @@ from detectors.pane import CountsByName
 from detectors.reference import CategoricalReference, NumericReference
 from detectors.reference_builder import build_features
 from detectors.registry import MIN_EFFECT
-from detectors.types import FloatArray
+from detectors.season import Season
+from detectors.types import FloatArray, IntArray
 
 PANES, EVERY = 50, 100
 SEEN = slice(PANES - 10, None)  # the configured window: the last ten panes
@@ -137,6 +138,48 @@ def test_the_change_of_unseen_values_is_dated() -> None:
     panes = [comparison.bin_counts(np.zeros((EVERY, 0)), [np.array(part)]) for part in came]
 
     assert found(comparison, panes, "c", "unseen_rate").at == 44
+
+
+@pytest.mark.parametrize("statistic", ["ks", "missing_rate", "chi_square"])
+def test_the_course_of_a_day_is_not_taken_for_the_change(statistic: str) -> None:
+    """A daily wave of twice the noise, a pane an hour; what changes does so twenty panes before the end."""
+    hour, days = 3_600_000, 14
+    wave = np.sin(2 * np.pi * np.arange(24) / 24)
+    held = []
+    for seed in range(20):
+        rng = np.random.default_rng(seed)
+
+        def hours(first: int, count: int, *, changed: bool, rng: Rng = rng) -> tuple[FloatArray, IntArray]:
+            """Values of a hundred events an hour; missing ones and those of a category follow the wave as well."""
+            at = np.repeat(np.arange(first, first + count), EVERY)
+            x = 2 * wave[at % 24] + rng.standard_normal(len(at))
+            if statistic == "ks":
+                return x + 0.8 * changed, at * hour
+            strange = rng.random(len(at)) < 0.1 * (1 + wave[at % 24]) + 0.1 * changed
+            return np.where(strange, np.nan if statistic == "missing_rate" else 1.0, 0.0), at * hour
+
+        def columns(x: FloatArray) -> FloatArray | list[str | None]:
+            return x if statistic != "chi_square" else ["b" if value else "a" for value in x]
+
+        numeric = statistic != "chi_square"
+        values, time = hours(0, 24 * days, changed=False)
+        (r,) = build_features({"x": numeric}, {"x": columns(values)}, len(values), 128, Season.HOUR_OF_DAY, time)
+        references: tuple[list[NumericReference], list[CategoricalReference]] = (
+            ([r], []) if isinstance(r, NumericReference) else ([], [r])
+        )
+        comparison = Comparison("features", *references, ("ks", "chi_square"), MIN_EFFECT)
+        panes = []
+        for pane in range(PANES):
+            values, time = hours(24 * days + pane, 1, changed=pane >= PANES - 20)
+            panes.append(
+                comparison.bin_counts(values[:, None], [], time)
+                if numeric
+                else comparison.bin_counts(np.zeros((len(values), 0)), [values.astype(np.int64)], time)
+            )
+        point = found(comparison, panes, "x", statistic)
+        held.append(point.first <= PANES - 20 <= point.last + 1)
+
+    assert sum(held) >= 16
 
 
 def test_sparse_and_dense_panes_are_dated_alike() -> None:

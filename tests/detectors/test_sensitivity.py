@@ -163,6 +163,15 @@ def test_every_test_that_can_alarm_has_a_share() -> None:
     assert [f.constant for f in found.features] == [False, False, True]
 
 
+def test_a_window_without_values_beyond_the_reference_may_be_unlikely_itself() -> None:
+    """Of 128 points every hundredth value lies beyond; that none of a window does is no change that is asked for."""
+    r = a_number(np.random.default_rng(1).standard_normal(10_000), points=128)
+
+    found = told(comparison(r), 2_000, Rates(drift=5e-2, quality=1e-3, panes=2))
+
+    assert 0 < change(found).size < 0.2
+
+
 def test_a_shift_beyond_what_can_be_found_is_infinite() -> None:
     c = Comparison(
         "features",
