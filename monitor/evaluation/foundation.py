@@ -53,7 +53,10 @@ def on_reference(profile: Profile, events: int) -> Iterator[str]:
             "dependence is hardly known"
         )
     if not profile.ordered:
-        yield "the rows of the reference are in no order of time, so events are taken for independent"
+        yield (
+            "the rows of the reference are not known to be in the order of time: how events depend on each other was "
+            "learned in the order in which they stand"
+        )
         return
     compared = [(shown_name(f.name), f) for f in profile.features] + [(f.name, f) for f in profile.answers]
     unknown = [name for name, f in compared if _varies(f) and f.rows >= _FEWEST_ROWS and not f.dependence.sizes]

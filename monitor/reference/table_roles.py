@@ -59,7 +59,7 @@ class TableSpec:
         given = self.columns or {}
         found: dict[Role, str] = {}
         for role in Role:
-            name = given.get(role, role)
+            name = given.get(role, role.value)
             if role not in given:
                 feature = self._declares(role)
                 scoreless = role is Role.SCORE and self.task is Task.REGRESSION

@@ -53,7 +53,7 @@ def test_a_season_needs_the_times_of_the_rows(tmp_path: Path, rows: list[dict[st
 
     assert why in str(raised.value)
     assert "`reference.season`" in str(raised.value)
-    assert "'time'" in str(raised.value)
+    assert "in the column 'time'" in str(raised.value)
     assert "t.jsonl" in str(raised.value)
 
 
