@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from monitor.aggregation.metrics import METRICS
 from monitor.evaluation.extents import left_out
+from monitor.evaluation.foundation import FEWEST_WINDOWS
 from monitor.spec import Consequence, ModelSpec, RuleSpec
 
 
@@ -17,6 +18,18 @@ def notes_of(spec: ModelSpec) -> list[str]:
 def notes_on_windows(spec: ModelSpec) -> list[str]:
     """Return the multiples of the window that are not checked, why, and what to change."""
     return [f"drift.windows: {out.multiple:g} is left out: {out.why}" for out in left_out(spec)]
+
+
+def notes_on_learning(spec: ModelSpec) -> list[str]:
+    """Return that a reference will be too short for the promise of the budget to be more than assumed, and a remedy."""
+    learn, events = spec.reference.learn, spec.window.events or spec.window.min_events
+    if spec.drift is None or spec.reference.path is not None or not 0 < learn < FEWEST_WINDOWS * events:
+        return []
+    return [
+        f"reference.learn: {learn} predictions are {learn / events:.3g} windows of {events}: with fewer than "
+        f"{FEWEST_WINDOWS} their dependence is hardly known, and the promise of false alarms is only assumed: "
+        f"raise it to {FEWEST_WINDOWS * events} or more"
+    ]
 
 
 def _on_rules(spec: ModelSpec) -> Iterator[str]:

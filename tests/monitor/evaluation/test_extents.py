@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 
 from detectors.window import WindowRule
 from monitor.evaluation.extents import left_out, other_extents, window_rule
-from monitor.evaluation.notes import notes_on_windows
+from monitor.evaluation.notes import notes_on_learning, notes_on_windows
 from monitor.spec import ModelSpec, WindowSpec
-from tests.monitor.kit import MINUTE, SECOND, a_drift, a_model, counted, timed
+from tests.monitor.kit import MINUTE, SECOND, a_drift, a_model, counted, from_file, learned, timed
 
 DEFAULT = (0.2, 0.5, 1.0, 2.0, 5.0)
 
@@ -101,3 +101,15 @@ def test_every_multiple_is_an_extent_of_its_own_or_left_out(window: WindowSpec, 
     assert all(1 <= extent.rule.span <= extent.rule.longest for extent in others)
     assert all(1 <= extent.stride <= extent.rule.span for extent in others)
     assert [extent.multiple for extent in others] == sorted(extent.multiple for extent in others)
+
+
+def test_a_reference_that_will_be_too_short_for_the_promise_is_noted() -> None:
+    """With how many predictions it would not be; and only where it is learned and drift is watched."""
+    short = a_model(window=counted(1_000, 100), drift=a_drift(), reference=learned(2_000))
+    (note,) = notes_on_learning(short)
+
+    assert "2000 predictions are 2 windows of 1000" in note
+    assert "raise it to 10000" in note
+    assert notes_on_learning(replace(short, reference=learned(10_000))) == []
+    assert notes_on_learning(replace(short, drift=None)) == []
+    assert notes_on_learning(replace(short, reference=from_file())) == []
