@@ -18,6 +18,7 @@ from scipy import special
 from detectors.types import FloatArray
 
 FEWEST_PANES: Final = 16  # below, φ is supposed
+_MANY_PANES: Final = 64  # from which on Schwarz' criterion is relied on where it finds no memory
 _SUPPOSED: Final = 16.0
 _SUPPOSED_DF: Final = 20.0
 _HIGHEST_ORDER: Final = 12
@@ -63,7 +64,11 @@ def supposed(share: float = 1.0) -> MetricDependence:
 
 
 def dependence_of(
-    sums: FloatArray, independent: float, before: MetricDependence, telling: int | None = None
+    sums: FloatArray,
+    independent: float,
+    before: MetricDependence,
+    telling: int | None = None,
+    events: float = math.inf,
 ) -> MetricDependence:
     """Estimate the dependence of the sums of consecutive panes.
 
@@ -75,6 +80,7 @@ def dependence_of(
         before: What is supposed without panes.
         telling: How many panes tell something: panes without a failure do not show whether failures come together.
             None: all.
+        events: Events of a pane, on average. Neighbours depend on each other across the ends of panes as well.
     """
     n = len(sums)
     if n < FEWEST_PANES or not math.isfinite(independent):
@@ -89,10 +95,21 @@ def dependence_of(
     variance *= power / (1 - min(spread / n, 0.5))
     known = n if telling is None else telling
     phi = min(max(variance / independent, 1.0), _LARGEST) if independent > 1e-300 else 1.0
+    if not order:
+        alone = min(max(power / independent * n / (n - 1), 1.0), _LARGEST) if independent > 1e-300 else 1.0
+        phi = max(phi if n < _MANY_PANES else 1.0, _beyond_panes(alone, events))
     phi += max(before.phi - phi, 0.0) * (FEWEST_PANES / max(known, FEWEST_PANES)) ** 2
     # The relative variance of an autoregression's long-run variance, of which two parts come from its sum.
     df = n / (1 + 2 * spread) if order else n - 1
     return MetricDependence(phi, max(df, _LEAST_DF))
+
+
+def _beyond_panes(phi: float, events: float) -> float:
+    """Return φ of long sums, where that of panes is known and nothing shows how panes depend on each other.
+
+    Of an AR(1) that of n events falls short by (φ² - 1)/2n; where there are several time scales by about twice that.
+    """
+    return phi + (phi * phi - 1) / max(events, phi)
 
 
 def _long_run(series: FloatArray) -> tuple[float, float, int]:

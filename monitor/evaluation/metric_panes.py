@@ -110,7 +110,9 @@ class PaneRows:
 
 def dependence(name: str, rows: PaneRows, before: MetricDependence) -> MetricDependence:
     """Return the dependence of a metric; `before` is what is supposed without panes."""
-    return dependence_of(*rows.sums(), before, telling(name, rows)) if len(rows) >= FEWEST_PANES else before
+    if len(rows) < FEWEST_PANES:
+        return before
+    return dependence_of(*rows.sums(), before, telling(name, rows), float(rows.n.mean()))
 
 
 def telling(name: str, rows: PaneRows) -> int:
@@ -134,7 +136,7 @@ def dependence_beside(name: str, rows: PaneRows, others: PaneRows, before: Metri
         return before
     (one, variance), (other, its_variance) = rows.sums(), others.sums()
     known = max(telling(name, rows), telling(name, others))
-    return dependence_of(one[mine] - other[its], variance + its_variance, before, known)
+    return dependence_of(one[mine] - other[its], variance + its_variance, before, known, float(rows.n.mean()))
 
 
 def adds_up(metric: str) -> bool:
