@@ -96,3 +96,16 @@ def test_of_two_the_larger_one_counts_where_chance_does_not_explain_it() -> None
     assert latest.or_larger(MetricDependence(3.0, 10.0)).phi == 2.0
     assert latest.or_larger(MetricDependence(2.2, 90.0)).phi == 2.0
     assert latest.or_larger(MetricDependence(1.0, math.inf)).phi == 2.0
+
+
+def test_neighbours_depend_on_each_other_across_the_ends_of_panes() -> None:
+    """An AR(1) of .9 has a φ of 19; panes of a hundred show less than that."""
+    rng = np.random.default_rng(4)
+    noise = rng.standard_normal(256 * 100 + 500)
+    stream = lfilter([1.0], [1.0, -0.9], noise)[500:] * 0.19**0.5
+    sums = stream.reshape(-1, 100).mean(axis=1)
+
+    within, across = (dependence_of(sums, 0.01, supposed(0.0), events=events).phi for events in (math.inf, 100.0))
+
+    assert 1.05 * within < across < 1.4 * within
+    assert across == pytest.approx(19, rel=0.35)

@@ -23,7 +23,7 @@ from monitor.aggregation.metrics import (
     latency_cells,
     latency_quantile,
 )
-from monitor.aggregation.outcome_columns import BASELINE_PANE
+from monitor.aggregation.outcome_columns import BASELINE_PANE, STAGED_PANES
 from monitor.aggregation.outcome_windows import OutcomeWindow, OutcomeWindows
 from monitor.aggregation.outcomes import OutcomeTable, ScoredPairs
 from monitor.aggregation.score_counts import AUC_SCORES
@@ -652,3 +652,26 @@ def test_windows_come_back_from_their_rows() -> None:
 def test_a_value_at_the_end_of_the_floats_is_rounded_to_one(value: float) -> None:
     """Rounded up, the largest of all would be none."""
     assert Estimate(value, 1, 0.0).settled().value == pytest.approx(value)
+
+
+@pytest.mark.parametrize("task", [Task.BINARY, Task.REGRESSION, Task.MULTICLASS])
+def test_pairs_that_waited_in_rows_of_their_own_are_in_the_baseline_as_if_they_had_come_at_once(task: Task) -> None:
+    rng = np.random.default_rng(1)
+    score = rng.random(200) if task is Task.BINARY else np.full(200, NAN)
+    labels = rng.integers(0, 2, (2, 200)).astype(np.float64) + (100 * (task is Task.REGRESSION))
+    pairs = scored([Pair(1, p, a, s) for p, a, s in zip(*labels, score, strict=True)])
+    parts = [pairs.first(120), ScoredPairs(*(getattr(pairs, name)[120:] for name in ScoredPairs.__slots__))]
+    at_once, waited = OutcomeTable(task, 0), OutcomeTable(task, 0)
+    at_once.add_to_baseline(pairs, no_metric)
+    for part, row in zip(parts, STAGED_PANES, strict=False):
+        waited.add_to_baseline(part, no_metric, row)
+    waited.add_to_baseline(parts[0], no_metric, STAGED_PANES[3])
+    waited.forget(STAGED_PANES[3])
+
+    assert waited.baseline_pairs == 0
+    assert not len(waited.coverage()[0])
+    for row in STAGED_PANES[:5]:
+        waited.merge_into_baseline(row)
+    one, other = (t.metrics(BASELINE_PANE, BASELINE_PANE, ()) for t in (at_once, waited))
+    assert {name: e.value for name, e in other.items()} == pytest.approx({name: e.value for name, e in one.items()})
+    assert waited.baseline_pairs == 200
