@@ -194,14 +194,22 @@ def columns_of(
     return kinds, columns, notices
 
 
+_PLAIN: Final = {int, float, type(None)}  # types of values that need no look at each: most columns have no others
+
+
 def mostly_numbers(values: Sequence[Scalar]) -> bool:
     """Whether more than half of the values that are there are numbers; a boolean is none."""
+    found = set(map(type, values))
+    if found <= _PLAIN:
+        return found != {type(None)} and bool(found)
     present = [v for v in values if v is not None]
     return 2 * sum(isinstance(v, int | float) and not isinstance(v, bool) for v in present) > len(present)
 
 
 def numbers_of(values: Sequence[Scalar]) -> FloatArray:
     """Numbers as they are, anything else as NaN."""
+    if set(map(type, values)) <= _PLAIN:
+        return np.array(values, np.float64)
     return np.array([float(v) if isinstance(v, int | float) and not isinstance(v, bool) else np.nan for v in values])
 
 
