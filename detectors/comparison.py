@@ -167,7 +167,8 @@ class Comparison:
     @property
     def lacks_laws(self) -> bool:
         """Whether laws of numeric features can be made beforehand, and were not."""
-        return self.season is None and not any(r.laws for r in self.numeric_cells.references) and bool(self._whole.laws)
+        laws = self._whole.laws
+        return self.season is None and len(laws) > 0 and not any(each.known for each in laws)
 
     def take_laws(self, made: Sequence[Reference]) -> None:
         """Take in the laws of these references, which are the same as its own numeric ones."""

@@ -57,7 +57,11 @@ class WindowSize:
 
 
 class NumericLaws:
-    """The laws of the statistics of one feature, by window size."""
+    """The laws of the statistics of one feature, by window size.
+
+    Attributes:
+        known: Laws that were made beforehand.
+    """
 
     def __init__(
         self, reference: NumericReference, between: FloatArray | None = None, luck: FloatArray | float = 0.0
@@ -70,7 +74,7 @@ class NumericLaws:
             luck: Share of the variance in each direction that chance made a difference between parts.
         """
         self._reference, self._between, self._luck = reference, between, luck
-        self._known: Sequence[LawNumbers] = reference.laws
+        self.known: Sequence[LawNumbers] = reference.laws
         self._laws: dict[tuple[float, ...], BridgeLaw] = {}
         self._sizes: dict[tuple[int, int], WindowSize] = {}
 
@@ -104,7 +108,7 @@ class NumericLaws:
 
     def take(self, known: Sequence[LawNumbers]) -> None:
         """Take in laws that were made elsewhere."""
-        self._known = (*self._known, *known)
+        self.known = (*self.known, *known)
 
     def _law(self, phi: FloatArray) -> BridgeLaw:
         key = tuple(phi.tolist())
@@ -112,7 +116,7 @@ class NumericLaws:
         if found is None:
             learned = self._reference.dependence
             rows = learned.worth(float(phi.max())) if learned.sizes else np.inf
-            known = next((law for law in self._known if law.phi == key), None)
+            known = next((law for law in self.known if law.phi == key), None)
             found = self._laws[key] = BridgeLaw(self._reference, phi, rows, self._between, known)
         return found
 

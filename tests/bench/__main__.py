@@ -21,8 +21,9 @@ LEAST_RATIO = 0.65
 MOST_MB = 500.0
 MOST_CHECK_MS = 2.0
 MOST_ALERT_S = 2.0
+MOST_FREEZING_S = 5.0  # of discrete features
 PARTITIONS = 12
-PARTS = ("throughput", "partitions", "memory", "latency", "checks", "windows", "peers")
+PARTS = ("throughput", "partitions", "memory", "latency", "checks", "windows", "freezing", "peers")
 
 
 def main() -> int:
@@ -51,6 +52,10 @@ def main() -> int:
         from tests.bench.windows import several
 
         results["windows"] = [several(asked.rounds, panes, _tell) for panes in (10, 25)]
+    if "freezing" in parts:
+        from tests.bench.freezing import freezing
+
+        results["freezing"] = freezing(_tell)
     if "peers" in parts:
         from tests.bench.checks import peers
 
@@ -106,6 +111,9 @@ def _missed(results: dict[str, Any]) -> list[str]:
         found.append(f"{results['memory']['rss_mb']:.0f} MB resident, at most {MOST_MB:.0f} are wanted")
     slow = [c for c in results.get("checks", ()) if c["ms"] > MOST_CHECK_MS]
     found += [f"a check of a window of {c['window']} takes {c['ms']:.2f} ms, {MOST_CHECK_MS} are wanted" for c in slow]
+    if "freezing" in results and results["freezing"]["discrete"]["process_s"] > MOST_FREEZING_S:
+        taken = results["freezing"]["discrete"]["process_s"]
+        found.append(f"freezing 200 discrete features takes {taken:.1f} s of CPU, {MOST_FREEZING_S} are wanted")
     if "latency" in results and results["latency"]["worst_s"] > MOST_ALERT_S:
         found.append(f"an alert took {results['latency']['worst_s']:.2f} s, {MOST_ALERT_S} are wanted")
     return found

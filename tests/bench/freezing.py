@@ -7,7 +7,6 @@ is of windows that all differ enough for their p-values to matter, with and with
 
 from __future__ import annotations
 
-import json
 import resource
 import subprocess
 import sys
@@ -99,7 +98,3 @@ def _first_check(of: Comparison, columns: np.ndarray[Any, np.dtype[np.float64]])
     for each in totals:
         check([of], each.get, Rates(1e-6, 1e-6, 10))
     return time.process_time() - started
-
-
-if __name__ == "__main__":
-    print(json.dumps(freezing(print)))
