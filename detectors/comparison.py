@@ -170,7 +170,7 @@ class Comparison:
         laws = self._whole.laws
         return self.season is None and len(laws) > 0 and not any(each.known for each in laws)
 
-    def take_laws(self, made: Sequence[Reference]) -> None:
+    def learn_laws(self, made: Sequence[Reference]) -> None:
         """Take in the laws of these references, which are the same as its own numeric ones."""
         for laws, r in zip(self._whole.laws, made, strict=True):
             if isinstance(r, NumericReference):

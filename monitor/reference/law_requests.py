@@ -57,7 +57,7 @@ class LawRequests:
         """Take in what was made, if the reference is still in force; None where it could not be."""
         asked = self._asked.get(freezing.subject)
         if made is not None and asked is not None and asked.number == freezing.number:
-            asked.comparison.take_laws(made.features)
+            asked.comparison.learn_laws(made.features)
 
     def _request(self, comparison: Comparison, profile: Profile | None) -> Callable[[], bytes]:
         known = Profile((), 0, ordered=True) if profile is None else profile

@@ -79,7 +79,7 @@ def test_laws_made_beforehand_give_the_same_answers(profile: Profile, beforehand
 def test_laws_that_are_taken_in_later_give_the_same_answers(profile: Profile, beforehand: Profile) -> None:
     of = comparison(profile)
 
-    of.take_laws(beforehand.features)
+    of.learn_laws(beforehand.features)
 
     assert checked(of, 7, WINDOW).values == checked(comparison(profile), 7, WINDOW).values
 
