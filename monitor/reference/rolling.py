@@ -185,7 +185,7 @@ class Roller:
         its, times = self.state, self.times
         was, its.alarmed = its.alarmed, bool(standing.alarmed)
         if its.alarmed:
-            self._exclude(min(end - times.longest, *(first * times.pane for first in standing.oldest.values())), end)
+            self._exclude(min([end - times.longest, *(first * times.pane for first in standing.oldest.values())]), end)
             its.waiting = Waiting.ALARM
             yield from self._end_next(RenewalKind.DROPPED)
         elif was:

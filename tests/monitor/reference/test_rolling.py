@@ -13,6 +13,7 @@ from scipy.signal import lfilter
 
 from detectors.reference import NumericReference
 from detectors.types import FloatArray
+from fallback.types import ServingSpec
 from monitor.alerting.records import AlertRecord
 from monitor.pipeline.commands import CommandName
 from monitor.pipeline.shown import renewal_words
@@ -25,6 +26,7 @@ from tests.monitor.kit import (
     HOUR,
     SECOND,
     T0,
+    Event,
     Record,
     Run,
     StoredRun,
@@ -63,14 +65,17 @@ def noise(size: int, seed: int, phi: float = 0.0) -> FloatArray:
     return series
 
 
-def stream(panes: int, level: Level = steady, seed: int = 1, phi: float = 0.0) -> list[Record]:
+def some_events(panes: int, level: Level = steady, seed: int = 1, phi: float = 0.0, **more: Any) -> list[Event]:
     """So many panes with one feature; the prediction is as good as constant."""
     x = noise(panes * PER_PANE, seed, phi)
-    events = [
-        prediction(f"r{i}", START + i * PANE // PER_PANE, 1.0, features={"x": float(value) + level(i / PER_PANE)})
-        for i, value in enumerate(x)
+    return [
+        prediction(f"r{i}", START + i * PANE // PER_PANE, 1.0, features={"x": float(v) + level(i / PER_PANE)}, **more)
+        for i, v in enumerate(x)
     ]
-    return records_of(events)
+
+
+def stream(panes: int, level: Level = steady, seed: int = 1, phi: float = 0.0) -> list[Record]:
+    return records_of(some_events(panes, level, seed, phi))
 
 
 def run_of(records: list[Record], model: ModelSpec = MODEL, **more: Any) -> Run:
@@ -211,6 +216,19 @@ def test_what_came_while_an_alarm_stood_is_never_learned() -> None:
     assert latest.since > START + 130 * PANE
     assert latest.profile.rows < 40 * PER_PANE
     assert all(feature(record).points.max() < 10 for record in begun(run))
+
+
+def test_an_alarm_of_a_version_that_sends_nothing_any_more_holds_the_features_up() -> None:
+    outcomes = some_outcomes(HOUR, baseline_n=100, pane=PANE)
+    one = some_events(75, lambda pane: 3.0 * (pane >= 70))
+    other = some_events(100, version="v2")[75 * PER_PANE :]
+    serving = ServingSpec("v1", shadows=("v2",))
+
+    run = run_of(records_of([*one, *other]), replace(MODEL, outcomes=outcomes, serving=serving))
+
+    assert [alarm.subject.version for alarm in alarms(run)][:1] == ["v1"]
+    assert max(record.since or 0 for record in begun(run)) <= START + 70 * PANE
+    assert renewal_words(shown(run)) == "waiting: alarm stands"
 
 
 def test_it_tells_when_the_next_one_is_due() -> None:
