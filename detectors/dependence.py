@@ -24,6 +24,8 @@ from detectors.types import FloatArray, IntArray
 SCORES: Final = 4  # directions with a φ of their own
 _FURTHER: Final = 4  # directions whose median stands for all others
 _SMALLEST: Final = 32  # events: windows that are smaller take the φ of this size
+_PER_DOUBLING: Final = 8  # sizes: means over whole days vary least, and a size that is 4 % off a day is as good as one
+_APART: Final = 0.1  # of φ, from which a size between those that double is kept
 _FEWEST_BLOCKS: Final = 3  # of the largest size
 _FREQUENT: Final = 0.01  # share from which a category counts in the directions of all together
 _SHORT_BLOCK: Final = 16  # rows
@@ -37,7 +39,7 @@ class Dependence:
     """Hold φ ≥ 1 of several directions by window size.
 
     Attributes:
-        sizes: Window sizes in events, growing by factors of two; none where nothing was learned.
+        sizes: Window sizes in events, ascending; none where nothing was learned.
         phi: φ of each direction and size, shape (directions, sizes). Of numbers, the last direction is all the others.
             Of categories, each is one, and then come those in which they move most together.
         rows: Rows that it was learned from.
@@ -82,13 +84,17 @@ class Dependence:
         if not self.sizes or len(self.phi) <= first:
             return float(self.rows)
         course = self.phi[first + int(np.argmax(self.phi[first:, -1]))]
-        half = course[-1] / 2
+        falls = course < np.maximum.accumulate(course) / 2
+        if falls.any():
+            course = course[: int(np.argmax(falls))]  # of a season, what it is before a whole period
+        most = course.max()
+        half = most / 2
         after = int(np.argmax(course >= half))
         if not after:
             return float(self.rows)
         share = (half - course[after - 1]) / (course[after] - course[after - 1])
         reached = self.sizes[after - 1] * (self.sizes[after] / self.sizes[after - 1]) ** share
-        moving = 1 - 1 / course[-1]  # the rest of the variance is known as well as that of independent rows
+        moving = 1 - 1 / most  # the rest of the variance is known as well as that of independent rows
         return float(self.rows * min(_PER_HALF * phi / reached / moving**2, 1.0))
 
     def largest(self) -> Dispersion:
@@ -129,12 +135,12 @@ def rank_scores(weights: IntArray | FloatArray, count: int) -> FloatArray:
 
 def window_sizes(rows: int) -> tuple[int, ...]:
     """Return the window sizes for which so many rows tell something."""
-    sizes = []
-    size = _SMALLEST
-    while size * _FEWEST_BLOCKS <= rows:
-        sizes.append(size)
-        size *= 2
-    return tuple(sizes)
+    most = rows // _FEWEST_BLOCKS
+    if most < _SMALLEST:
+        return ()
+    steps = int(_PER_DOUBLING * np.log2(most / _SMALLEST)) + 1
+    sizes = (round(_SMALLEST * 2 ** (step / _PER_DOUBLING)) for step in range(steps + 1))
+    return tuple(size for size in sizes if size <= most)
 
 
 def of_numbers(places: IntArray, weights: IntArray, season: InSeason | None = None) -> Dependence:
@@ -154,7 +160,7 @@ def of_numbers(places: IntArray, weights: IntArray, season: InSeason | None = No
     further = ratios[SCORES:]
     rest = np.median(further, axis=0) if len(further) else np.ones(len(sizes))
     phi = np.concatenate([np.maximum(ratios[:SCORES], rest), rest[None]])
-    return Dependence(sizes, rounded(phi), len(places))
+    return _learned(sizes, phi, len(places))
 
 
 def of_categories(codes: IntArray, categories: int, season: InSeason | None = None) -> Dependence:
@@ -180,7 +186,17 @@ def of_categories(codes: IntArray, categories: int, season: InSeason | None = No
         phi[some] = long_run_ratios(series, sizes, pairs[some])
     moving = _moving_directions(codes, counts)
     directions = long_run_ratios(moving[codes] if season is None else season.left(moving, codes), sizes)
-    return Dependence(sizes, rounded(np.concatenate([phi, directions])), len(codes))
+    return _learned(sizes, np.concatenate([phi, directions]), len(codes))
+
+
+def _learned(sizes: tuple[int, ...], phi: FloatArray, rows: int) -> Dependence:
+    """Return what was learned, without sizes that say nothing that the doubled ones do not."""
+    logs = np.log(sizes)
+    doubled = np.zeros(len(sizes), np.bool_)
+    doubled[::_PER_DOUBLING] = doubled[-1] = True
+    between = np.array([np.interp(logs, logs[doubled], course[doubled]) for course in phi])
+    kept = doubled | (np.abs(phi - between) > _APART * between).any(axis=0)
+    return Dependence(tuple(np.array(sizes)[kept].tolist()), rounded(phi[:, kept]), rows)
 
 
 def _moving_directions(codes: IntArray, counts: IntArray) -> FloatArray:

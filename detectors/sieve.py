@@ -74,11 +74,8 @@ def long_run_ratios(series: FloatArray, sizes: tuple[int, ...], pairs: FloatArra
     if len(found):
         ratios[found] = _of_spectrum(fit.coefficients[:, found], fit.noise[found], sizes)
     sums = np.cumsum(np.concatenate([np.zeros((1, width)), centred]), axis=0)
+    ratios = np.maximum(ratios, _slow_movements(sums, sizes, fit.variance))
     for i, size in enumerate(sizes):
-        step = size // _SUMS
-        if step >= _SHORTEST:
-            slow = _of_sums(np.diff(sums[::step], axis=0), fit.variance * step)
-            ratios[:, i] = np.maximum(ratios[:, i], slow)
         if (ratios[:, i] > 1).any():
             ratios[:, i] = np.minimum(ratios[:, i], _most_by_blocks(sums, size, fit.variance))
     result: FloatArray = np.maximum(ratios, 1.0)
@@ -145,6 +142,30 @@ def _fejer(sizes: tuple[int, ...]) -> FloatArray:
         kernel[1:] = (np.sin(size * angle[1:] / 2) / np.sin(angle[1:] / 2)) ** 2 / size
         weights[:, i] = both * kernel / (2 * _FREQUENCIES)
     return weights
+
+
+def _slow_movements(sums: FloatArray, sizes: tuple[int, ...], variance: FloatArray) -> FloatArray:
+    """Return the ratios of blocks of twenty sums, shape (series, sizes): of sizes a factor of two apart, or between.
+
+    Args:
+        sums: Running sums of the centred values, from 0; shape (rows + 1, series).
+        sizes: Sizes of blocks, ascending.
+        variance: Variance of the values, shape (series,).
+    """
+    found = np.zeros((sums.shape[1], len(sizes)))
+    doubled = [sizes[-1]]
+    for size in reversed(sizes):
+        if 2 * size <= doubled[-1] and size >= _SHORTEST * _SUMS:
+            doubled.append(size)
+    known = [size for size in reversed(doubled) if size >= _SHORTEST * _SUMS]
+    if not known:
+        return found
+    steps = [size // _SUMS for size in known]
+    ratios = np.array([_of_sums(np.diff(sums[::step], axis=0), variance * step) for step in steps])
+    logs = np.log(np.array(sizes) / known[0])
+    for j in range(sums.shape[1]):
+        found[j] = np.interp(logs, np.log(np.array(known) / known[0]), ratios[:, j], left=0.0)
+    return found
 
 
 def _of_sums(sums: FloatArray, independent: FloatArray) -> FloatArray:
