@@ -78,6 +78,7 @@ def test_what_waits_is_forgotten_where_a_rule_fires() -> None:
     baseline = a_baseline()
     baseline.takes(0, 0, healthy=True)
     row = taken(25, 1, baseline=baseline)
+    assert row is not None
 
     assert baseline.takes(25, 2 * PANE, healthy=False, firing=True) == Intake(dropped=(row,))
     assert baseline.takes(25, 20 * PANE, healthy=True).merged == ()
