@@ -244,7 +244,7 @@ def overdispersion(learned: Dependence, dispersion: Dispersion, n: int, categori
     phi = learned.at(n)
     if len(phi) < categories:
         return Overdispersion(np.full(categories, dispersion.at(n)), np.zeros(0), np.inf)
-    return Overdispersion(phi[:categories], phi[categories:], learned.worth(float(phi.max()), categories))
+    return Overdispersion(phi[:categories], phi[categories:], learned.rows)
 
 
 def _left(learned: Overdispersion, within: FloatArray | None) -> Overdispersion:

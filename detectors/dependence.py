@@ -71,7 +71,7 @@ class Dependence:
         result: FloatArray = self.phi[:, after - 1] * (1 - share) + self.phi[:, after] * share
         return result
 
-    def worth(self, phi: float, first: int = 0) -> float:
+    def worth(self, phi: float) -> float:
         """Return the rows that a φ was learned from, fewer where dependence is weak and slow.
 
         Of an autoregression, rows / φ movements were seen. Where only a part of the variance moves slowly, φ is as
@@ -79,11 +79,10 @@ class Dependence:
 
         Args:
             phi: Largest φ of any direction for windows of the size in question.
-            first: The first of the directions that tell it.
         """
-        if not self.sizes or len(self.phi) <= first:
+        if not self.sizes or not len(self.phi):
             return float(self.rows)
-        course = self.phi[first + int(np.argmax(self.phi[first:, -1]))]
+        course = self.phi[int(np.argmax(self.phi[:, -1]))]
         falls = course < np.maximum.accumulate(course) / 2
         if falls.any():
             course = course[: int(np.argmax(falls))]  # of a season, what it is before a whole period

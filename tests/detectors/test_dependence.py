@@ -127,7 +127,6 @@ def test_weak_and_slow_dependence_is_learned_from_fewer_rows_than_quick_dependen
 
     assert quick.worth(20.0) == 10_000
     assert slow.worth(20.0) == pytest.approx(10_000 * 0.8 * 20 / 512 / 0.95**2)
-    assert slow.worth(20.0, first=1) == 10_000
 
 
 def test_what_is_too_large_for_the_rows_that_were_kept_grows_as_blocks_of_all_rows_do() -> None:
