@@ -10,8 +10,10 @@ from typing import Final
 
 import numpy as np
 
+from detectors.laws import with_laws
 from detectors.reference_builder import POINTS
 from monitor.alerting.records import AlertKind
+from monitor.reference.law_windows import LawWindows
 from monitor.spec import ModelSpec, Task
 from tests.simulation.families import FAMILIES, Family
 from tests.simulation.figures import Figure, Limits, Rate
@@ -24,6 +26,12 @@ _BOTH: Final = (True, False)  # with minimum effects, and without
 MANY: Final = 20  # features of a large model
 USUAL: Final = 1e-3  # promised alarms per check
 USUAL_WINDOWS: Final = 10  # of a reference
+# References of a row at least, and at most twice as many, with so many checks of each: what two cores do in 45 minutes.
+OF_ONE: Final = 200
+OF_RULES: Final = 100  # of either task
+OF_MANY: Final = 40
+_CHECKS: Final = 150
+_CHECKS_OF_MANY: Final = 100
 OF_FEATURES: Final = frozenset({AlertKind.DRIFT, AlertKind.DATA_QUALITY})
 
 
@@ -66,6 +74,7 @@ class Group:
         models: What watches them.
         promised: Rate of alarms per check that all were promised.
         reference: Rows of a reference.
+        least: References at least.
         references: References at most; fewer, once all rows are certain.
         checks: Checks of each.
     """
@@ -77,13 +86,14 @@ class Group:
     models: tuple[Model, ...]
     promised: float
     reference: int
+    least: int
     references: int
     checks: int
 
     @property
     def size(self) -> int:
         """About how long it takes beside others."""
-        return self.references * self.checks * (self.features + len(self.models))
+        return self.least * (self.checks + WARM) * (self.features + len(self.models))
 
 
 def run(group: Group, seed: int) -> list[Figure]:
@@ -92,7 +102,9 @@ def run(group: Group, seed: int) -> list[Figure]:
     rates = [[Rate(group.promised * row.share, row.limits) for row in model.rows] for model in group.models]
     key = zlib.crc32(group.name.encode())
     for number in range(group.references):
-        still = [i for i, of_model in enumerate(rates) if not all(rate.is_certain for rate in of_model)]
+        still = [*range(len(rates))]
+        if number >= group.least:
+            still = [i for i in still if not all(rate.is_certain for rate in rates[i])]
         if not still:
             break
         rng = np.random.default_rng([seed, key, number])
@@ -112,7 +124,10 @@ def watch(
 ) -> list[Counter[AlertKind]]:
     """Watch one stream with several models; return the alarms of each by kind, in the checks that count."""
     path = Path(family, group.features, group.task, group.reference, group.checks + WARM, rng)
-    profile = path.profile(POINTS) if group.features else None
+    profile = None
+    if group.features:  # laws are made once for all models
+        profile = path.profile(POINTS)
+        profile = with_laws(profile, LawWindows.of(specs[0]).sizes(profile))
     models = [Monitored(spec, profile) for spec in specs]
     features = models[0].panes(family.marginal) if profile is not None else None
     before = group.reference // PANE
@@ -164,7 +179,8 @@ def _drift_of_one(family: str, promised: float, windows: int, size: float) -> Gr
         Model(drift_alone(promised, effects=effects), (_row("drift", name, family, effects=effects),))
         for effects in _BOTH
     )
-    return Group(name, family, 1, None, models, promised, windows * WINDOW, _some(250, size), 500)
+    least, most = _some(OF_ONE, size), _some(2 * OF_ONE, size)
+    return Group(name, family, 1, None, models, promised, windows * WINDOW, least, most, _CHECKS)
 
 
 def _rules(family: str, task: Task, promised: float, windows: int, size: float) -> Group:
@@ -173,7 +189,8 @@ def _rules(family: str, task: Task, promised: float, windows: int, size: float) 
         Model(rules_alone(promised, task, reference, effects=effects), (_row("rules", name, family, effects=effects),))
         for effects in _BOTH
     )
-    return Group(name, family, 0, task, models, promised, reference, _some(200, size), 500)
+    least, most = _some(OF_RULES, size), _some(2 * OF_RULES, size)
+    return Group(name, family, 0, task, models, promised, reference, least, most, _CHECKS)
 
 
 def _many(parts: Collection[str], family: str, promised: float, windows: int, size: float) -> Group:
@@ -188,7 +205,8 @@ def _many(parts: Collection[str], family: str, promised: float, windows: int, si
         if "model" in parts:
             rows.append(_row("model", f"{name} and rules", family, effects=effects))
         models.append(Model(whole(promised, Task.BINARY, reference, effects=effects), tuple(rows)))
-    return Group(name, family, MANY, Task.BINARY, tuple(models), promised, reference, _some(200, size), 150)
+    least, most = _some(OF_MANY, size), _some(2 * OF_MANY, size)
+    return Group(name, family, MANY, Task.BINARY, tuple(models), promised, reference, least, most, _CHECKS_OF_MANY)
 
 
 def _name(family: str, what: str, promised: float, windows: int) -> str:

@@ -91,7 +91,8 @@ def compared(seed: int, size: float = 1.0) -> list[Figure]:
     """Return median delays of driftd and of others, all at the run length that driftd has on null streams."""
     model = Model(drift_alone(_PROMISED, effects=False), (Row("delay", "run", None),))
     references = max(round(60 * size), 2)
-    group = Group("run of driftd", "iid", MANY, None, (model,), _PROMISED, _BEFORE, references, 400)
+    least = min(references, 20)
+    group = Group("run of driftd", "iid", MANY, None, (model,), _PROMISED, _BEFORE, least, references, 400)
     (null,) = run(group, seed)
     length = PANE * null.details["checks"] / max(null.details["seen"], 1)
     own = delays(seed, max(round(20 * size), 1), _CHANGES, _PROMISED)

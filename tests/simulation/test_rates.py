@@ -26,10 +26,12 @@ outcomes: {within: 1m, baseline_n: 1000}
 rules: [{name: r, metric: error_rate, above: 0.002, hard: true}]"""
 
 
-def a_group(references: int) -> Group:
+def a_group(references: int, least: int = 20) -> Group:
     """Models with a hard rule, which asks for no budget: 1e-3 promised, and about ten times as much raised."""
     model = Model(spec_of(LOUD), (Row("rules", "x", Limits(0.8)),))
-    return Group("x", "iid", 0, Task.REGRESSION, (model,), 1e-3, reference=1_000, references=references, checks=100)
+    return Group(
+        "x", "iid", 0, Task.REGRESSION, (model,), 1e-3, reference=1_000, least=least, references=references, checks=100
+    )
 
 
 def test_a_known_rate_of_alarms_is_measured_right() -> None:
