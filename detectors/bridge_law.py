@@ -20,6 +20,7 @@ from detectors.directions import directions
 from detectors.law_numbers import LawNumbers
 from detectors.overlap import level_of_score
 from detectors.reference import NumericReference
+from detectors.significance import normal_score
 from detectors.types import BoolArray, FloatArray, IntArray, SingleArray
 
 _PATHS: Final = 8_000
@@ -201,8 +202,7 @@ class BridgeLaw:
         """Return the value that is as rare where φ is known as `value` is where it is an estimate: Student's tail."""
         if not np.isfinite(self._freedom):
             return value
-        u = value / deviation
-        return float(u / (1 + (u * u + 1) / (4 * self._freedom)) * deviation)
+        return normal_score(value / deviation, self._freedom) * deviation
 
     # -- levels ------------------------------------------------------------------------------------------
 

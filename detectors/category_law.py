@@ -14,7 +14,7 @@ import numpy as np
 from scipy import optimize, special
 
 from detectors.categorical import Homogeneity, homogeneity
-from detectors.significance import deviation_scores
+from detectors.significance import deviation_scores, normal_score
 from detectors.types import BoolArray, FloatArray, IntArray
 
 _OF_SCALE: Final = 2.0  # degrees of freedom in the estimate of a variance are rows / φ, divided by this
@@ -56,7 +56,7 @@ class CategoryTest:
         if not np.isfinite(self.freedom) or not 0 < p < 0.5:
             return p
         u = -special.ndtri(p)
-        return float(special.ndtr(-u / (1 + (u * u + 1) / (4 * self.freedom))))
+        return float(special.ndtr(-normal_score(u, self.freedom)))
 
     def score(self, p: float) -> float:
         """Return the threshold with this p-value in standard deviations, as the overlap of windows takes it."""

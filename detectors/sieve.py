@@ -145,7 +145,7 @@ def _fejer(sizes: tuple[int, ...]) -> FloatArray:
 
 
 def _slow_movements(sums: FloatArray, sizes: tuple[int, ...], variance: FloatArray) -> FloatArray:
-    """Return the ratios of blocks of twenty sums, shape (series, sizes): of sizes a factor of two apart, or between.
+    """Return the ratios of blocks of twenty sums, shape (series, sizes): of sizes that double, and between them.
 
     Args:
         sums: Running sums of the centred values, from 0; shape (rows + 1, series).
@@ -153,11 +153,8 @@ def _slow_movements(sums: FloatArray, sizes: tuple[int, ...], variance: FloatArr
         variance: Variance of the values, shape (series,).
     """
     found = np.zeros((sums.shape[1], len(sizes)))
-    doubled = [sizes[-1]]
-    for size in reversed(sizes):
-        if 2 * size <= doubled[-1] and size >= _SHORTEST * _SUMS:
-            doubled.append(size)
-    known = [size for size in reversed(doubled) if size >= _SHORTEST * _SUMS]
+    doubled = {sizes[0] << k for k in range((sizes[-1] // sizes[0]).bit_length())}
+    known = [size for size in sizes if size in doubled and size >= _SHORTEST * _SUMS]
     if not known:
         return found
     steps = [size // _SUMS for size in known]

@@ -194,3 +194,12 @@ def mean_p_value(excess: float, variance: float, n: float) -> float:
     if variance <= 0:
         return 0.0 if excess > 0 else 1.0
     return float(special.stdtr(n - 1, -excess / np.sqrt(variance)))
+
+
+def normal_score(score: float, freedom: float) -> float:
+    """Return the normal score that is as rare as a positive `score` of Student's law with so many degrees of freedom.
+
+    The approximation of Wallace (1959), which grows with the score however few degrees of freedom there are.
+    """
+    shrunk = np.sqrt(freedom * np.log1p(score * score / freedom))
+    return float(shrunk * (8 * freedom + 1) / (8 * freedom + 3))

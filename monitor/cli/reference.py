@@ -203,15 +203,18 @@ def _features(profile: Profile) -> list[dict[str, Any]]:
 
 
 def _document(title: str, profile: Profile) -> dict[str, Any]:
-    return {
+    document: dict[str, Any] = {
         "title": title, "hash": profile.content_hash, "rows": profile.rows, "ordered": profile.ordered,
         "first": None if profile.first_ms is None else format_time(profile.first_ms),
         "last": None if profile.last_ms is None else format_time(profile.last_ms),
         "features": _features(profile), "notices": list(profile.notices),
         "metrics": {name: b.value for name, b in profile.baselines.items()},
-        "blocks": sum(map(len, profile.blocks)),
-        "parts": [_about_part(part) for part in profile.parts],
     }  # fmt: skip
+    if profile.blocks:
+        document["blocks"] = sum(map(len, profile.blocks))
+    if profile.parts:
+        document["parts"] = [_about_part(part) for part in profile.parts]
+    return document
 
 
 def _about_part(part: Part) -> dict[str, Any]:

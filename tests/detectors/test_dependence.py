@@ -119,6 +119,17 @@ def test_phi_is_interpolated_between_sizes() -> None:
     assert len(Dependence().at(100)) == 0
 
 
+@pytest.mark.parametrize("day", [700, 1_000, 1_300, 1_440])
+def test_means_over_a_whole_day_of_a_sine_vary_little_and_those_over_half_of_one_a_lot(day: int) -> None:
+    """Two weeks, whatever a day has of events."""
+    time = np.arange(14 * day)
+    noise = np.random.default_rng(1).standard_normal(len(time)) * np.sqrt(0.68)
+    found = learned(0.8 * np.sin(2 * np.pi * time / day) + noise)
+
+    assert found.at(day).max() < 5
+    assert found.at(day / 2).max() > 50
+
+
 def test_weak_and_slow_dependence_is_learned_from_fewer_rows_than_quick_dependence_of_the_same_size() -> None:
     """Both have φ 20 in the end; one of them comes to half of it at 16 events, the other at 512."""
     sizes = tuple(2**k for k in range(5, 12))

@@ -12,6 +12,7 @@ from detectors.significance import (
     chi_square_p_value,
     ks_p_value,
     mean_p_value,
+    normal_score,
     pair_size,
     psi_p_value,
     rate_p_value,
@@ -123,3 +124,13 @@ def test_a_mean_without_variance_is_known() -> None:
 def test_what_is_not_known_is_never_significant(excess: float, variance: float) -> None:
     """test_d20: NaN passes no gate and fails none."""
     assert mean_p_value(excess, variance, 100) == 1.0
+
+
+@pytest.mark.parametrize("freedom", [3.0, 6.6, 30.0, 1e4])
+def test_a_score_of_student_is_read_as_the_normal_one_that_is_as_rare(freedom: float) -> None:
+    """Within a few per cent, and the larger the rarer: also where there are few degrees of freedom."""
+    scores = np.linspace(0.5, 30, 60)
+    found = [normal_score(float(score), freedom) for score in scores]
+
+    assert found == pytest.approx(list(-stats.norm.ppf(stats.t.sf(scores, freedom))), rel=0.03)
+    assert np.all(np.diff(found) > 0)
