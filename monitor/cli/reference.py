@@ -41,7 +41,7 @@ from monitor.reference.file import table_spec
 from monitor.reference.provenance import config_digest
 from monitor.reference.table_roles import Role, TableSpec
 from monitor.service.rebaseline import profile_of_last_window
-from monitor.spec import FeatureKind, Task
+from monitor.spec import FeatureKind, ModelSpec, Task
 from monitor.store import reader
 from monitor.times import format_time
 
@@ -184,10 +184,21 @@ def show(
             show_record(p.engine, what, number, version, current, as_json, _document, _print)
             return
         found = reader.references(p.engine, what) if has_tables(p.engine) else []
+        spec = next(m for m in p.core.models if m.name == what)
     if not found:
-        err.print(f"{escape(what)} has no reference yet: it is read at the first start, or is still being learned")
+        err.print(f"{escape(what)} has no reference{_why_none(spec)}")
     for subject, state, profile in found:
         _show(f"{what}: {subject} ({state})", profile, as_json=as_json)
+
+
+def _why_none(spec: ModelSpec) -> str:
+    if spec.reference.path is not None:
+        return " yet: it is read at the first start"
+    if not spec.reference.learn:
+        return f": none is configured; give it one with models.{escape(spec.name)}.reference"
+    if spec.drift is None:
+        return ": drift is switched off, so none is learned"
+    return " yet: it is still being learned"
 
 
 def _show(title: str, profile: Profile, *, as_json: bool) -> None:

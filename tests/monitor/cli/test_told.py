@@ -96,6 +96,28 @@ def test_a_history_in_which_nothing_was_asked_for_says_what_there_is(shell: Shel
     assert told.err.startswith("nothing that was asked for is stored of m: its windows end from 2023-11-14T22:13:")
 
 
+@pytest.mark.parametrize(
+    ("keys", "says"),
+    [
+        ("", "m has no reference: none is configured; give it one with models.m.reference"),
+        ("reference: table.csv", "m has no reference yet: it is read at the first start"),
+        ("reference: {learn: 500}", "m has no reference yet: it is still being learned"),
+        ("reference: {learn: 500}, drift: null", "m has no reference: drift is switched off, so none is learned"),
+    ],
+    ids=["none", "table", "learned", "not watched"],
+)
+def test_without_a_reference_it_is_said_whether_one_will_come(shell: Shell, keys: str, says: str) -> None:
+    with shell.engine.begin() as c:
+        c.execute(sa.delete(t.reference))
+    Path("table.csv").write_text("x\n1\n2\n")
+    Path("driftd.yaml").write_text(CONFIG.replace("outcomes: {within: 1d}", f"outcomes: {{within: 1d}}, {keys}"))
+
+    told = shell("reference", "show", "m")
+
+    assert (told.code, told.out) == (0, "")
+    assert " ".join(told.err.split()) == says
+
+
 # -- nobody runs -----------------------------------------------------------------------------------------
 
 HERE = owner_name().partition("/")[0]
