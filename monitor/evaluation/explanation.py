@@ -16,6 +16,7 @@ from detectors.findings import Skipped
 from detectors.pane_dependence import FEWEST_PANES
 from detectors.sensitivity import Change, Comparisons, FeatureSensitivity, Sensitivity
 from detectors.window import WindowRule
+from fallback import decisions
 from monitor.aggregation.metrics import QUANTILES
 from monitor.evaluation.baselines import Baselines
 from monitor.evaluation.budget import FalseAlarmBudget
@@ -94,15 +95,17 @@ class Explanation:
                 panes = max(extent.rule.span // extent.stride, 1)
                 rates = Rates(allowed.drift * part, allowed.quality * part, panes)
                 found.append((extent, prepared.sensitivity(extent.events, rates)))
-        share = share_of_requests(version, self._versions, self._controller.serving)
+        serving = self._controller.serving
+        share = share_of_requests(version, self._versions, serving)
         configured = next(extent for extent in extents if extent.multiple == 1)
-        powers = RulePowers(self._spec, version, self._baselines, self._user_metrics, share)
+        beside = version.version in (*decisions.shadows(serving), *serving.ensemble)
+        powers = RulePowers(self._spec, version, self._baselines, self._user_metrics, share, beside=beside)
         rules = powers.of_all(allowed.rules, configured.events)
         assumed = {power.rule.metric for power in rules if power.is_assumed and power.why is None}
         founded = Foundation((*self._on_drift(configured.events), *on_rules(assumed)))
         whole = allowed.drift + allowed.quality + allowed.rules
         return {
-            "role": role(self._controller.serving, version.version).value,
+            "role": role(serving, version.version).value,
             "predictions": version.predictions,
             "founded": founded.state,
             "reasons": list(founded.reasons),

@@ -84,7 +84,14 @@ class RulePowers:
     """Computes what the rules of one version can find."""
 
     def __init__(
-        self, spec: ModelSpec, version: VersionState, baselines: Baselines, user_metrics: Sequence[str], share: float
+        self,
+        spec: ModelSpec,
+        version: VersionState,
+        baselines: Baselines,
+        user_metrics: Sequence[str],
+        share: float,
+        *,
+        beside: bool = True,
     ) -> None:
         """Take note of what rules are judged by.
 
@@ -94,8 +101,9 @@ class RulePowers:
             baselines: What its metrics are compared with.
             user_metrics: Names of the user's own metrics.
             share: Share of the model's requests that the version answers.
+            beside: Whether it answers beside the version that is served, so that their agreement is measured.
         """
-        self._spec, self._version, self._baselines = spec, version, baselines
+        self._spec, self._version, self._baselines, self._beside = spec, version, baselines, beside
         self._user_metrics, self._before = user_metrics, supposed(share)
 
     def of_all(self, rate: float, expected: int) -> list[RulePower]:
@@ -135,6 +143,8 @@ class RulePowers:
         """Return why a rule is not judged; of a version without events only whether it could be."""
         if self._version.predictions:
             return rule.verdict if rule.verdict in SKIPPED else None
+        if rule.rule.metric == "agreement" and not (self._beside and self._spec.outcomes is not None):
+            return RuleVerdict.NO_DATA
         return RuleVerdict.NO_BASELINE if base is None and rule.rule.reference is not LimitBasis.NOTHING else None
 
     def _window(self, rule: RuleInstance) -> tuple[int, int]:

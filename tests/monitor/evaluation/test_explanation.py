@@ -17,7 +17,19 @@ from detectors.reference_builder import build_features
 from fallback.types import ServingSpec
 from monitor.cli.explain import add_expected, explanation_of
 from monitor.spec import ModelSpec
-from tests.monitor.kit import MINUTE, Run, a_core, a_drift, a_model, a_profile, a_rule, counted, from_file, timed
+from tests.monitor.kit import (
+    MINUTE,
+    Run,
+    a_core,
+    a_drift,
+    a_model,
+    a_profile,
+    a_rule,
+    counted,
+    from_file,
+    some_outcomes,
+    timed,
+)
 from tests.monitor.random_streams import a_busy_core, random_records
 from tests.monitor.random_streams import a_reference as random_reference
 
@@ -151,3 +163,21 @@ def test_rules_without_panes_only_suppose_how_much_events_depend_on_each_other()
         "rules on error_rate: fewer than 16 panes before the window show how events depend on each other; "
         "overdispersion is supposed"
     ]
+
+
+@pytest.mark.parametrize(
+    ("shadows", "outcomes", "assumed"),
+    [((), True, []), (("v2",), False, []), (("v2",), True, ["v2"])],
+    ids=["no shadow", "no outcomes", "measured"],
+)
+def test_agreement_is_a_reason_only_where_it_will_be_measured(
+    shadows: tuple[str, ...], outcomes: bool, assumed: list[str]
+) -> None:
+    agreement = a_rule("agreement", "agreement", below=0.75)
+    spec = replace(WATCHED, rules=(agreement,), serving=ServingSpec("v1", shadows=shadows))
+
+    versions = explained(replace(spec, outcomes=some_outcomes() if outcomes else None))["versions"]
+
+    assert [name for name, version in versions.items() if any("agreement" in why for why in version["reasons"])] == (
+        assumed
+    )
