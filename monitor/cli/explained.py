@@ -36,7 +36,7 @@ def show_explanation(console: Console, document: Mapping[str, Any], most: int) -
         most: Number of features to print at most.
     """
     watched = "" if document["drift"] else "; drift is not checked"
-    promise = f"promised: {_promise(document['budget'])}{watched}"
+    promise = document["no_promise"] or f"promised: {_promise(document['budget'])}{watched}"
     console.print(f"[bold]{escape(document['model'])}[/bold]: window {document['window']}; {promise}")
     if document["as_of"]:
         console.print(f"as of {document['as_of']}, stream time")
@@ -54,16 +54,12 @@ def _promise(budget: Mapping[str, Any]) -> str:
 
 
 def _show_version(console: Console, name: str, version: Mapping[str, Any], most: int) -> None:
-    colour = "green" if version["founded"] == KEPT else "yellow"
-    console.print(
-        f"\n[bold]{escape(name)}[/bold] ({version['role']}): the promise is [{colour}]{version['founded']}[/]"
-        f"{'' if version['founded'] == KEPT else ', because'}"
-    )
+    console.print(f"\n[bold]{escape(name)}[/bold] ({version['role']}){_founded(version['founded'])}")
     for reason in version["reasons"]:
         console.print(f"  {escape(reason)}")
     parts = version["parts"]
     whole = sum(parts.values())
-    if whole > 0:
+    if whole > 0 and version["founded"] is not None:
         shown = ", ".join(
             f"{part.replace('quality', 'data quality')} {r / whole:.0%}" for part, r in parts.items() if r
         )
@@ -79,6 +75,12 @@ def _show_version(console: Console, name: str, version: Mapping[str, Any], most:
     if version["rules"]:
         console.print(_rules(version["rules"]))
         console.print("[dim]in the columns of windows: the smallest change that is found, and after how many events[/]")
+
+
+def _founded(state: str | None) -> str:
+    if state is None:
+        return ""
+    return f": the promise is [green]{state}[/]" if state == KEPT else f": the promise is [yellow]{state}[/], because"
 
 
 def _table(*heads: str, right: Sequence[str] = ()) -> Table:

@@ -21,7 +21,7 @@ from monitor.aggregation.metrics import QUANTILES
 from monitor.evaluation.baselines import Baselines
 from monitor.evaluation.budget import FalseAlarmBudget
 from monitor.evaluation.extents import left_out, other_extents, window_label, window_rule
-from monitor.evaluation.foundation import Foundation, on_reference, on_rules, without_reference
+from monitor.evaluation.foundation import Foundation, on_reference, on_rules, without_promise, without_reference
 from monitor.evaluation.rule_checks import share_of_requests
 from monitor.evaluation.rule_power import RulePower, RulePowers
 from monitor.evaluation.version_state import VersionState
@@ -78,6 +78,7 @@ class Explanation:
             "window": window_label(spec.window),
             "budget": _budget(spec),
             "drift": spec.drift is not None,
+            "no_promise": without_promise(spec),
             "reference": None if profile is None else {"rows": profile.rows, "ordered": profile.ordered},
             "windows_left_out": [{"multiple": out.multiple, "why": out.why} for out in left_out(spec)],
             "versions": {v.version: self._version(v) for v in chosen if only in (None, v.version)},
@@ -107,7 +108,7 @@ class Explanation:
         return {
             "role": role(serving, version.version).value,
             "predictions": version.predictions,
-            "founded": founded.state,
+            "founded": None if without_promise(self._spec) else founded.state,
             "reasons": list(founded.reasons),
             "per_check": whole,
             "checks_per_alarm": _finite(1 / whole if whole > 0 else math.inf),

@@ -39,6 +39,17 @@ class Foundation:
         return ASSUMED if self.reasons else KEPT
 
 
+def without_promise(spec: ModelSpec) -> str | None:
+    """Return why there is nothing to promise about the false alarms of a model; None where there is."""
+    if spec.drift is not None or any(not rule.hard for rule in spec.rules):
+        return None
+    concept = spec.outcomes is not None and spec.outcomes.concept_drift is not None
+    if not (spec.rules or concept):
+        return "nothing is watched: neither drift nor rules"
+    found = [name for name, here in (("hard rules", bool(spec.rules)), ("concept drift", concept)) if here]
+    return f"only {' and '.join(found)} {'is' if found == ['concept drift'] else 'are'} watched, without any promise"
+
+
 def on_reference(profile: Profile, events: int) -> Iterator[str]:
     """Yield why the promise of drift is only assumed.
 

@@ -6,13 +6,21 @@ from collections.abc import Iterator
 
 from monitor.aggregation.metrics import METRICS
 from monitor.evaluation.extents import left_out
-from monitor.evaluation.foundation import FEWEST_WINDOWS
+from monitor.evaluation.foundation import FEWEST_WINDOWS, without_promise
 from monitor.spec import Consequence, ModelSpec, RuleSpec
 
 
 def notes_of(spec: ModelSpec) -> list[str]:
     """Return what the rules of a model cannot do, and what to change. Without rules there is nothing to say."""
     return list(_on_rules(spec)) if spec.own_rules and spec.rules else []
+
+
+def notes_on_nothing(spec: ModelSpec) -> list[str]:
+    """Return that nothing of a model is watched, and what would be."""
+    why = without_promise(spec)
+    if why is None or spec.rules or (spec.outcomes is not None and spec.outcomes.concept_drift is not None):
+        return []
+    return [f"{why}: give it a `reference` (and no `drift: null`), or `rules`"]
 
 
 def notes_on_windows(spec: ModelSpec) -> list[str]:

@@ -24,7 +24,7 @@ from monitor.alerting.numbering import AlertNumbering
 from monitor.alerting.records import AlertRecord, ClosedBecause
 from monitor.evaluation.concept_drift import ConceptDrift
 from monitor.evaluation.evaluator import Evaluator
-from monitor.evaluation.foundation import reasons_of
+from monitor.evaluation.foundation import reasons_of, without_promise
 from monitor.evaluation.notes import notes_of
 from monitor.evaluation.rules import RuleState
 from monitor.evaluation.version_state import VersionState
@@ -119,7 +119,7 @@ class ModelParts:
             assumed={
                 state.version: reasons_of(self.spec, self.references, state)
                 for state in self.versions.states.values()
-                if state.version not in (*VERSIONLESS_TIERS, OTHER)
+                if state.version not in (*VERSIONLESS_TIERS, OTHER) and without_promise(self.spec) is None
             },
             blind=self.blind.saved(),
             notes=[*notes_of(self.spec), *(notes_on(self.references) if self.spec.drift is not None else ())],

@@ -225,7 +225,7 @@ def _model(name: str, state: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _founded(reasons: Sequence[str] | None) -> dict[str, Any]:
-    """Return how well the promise of false alarms is founded; None where an earlier release did not store it."""
+    """Return how well the promise of false alarms is founded; None where nothing has a promise, or none is stored."""
     if reasons is None:
         return {"founded": None, "assumed_because": []}
     return {"founded": Foundation(tuple(reasons)).state, "assumed_because": list(reasons)}

@@ -26,6 +26,7 @@ models:
     window: {events: 200, every: 20}
     outcomes: {within: 1d}
     reference: {path: reference.bin}
+  idle: {task: regression, champion: v1, window: {events: 200, every: 20}, drift: null, rules: []}
   learned: {task: regression, champion: v1, window: {events: 200, every: 20}, reference: {learn: 500}}
 """
 Driftd = Callable[..., tuple[int, str, str]]
@@ -105,6 +106,15 @@ def test_a_reference_that_is_yet_to_be_learned_is_said_to_be_missing(driftd: Dri
 
     assert version["reasons"][0] == "there is no reference yet, so drift is not checked"
     assert version["features"] == {}
+
+
+def test_a_model_of_which_nothing_is_watched_is_told_so(driftd: Driftd) -> None:
+    _, out, _ = driftd("explain", "idle")
+    _, config, _ = driftd("check-config")
+
+    assert "nothing is watched: neither drift nor rules" in out
+    assert "promise" not in out
+    assert "note: nothing is watched: neither drift nor rules: give it a `reference`" in config
 
 
 def test_check_config_says_how_well_a_reference_founds_the_promise(driftd: Driftd) -> None:

@@ -19,6 +19,8 @@ from monitor.cli.explain import add_expected, explanation_of
 from monitor.spec import ModelSpec
 from tests.monitor.kit import (
     MINUTE,
+    SECOND,
+    T0,
     Run,
     a_core,
     a_drift,
@@ -27,6 +29,7 @@ from tests.monitor.kit import (
     a_rule,
     counted,
     from_file,
+    prediction,
     some_outcomes,
     timed,
 )
@@ -116,7 +119,7 @@ def test_whatever_the_versions_of_a_stream_did_they_are_explained() -> None:
         add_expected(run.pipeline, model)
         document = explanation_of(model).document()
         for name, version in document["versions"].items():
-            assert version["founded"] in ("kept", "assumed"), name
+            assert version["founded"] in ((None,) if document["no_promise"] else ("kept", "assumed")), name
             assert len(version["rules"]) == len(model.spec.rules)
         assert json.dumps(document, allow_nan=False)
 
@@ -181,3 +184,29 @@ def test_agreement_is_a_reason_only_where_it_will_be_measured(
     assert [name for name, version in versions.items() if any("agreement" in why for why in version["reasons"])] == (
         assumed
     )
+
+
+@pytest.mark.parametrize(
+    ("spec", "says"),
+    [
+        (a_model(), "nothing is watched: neither drift nor rules"),
+        (a_model(outcomes=some_outcomes(concept_drift="adwin")), "only concept drift is watched, without any promise"),
+        (
+            a_model(rules=(a_rule("slow", "latency_p95_ms", above=9, hard=True),)),
+            "only hard rules are watched, without any promise",
+        ),
+        (a_model(rules=(a_rule("slow", "latency_p95_ms", above=9),)), None),
+        (WATCHED, None),
+    ],
+    ids=["nothing", "concept drift", "hard rules", "rules", "drift"],
+)
+def test_where_nothing_has_a_promise_none_is_said_to_be_kept(spec: ModelSpec, says: str | None) -> None:
+    run = Run(a_core(spec), profiles={"m": a_reference()} if spec.drift else {})
+    run.events(*(prediction(f"r{i}", T0 + i * SECOND, 1.0) for i in range(3)))
+
+    document = explanation_of(run.model).document()
+    status = run.told().status["models"]["m"]["versions"]["v1"]
+
+    assert document["no_promise"] == says
+    assert (document["versions"]["v1"]["founded"] is None) is (says is not None)
+    assert (status["founded"] is None) is (says is not None)
