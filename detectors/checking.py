@@ -16,6 +16,7 @@ import numpy as np
 from detectors.feature_tests import FeatureTest, Share, StatisticTests
 from detectors.findings import CheckResult, Deferred, Family, Finding, Skipped, Value, Verdict
 from detectors.overlap import level_of
+from detectors.registry import can_alarm
 from detectors.types import FloatArray, IntArray
 
 if TYPE_CHECKING:
@@ -120,7 +121,7 @@ class ComputedTests:
         """Return for each share that can be significant by chance from which level on it would see anything."""
         found: dict[Share, FloatArray] = {}
         for tests in self.groups:
-            if tests.family is family:
+            if tests.family is family and can_alarm(tests.statistic, self.min_effect):
                 levels = found.setdefault(tests.share, np.full(len(self.names), -1.0))
                 known = 0.0 if tests.sees_from is None else tests.sees_from
                 if tests.certain is None:
@@ -156,7 +157,7 @@ class ComputedTests:
     def _blind(self, rates: Rates) -> Iterator[str]:
         """Yield the features of which no statistic could be significant."""
         for tests in self.groups:
-            if tests.sees_from is not None:
+            if tests.sees_from is not None and can_alarm(tests.statistic, self.min_effect):
                 for place in np.flatnonzero(rates.of(tests.family) < tests.sees_from).tolist():
                     yield self.names[tests.features[place]]
 

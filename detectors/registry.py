@@ -5,6 +5,7 @@ Pure. `comparison` and `streaming` compute them.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Final
@@ -25,3 +26,13 @@ MIN_EFFECT: Final[Mapping[str, float]] = MappingProxyType(
         "unseen_rate": 0.01,  # share of the events, at most 1
     }
 )
+
+# Largest effect that there can be; others have no bound. A larger minimum effect is never reached.
+MOST_EFFECT: Final[Mapping[str, float]] = MappingProxyType(
+    {"ks": 1.0, "chi_square": 1.0, "jensen_shannon": 1.0, "missing_rate": 1.0, "unseen_rate": 1.0}
+)
+
+
+def can_alarm(statistic: str, min_effect: Mapping[str, float]) -> bool:
+    """Tell whether a statistic can reach the smallest effect that counts."""
+    return min_effect[statistic] <= MOST_EFFECT.get(statistic, math.inf)

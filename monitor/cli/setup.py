@@ -14,7 +14,7 @@ from monitor.cli.options import CONFIG, ConfigOption, JsonOption, configuration,
 from monitor.config import build
 from monitor.config.schema import Configuration
 from monitor.evaluation.foundation import Foundation, events_of, on_reference
-from monitor.evaluation.notes import notes_of, notes_on_learning, notes_on_nothing, notes_on_windows
+from monitor.evaluation.notes import notes_of, notes_on_effects, notes_on_learning, notes_on_nothing, notes_on_windows
 from monitor.names import feature_of, shown_name, shown_names
 from monitor.service.app import open_stream, parts
 from monitor.spec import Bound, BudgetSpec, Consequence, LimitBasis, ModelSpec, RuleSpec
@@ -124,7 +124,8 @@ def _about(m: ModelSpec) -> dict[str, Any]:
         "rules": [_rule(r) for r in m.rules],
         "notes": [
             *([_UNMEASURED] if m.serving.shadows and m.outcomes is None else []),
-            *notes_on_nothing(m), *notes_of(m), *notes_on_windows(m), *notes_on_learning(m), *_on_names(m),
+            *notes_on_nothing(m), *notes_of(m), *notes_on_windows(m), *notes_on_effects(m),
+            *notes_on_learning(m), *_on_names(m),
         ],
     }  # fmt: skip
 

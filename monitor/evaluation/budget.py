@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
+from detectors.registry import RATES, can_alarm
 from monitor.evaluation.version_state import VersionState
 from monitor.events.codes import OTHER, VERSIONLESS_TIERS
 from monitor.reference.active import ReferenceSet
@@ -70,7 +71,10 @@ class FalseAlarmBudget:
 
     def _parts(self, version: VersionState, whole: float, *, is_full: bool) -> Allowed:
         compared = any(is_full or c.holds(version.window.total) for c in self._references.comparisons(version.version))
-        drift, quality = (_DRIFT, _QUALITY) if compared and self._spec.drift is not None else (0.0, 0.0)
+        drift = quality = 0.0
+        if compared and (of := self._spec.drift) is not None:
+            drift = _DRIFT if any(can_alarm(name, of.min_effect) for name in (*of.numeric, *of.categorical)) else 0.0
+            quality = _QUALITY if any(can_alarm(name, of.min_effect) for name in RATES) else 0.0
         rules = _RULES if version.rules else 0.0
         used = (drift + quality + rules) or 1.0
         return Allowed(whole * drift / used, whole * quality / used, whole * rules / used)

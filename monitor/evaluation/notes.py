@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Final
 
+from detectors.registry import MIN_EFFECT, MOST_EFFECT, NUMERIC, RATES, can_alarm
 from monitor.aggregation.metrics import METRICS
 from monitor.evaluation.extents import left_out
 from monitor.evaluation.foundation import FEWEST_WINDOWS, without_promise
 from monitor.spec import Consequence, ModelSpec, RuleSpec
+
+_KIND: Final = {True: "numeric", False: "categorical"}  # by whether a detector is of numbers
 
 
 def notes_of(spec: ModelSpec) -> list[str]:
@@ -26,6 +30,19 @@ def notes_on_nothing(spec: ModelSpec) -> list[str]:
 def notes_on_windows(spec: ModelSpec) -> list[str]:
     """Return the multiples of the window that are not checked, why, and what to change."""
     return [f"drift.windows: {out.multiple:g} is left out: {out.why}" for out in left_out(spec)]
+
+
+def notes_on_effects(spec: ModelSpec) -> list[str]:
+    """Return the minimum effects that are never reached, so that they switch alarms off, and what to change."""
+    drift, found = spec.drift, []
+    for name in () if drift is None else (*drift.numeric, *drift.categorical, *RATES):
+        if drift is not None and not can_alarm(name, drift.min_effect):
+            off = "" if name in RATES else f", or leave {name} out of drift.{_KIND[name in NUMERIC]}"
+            found.append(
+                f"drift.min_effect.{name}: {drift.min_effect[name]:g} is never reached, so {name} raises no alarm: "
+                f"it is at most {MOST_EFFECT[name]:g}; set a smaller one, such as {MIN_EFFECT[name]:g}{off}"
+            )
+    return found
 
 
 def notes_on_learning(spec: ModelSpec) -> list[str]:

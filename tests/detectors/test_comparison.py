@@ -484,6 +484,27 @@ def test_what_cannot_be_significant_takes_no_share() -> None:
     assert shared(Rates(1e-5, 1e-5), [computed]).drift == 1e-5
 
 
+def test_what_can_never_reach_its_minimum_effect_takes_no_share() -> None:
+    """KS and Wasserstein have one share: it is there as long as one of them can alarm."""
+    numbers = [a_number(rng(i).standard_normal(1_000), f"x{i}") for i in range(2)]
+    texts = [a_category(shuffled(["a", "b"], [500, 500]))]
+    codes = coded(texts[0], ["a", "b"] * 200)
+    expected = {(): 3, ("ks",): 3, ("ks", "wasserstein"): 3, ("chi_square", "jensen_shannon"): 2}
+    for off, shares in expected.items():
+        least = {**MIN_EFFECT, **dict.fromkeys(off, 1.01)}
+        comparison = Comparison("f", numbers, texts, ["ks", "wasserstein", "chi_square", "jensen_shannon"], least)
+        computed = comparison.compute(totals_of(comparison.bin_counts(rng(1).standard_normal((400, 2)), [codes])))
+
+        assert shared(Rates(0.03, 0.03), [computed]).drift == pytest.approx(0.03 / shares), off
+
+
+def test_what_can_never_reach_its_minimum_effect_is_not_called_blind() -> None:
+    number = a_number(rng().standard_normal(1_000), "x")
+    comparison = Comparison("f", [number], [], ["ks"], {**MIN_EFFECT, "ks": 2.0})
+
+    assert check_numbers(comparison, rng(1).standard_normal(20)).skipped == {}
+
+
 def test_several_comparisons_share_what_is_allowed() -> None:
     one, other = of_numbers(rng().standard_normal(1_000), detectors=["ks"]), of_texts(shuffled(["a", "b"], [500, 500]))
     codes = coded(other.category_cells.references[0], ["a"] * 500)

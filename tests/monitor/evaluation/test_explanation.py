@@ -14,6 +14,7 @@ import pytest
 from detectors.dependence import Dependence
 from detectors.reference import NumericReference, Profile
 from detectors.reference_builder import build_features
+from detectors.registry import MIN_EFFECT
 from fallback.types import ServingSpec
 from monitor.cli.explain import add_expected, explanation_of
 from monitor.spec import ModelSpec
@@ -73,6 +74,28 @@ def test_a_model_without_rules_leaves_their_part_to_drift_and_quality() -> None:
 
     assert parts["rules"] == 0
     assert sum(parts.values()) == pytest.approx(1e-4)
+
+
+@pytest.mark.parametrize(
+    ("off", "parts"),
+    [
+        (("missing_rate", "unseen_rate"), {"drift": 0.6 / 0.95, "quality": 0, "rules": 0.35 / 0.95}),
+        (
+            ("ks", "wasserstein", "psi", "chi_square", "jensen_shannon"),
+            {"drift": 0, "quality": 0.05 / 0.4, "rules": 0.35 / 0.4},
+        ),
+    ],
+    ids=["quality", "drift"],
+)
+def test_what_can_never_alarm_leaves_its_part_to_the_others(off: tuple[str, ...], parts: Mapping[str, float]) -> None:
+    """Wasserstein and the stability index have no bound, and are left out instead."""
+    assert WATCHED.drift is not None
+    numeric = tuple(name for name in WATCHED.drift.numeric if name == "ks" or name not in off)
+    drift = replace(WATCHED.drift, numeric=numeric, min_effect={**MIN_EFFECT, **dict.fromkeys(off, 2.0)})
+
+    found = explained(replace(WATCHED, drift=drift))["versions"]["v1"]["parts"]
+
+    assert found == pytest.approx({name: part * 1e-4 for name, part in parts.items()})
 
 
 def test_every_window_that_panes_hold_is_explained() -> None:

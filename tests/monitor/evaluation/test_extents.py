@@ -7,9 +7,10 @@ from dataclasses import replace
 from hypothesis import given
 from hypothesis import strategies as st
 
+from detectors.registry import MIN_EFFECT
 from detectors.window import WindowRule
 from monitor.evaluation.extents import left_out, other_extents, window_rule
-from monitor.evaluation.notes import notes_on_learning, notes_on_windows
+from monitor.evaluation.notes import notes_on_effects, notes_on_learning, notes_on_windows
 from monitor.spec import ModelSpec, WindowSpec
 from tests.monitor.kit import MINUTE, SECOND, a_drift, a_model, counted, from_file, learned, timed
 
@@ -113,3 +114,17 @@ def test_a_reference_that_will_be_too_short_for_the_promise_is_noted() -> None:
     assert notes_on_learning(replace(short, reference=learned(10_000))) == []
     assert notes_on_learning(replace(short, drift=None)) == []
     assert notes_on_learning(replace(short, reference=from_file())) == []
+
+
+def test_a_minimum_effect_that_is_never_reached_is_noted() -> None:
+    """Distances between distributions and shares are at most 1; Wasserstein's has no bound."""
+    drift = replace(a_drift(), min_effect={**MIN_EFFECT, "ks": 2, "wasserstein": 2, "missing_rate": 1.5})
+
+    assert notes_on_effects(a_model(drift=drift)) == [
+        "drift.min_effect.ks: 2 is never reached, so ks raises no alarm: it is at most 1; set a smaller one, such as "
+        "0.1, or leave ks out of drift.numeric",
+        "drift.min_effect.missing_rate: 1.5 is never reached, so missing_rate raises no alarm: it is at most 1; set a "
+        "smaller one, such as 0.05",
+    ]
+    assert notes_on_effects(a_model(drift=replace(drift, numeric=("psi",), min_effect={**MIN_EFFECT, "ks": 2}))) == []
+    assert notes_on_effects(a_model()) == []
