@@ -76,7 +76,7 @@ def simulate(
 
     A profile keeps its rows in up to 512 blocks. With `--from TABLE` the rows of a table are taken as they are, and
     with their outcomes: needed for rules on quality, and where a block of the profile is longer than a window.
-    Latency, errors and resources are in neither: rules on them are not simulated.
+    Latency, errors and resources are in neither: rules on them are not simulated, and are named (`rules_left_out`).
     """
     spec = _spec_of(config, model)
     found = _resampled(config, spec, source, seed)
@@ -90,6 +90,10 @@ def simulate(
     with _progress() as tell:
         came = run(spec, found.profile, found.rows, length, seed, tell, found.where)
     notes = [*_notes(spec, first), *(f"{name}: too few of them were kept to be resampled" for name in came.left_out)]
+    if came.rules_left_out:
+        notes.append(
+            f"the rows have no values for these rules, which are not simulated: {', '.join(came.rules_left_out)}"
+        )
     if as_json:
         block = first.block if isinstance(first, BlockRows) else None
         show_json({"model": model, "seed": seed, "rows": first.rows, "block": block, **came.document(), "notes": notes})

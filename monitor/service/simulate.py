@@ -21,7 +21,7 @@ from detectors.pane import Counts
 from detectors.reference import Profile
 from detectors.window import Slice
 from fallback.types import ServingSpec
-from monitor.aggregation.metrics import SUMS_SIZE
+from monitor.aggregation.metrics import METRICS, SUMS_SIZE
 from monitor.aggregation.outcomes import ScoredPairs
 from monitor.alerting.records import AlertKind, AlertRecord
 from monitor.errors import ConfigError
@@ -62,6 +62,7 @@ class Simulated:
         days: Day of each alarm; None where nothing tells how long a pane lasts.
         run: Mean length of the runs that were resampled, in panes.
         left_out: Answers of which there are too few rows to be resampled.
+        rules_left_out: Names of the rules on metrics that the rows do not have.
     """
 
     checks: int
@@ -70,6 +71,7 @@ class Simulated:
     days: tuple[float | None, ...]
     run: float
     left_out: tuple[str, ...] = ()
+    rules_left_out: tuple[str, ...] = ()
 
     @property
     def kept(self) -> bool:
@@ -86,6 +88,7 @@ class Simulated:
             "raised": {kind.value: seen[kind] for kind in self.promised},
             "kept": self.kept,
             "left_out": list(self.left_out),
+            "rules_left_out": list(self.rules_left_out),
             "alarms": [
                 {
                     "day": day, "kind": alarm.subject.kind.value, "rule": alarm.subject.name or None,
@@ -198,7 +201,13 @@ def simulate(
             alarms += begun
             days += [_day(spec.window, number, length.step)] * len(begun)
         progress(number + 1, length.panes)
-    return Simulated(checks, promised, tuple(alarms), tuple(days), main.run, left_out)
+    return Simulated(checks, promised, tuple(alarms), tuple(days), main.run, left_out, _rules_left_out(spec, first))
+
+
+def _rules_left_out(spec: ModelSpec, rows: Rows) -> tuple[str, ...]:
+    """Return the rules that are not simulated: rows have no latency, errors and resources, and maybe no outcomes."""
+    having = {name for name, info in METRICS.items() if info.needs_outcomes and rows.pairs is not None}
+    return tuple(rule.name for rule in spec.rules if rule.metric not in having)
 
 
 class _Stream:

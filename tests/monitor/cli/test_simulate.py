@@ -93,11 +93,30 @@ def test_rules_on_quality_are_simulated_where_a_table_has_outcomes(tmp_path: Pat
     found = driftd(*simulate, "--from", str(tmp_path / "table.csv")).json()
     assert set(found["promised"]) == {"drift", "data_quality", "metric"}
     assert found["kept"]
-    assert found["notes"] == []
+    assert [note.partition(":")[0] for note in found["notes"]] == [
+        "the rows have no values for these rules, which are not simulated"
+    ]
 
     drawn = driftd(*simulate).json()
     assert set(drawn["promised"]) == {"drift", "data_quality"}
     assert any("--from" in note for note in drawn["notes"])
+
+
+RULES = "[{name: slow, metric: latency_p95_ms, above: 9}, {name: wrong, metric: accuracy, drop: 20 points}]"
+
+
+@pytest.mark.parametrize(
+    ("of_table", "left_out"), [(True, ["slow"]), (False, ["slow", "wrong"])], ids=["table", "blocks"]
+)
+def test_rules_on_what_the_rows_do_not_have_are_named(tmp_path: Path, of_table: bool, left_out: list[str]) -> None:
+    write(tmp_path, outcomes=True)
+    model = MODEL.replace("drift:", f"outcomes: {{within: 1d}}, rules: {RULES}, drift:")
+    source = ("--from", str(tmp_path / "table.csv")) if of_table else ()
+    asked = ("simulate", "m", "--events", "400", "-c", configured(tmp_path, model), *source)
+
+    assert driftd(*asked, "--json").json()["rules_left_out"] == left_out
+    words = " ".join(driftd(*asked).out.split())
+    assert f"for these rules, which are not simulated: {', '.join(left_out)}" in words
 
 
 def test_a_built_profile_is_enough(tmp_path: Path) -> None:
