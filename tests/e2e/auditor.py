@@ -429,14 +429,20 @@ def found_in(
 
 
 def _history(url: str) -> Iterator[tuple[tuple[str, str, str, int, int], tuple[int, float]]]:
+    for (model, version, feature, metric, start, end), found in measured(url):
+        if not feature:
+            yield (model, version, metric, start, end), found
+
+
+def measured(url: str) -> Iterator[tuple[tuple[str, str, str, str, int, int], tuple[int, float]]]:
+    """Yield all of the history: model, version, feature (or nothing), metric, start and end; events and value."""
     layouts = {number: json.loads(names) for number, names in query(url, "SELECT id, names FROM history_layout")}
     sql = "SELECT model, version, start_ms, end_ms, layout, body FROM history"
     for model, version, start, end, layout, body in query(url, sql):
         names = layouts[layout]
         values = struct.unpack_from(f"<{len(names)}d{len(names)}q", bytes(body))
         for (feature, metric), value, n in zip(names, values, values[len(names) :], strict=False):
-            if not feature:
-                yield (model, version, metric, start, end), (n, value)
+            yield (model, version, feature or "", metric, start, end), (n, value)
 
 
 # -- the comparison -----------------------------------------------------------------------------------------------
