@@ -14,7 +14,14 @@ from monitor.cli.options import CONFIG, ConfigOption, JsonOption, configuration,
 from monitor.config import build
 from monitor.config.schema import Configuration
 from monitor.evaluation.foundation import Foundation, events_of, on_reference
-from monitor.evaluation.notes import notes_of, notes_on_effects, notes_on_learning, notes_on_nothing, notes_on_windows
+from monitor.evaluation.notes import (
+    notes_of,
+    notes_on_effects,
+    notes_on_learning,
+    notes_on_nothing,
+    notes_on_rolling,
+    notes_on_windows,
+)
 from monitor.names import feature_of, shown_name, shown_names
 from monitor.service.app import open_stream, parts
 from monitor.spec import Bound, BudgetSpec, Consequence, LimitBasis, ModelSpec, RuleSpec
@@ -48,7 +55,7 @@ def check_config(
     """
     p = parts(configuration(config))
     need = build.memory_need(p.config, rate)
-    models = {m.name: _about(m) for m in p.core.models}
+    models = {m.name: _about(m, rate, p.core.limits.learning) for m in p.core.models}
     specs = {m.name: m for m in p.core.models}
     for name, file in p.references.items():
         profile = file.profile()
@@ -67,6 +74,7 @@ def check_config(
         "memory_mb": {
             "waiting": round(need.pending / _MIB), "seen": round(need.seen / _MIB),
             "windows": round(need.windows / _MIB), "in_order": round(need.waiting / _MIB),
+            "rolling": round(need.rolling / _MIB),
         },
     }  # fmt: skip
     if as_json:
@@ -91,10 +99,11 @@ def check_config(
             out.print(f"  note: {escape(note)}")
     for webhook in p.webhooks:
         out.print(f"webhook {escape(webhook.name)}: {' and '.join(sorted(webhook.kinds))}")
+    rolling = f", {need.rolling // _MIB} MB for what rolling references are made from" if need.rolling else ""
     out.print(
         f"memory at {rate:g} predictions a second: up to {need.pending // _MIB} MB for pending predictions, "
         f"{need.seen // _MIB} MB for recognising duplicates, {need.windows // _MIB} MB for windows, "
-        f"{need.waiting // _MIB} MB for what waits to be processed in the order of time"
+        f"{need.waiting // _MIB} MB for what waits to be processed in the order of time{rolling}"
     )
     out.print("[green]the configuration is valid[/green]")
 
@@ -107,7 +116,7 @@ def _on_names(m: ModelSpec) -> list[str]:
     ]
 
 
-def _about(m: ModelSpec) -> dict[str, Any]:
+def _about(m: ModelSpec, per_second: float, most: int) -> dict[str, Any]:
     w = m.window
     window = (
         f"the last {w.events} predictions, checked every {w.every}"
@@ -125,7 +134,7 @@ def _about(m: ModelSpec) -> dict[str, Any]:
         "notes": [
             *([_UNMEASURED] if m.serving.shadows and m.outcomes is None else []),
             *notes_on_nothing(m), *notes_of(m), *notes_on_windows(m), *notes_on_effects(m),
-            *notes_on_learning(m), *_on_names(m),
+            *notes_on_learning(m), *notes_on_rolling(m, per_second, most), *_on_names(m),
         ],
     }  # fmt: skip
 

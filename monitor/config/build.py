@@ -330,19 +330,29 @@ def _serving(section: ModelSection) -> ServingSpec:
 
 @dataclass(frozen=True, slots=True)
 class MemoryNeed:
-    """Estimated memory in bytes: pending predictions, remembered requests, windows, what waits for its turn."""
+    """Estimated memory in bytes.
+
+    Attributes:
+        pending: Predictions that wait for their outcome.
+        seen: Remembered requests.
+        windows: Windows and their panes.
+        waiting: What waits for its turn.
+        rolling: Rows that rolling references are made from.
+    """
 
     pending: int
     seen: int
     windows: int
     waiting: int
+    rolling: int = 0
 
 
 def memory_need(config: Configuration, per_second: float, features: int = 20) -> MemoryNeed:
     """Estimate the memory that a configuration needs at most.
 
     Assumes 75 bytes a pending prediction, 20 a remembered request, 16 a histogram cell in a window, half of that in a
-    pane, and 100 a pair that waits until its pane ends.
+    pane, and 100 a pair that waits until its pane ends. Of what rolling references are made from: 130 a prediction and
+    35 a feature of it, packed and once more while a reference is made, and 100 an answer of each configured version.
 
     Args:
         config: The configuration.
@@ -350,7 +360,7 @@ def memory_need(config: Configuration, per_second: float, features: int = 20) ->
         features: Numeric features of each model.
     """
     spec = core(config)
-    unanswered = pairs = 0.0
+    unanswered = pairs = rolling = 0.0
     windows = 0
     for model in spec.models:
         if model.outcomes is not None:
@@ -359,6 +369,13 @@ def memory_need(config: Configuration, per_second: float, features: int = 20) ->
         cells = features * (2 * model.reference.points + 1)
         extents = [window_rule(model.window), *(extent.rule for extent in other_extents(model))]
         windows += 2 * cells * 16 * len(extents) + max(extent.span for extent in extents) * cells * 8
+        if model.reference.rolling is not None and model.drift is not None and not model.window.counted:
+            held = min(per_second * model.reference.rolling / 1000, spec.limits.learning)
+            fresh = per_second * (model.window.pane + spec.allowed_lateness) / 1000  # of which none is left out yet
+            serving = model.serving
+            versions = {serving.champion, *serving.shadows, *(route.version for route in serving.routes)}
+            rolling += (held + fresh) * (130 + 35 * features + 100 * len(versions))
     pending = int(min(unanswered, spec.limits.pending))
     remembered = int((spec.limits.pending + spec.limits.seen) * 20)
-    return MemoryNeed(pending * 75, remembered, windows, config.stream.buffer_bytes + int(pairs * 100))
+    waiting = config.stream.buffer_bytes + int(pairs * 100)
+    return MemoryNeed(pending * 75, remembered, windows, waiting, int(rolling))

@@ -21,7 +21,14 @@ from monitor.aggregation.metrics import QUANTILES
 from monitor.evaluation.baselines import Baselines
 from monitor.evaluation.budget import FalseAlarmBudget
 from monitor.evaluation.extents import left_out, other_extents, window_label, window_rule
-from monitor.evaluation.foundation import Foundation, on_reference, on_rules, without_promise, without_reference
+from monitor.evaluation.foundation import (
+    Foundation,
+    on_reference,
+    on_rolling,
+    on_rules,
+    without_promise,
+    without_reference,
+)
 from monitor.evaluation.rule_checks import share_of_requests
 from monitor.evaluation.rule_power import RulePower, RulePowers
 from monitor.evaluation.version_state import VersionState
@@ -122,7 +129,9 @@ class Explanation:
         profile = self._references.profile
         if self._spec.drift is None:
             return []
-        return list(without_reference(self._references) if profile is None else on_reference(profile, events))
+        if profile is None:
+            return list(without_reference(self._references))
+        return [*on_reference(profile, events), *on_rolling(self._spec, self._references)]
 
     # -- windows -----------------------------------------------------------------------------------------
 

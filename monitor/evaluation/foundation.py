@@ -16,7 +16,9 @@ from monitor.evaluation.rules import SKIPPED
 from monitor.evaluation.version_state import VersionState
 from monitor.names import shown_name
 from monitor.reference.active import ReferenceSet
+from monitor.reference.provenance import InForce, OriginKind
 from monitor.spec import ModelSpec, WindowSpec
+from monitor.times import duration_words
 
 KEPT, ASSUMED = "kept", "assumed"
 FEWEST_WINDOWS: Final = 10  # that a reference has to hold for its dependence to be known
@@ -97,6 +99,37 @@ def without_reference(references: ReferenceSet) -> Iterator[str]:
         yield "there is no reference yet, so drift is not checked"
 
 
+def on_stretches(spec: ModelSpec, stretch: int, most: int | None = None) -> Iterator[str]:
+    """Yield that a rolling reference is made from stretches so short, ms, that they say too little of dependence.
+
+    Args:
+        spec: The model.
+        stretch: How long the stretches are.
+        most: The configured `limits.learning`, where it is known.
+    """
+    if stretch < spec.window.span:
+        held = "limits.learning" if most is None else f"limits.learning ({most})"
+        yield (
+            f"the rolling reference is made from stretches of {duration_words(stretch)}, shorter than a window, as "
+            f"{held} is too small for enough whole windows: how events further apart depend on each other is not seen; "
+            "raise it"
+        )
+
+
+def on_rolling(spec: ModelSpec, references: ReferenceSet) -> Iterator[str]:
+    """Yield why the promise is only assumed for references that were renewed from what is kept of the stream."""
+    origins = references.records.state.in_force
+    rolled = [
+        its.rows.stretch for subject, its in references.rolling.rollers.items() if _is_rolled(origins.get(subject))
+    ]
+    if rolled:
+        yield from on_stretches(spec, min(rolled))
+
+
+def _is_rolled(record: InForce | None) -> bool:
+    return record is not None and record.origin is OriginKind.ROLLING
+
+
 def reasons_of(spec: ModelSpec, references: ReferenceSet, version: VersionState) -> list[str]:
     """Return why the promise for a version is only assumed, as far as it is known without computing what is found."""
     found: list[str] = []
@@ -104,6 +137,7 @@ def reasons_of(spec: ModelSpec, references: ReferenceSet, version: VersionState)
         found += without_reference(references)
         if references.profile is not None:
             found += on_reference(references.profile, events_of(spec.window, references.profile))
+            found += on_rolling(spec, references)
     judged = {rule.rule.metric for rule in version.rules if not rule.rule.hard and rule.verdict not in SKIPPED}
     return [*found, *on_rules(judged & set(version.panes.assumed))]
 

@@ -8,7 +8,8 @@ from typing import Final
 from detectors.registry import MIN_EFFECT, MOST_EFFECT, NUMERIC, RATES, can_alarm
 from monitor.aggregation.metrics import METRICS
 from monitor.evaluation.extents import left_out
-from monitor.evaluation.foundation import FEWEST_WINDOWS, without_promise
+from monitor.evaluation.foundation import FEWEST_WINDOWS, on_stretches, without_promise
+from monitor.reference.rolling_rows import Stretches
 from monitor.spec import Consequence, ModelSpec, RuleSpec
 
 _KIND: Final = {True: "numeric", False: "categorical"}  # by whether a detector is of numbers
@@ -43,6 +44,25 @@ def notes_on_effects(spec: ModelSpec) -> list[str]:
                 f"it is at most {MOST_EFFECT[name]:g}; set a smaller one, such as {MIN_EFFECT[name]:g}{off}"
             )
     return found
+
+
+def notes_on_rolling(spec: ModelSpec, per_second: float, most: int) -> list[str]:
+    """Return that too much comes for what a rolling reference learns of dependence to be more than assumed.
+
+    Args:
+        spec: The model.
+        per_second: Predictions per second of the model.
+        most: The configured `limits.learning`.
+    """
+    rolling = spec.reference.rolling
+    if rolling is None or spec.drift is None or spec.window.counted:
+        return []
+    stretches = Stretches.of(spec)
+    level = stretches.level_of(per_second * rolling / 1000, most)
+    return [
+        f"reference.rolling: at {per_second:g} predictions a second the promise of false alarms is only assumed: {why}"
+        for why in on_stretches(spec, stretches.length(level), most)
+    ]
 
 
 def notes_on_learning(spec: ModelSpec) -> list[str]:

@@ -8,6 +8,7 @@ order was. Pure.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -55,6 +56,15 @@ class Stretches:
         least = _STRETCHES if season is None else max(_STRETCHES, 2 * season.cells)
         whole = (spec.reference.rolling or 0) // spec.window.span
         return Stretches(spec.window.span, max(int(np.log2(max(whole / least, 1))), 0))
+
+    @staticmethod
+    def level_of(rows: float, most: int) -> int:
+        """Return the level of a sample of at most `most` of so many rows."""
+        return max(math.ceil(math.log2(rows / most)), 0) if rows > most else 0
+
+    def length(self, level: int) -> int:
+        """Return how long a stretch of a sample of a level is, ms: shorter than a window where too much comes."""
+        return max(self.width >> max(level - self.drops, 0), 1)
 
     def has(self, time: IntArray, level: int) -> BoolArray:
         """Tell which times belong to the sample of a level, which has about 2 to the power of -level of all.
@@ -115,6 +125,11 @@ class RollingRows:
     @property
     def _current(self) -> int:
         return max(self.levels, default=-1)
+
+    @property
+    def stretch(self) -> int:
+        """Length of the stretches that are kept, ms."""
+        return self._stretches.length(max(self.levels.values(), default=0))
 
     @property
     def is_full(self) -> bool:

@@ -425,6 +425,18 @@ def test_the_need_of_memory_grows_with_what_waits_and_with_the_windows() -> None
     assert none.waiting == 64 << 20 < little.waiting  # of which no pairs wait, and some
 
 
+def test_the_need_of_memory_has_what_rolling_references_are_made_from() -> None:
+    """Each version has a reference of its answers; what comes beyond the limit is not kept."""
+    rolling = "reference: {learn: 1000, rolling: 30d}"
+    seldom, often, most = (build.memory_need(configured(model=rolling), rate).rolling for rate in (0.01, 0.02, 10))
+    beside = build.memory_need(configured(model=f"{rolling}, shadows: [w]"), 0.01).rolling
+
+    assert 0 < seldom < often < most < 300 << 20
+    assert often / seldom == pytest.approx(2)
+    assert beside > seldom
+    assert build.memory_need(configured(model="reference: {learn: 1000}"), 10).rolling == 0
+
+
 # -- files that are none ---------------------------------------------------------------------------------
 
 

@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from detectors.registry import MIN_EFFECT
 from detectors.window import WindowRule
 from monitor.evaluation.extents import left_out, other_extents, window_rule
-from monitor.evaluation.notes import notes_on_effects, notes_on_learning, notes_on_windows
+from monitor.evaluation.notes import notes_on_effects, notes_on_learning, notes_on_rolling, notes_on_windows
 from monitor.spec import ModelSpec, WindowSpec
-from tests.monitor.kit import MINUTE, SECOND, a_drift, a_model, counted, from_file, learned, timed
+from tests.monitor.kit import HOUR, MINUTE, SECOND, a_drift, a_model, counted, from_file, learned, rolled, timed
 
 DEFAULT = (0.2, 0.5, 1.0, 2.0, 5.0)
 
@@ -128,3 +128,16 @@ def test_a_minimum_effect_that_is_never_reached_is_noted() -> None:
     ]
     assert notes_on_effects(a_model(drift=replace(drift, numeric=("psi",), min_effect={**MIN_EFFECT, "ks": 2}))) == []
     assert notes_on_effects(a_model()) == []
+
+
+def test_more_traffic_than_a_rolling_reference_keeps_whole_windows_of_is_noted() -> None:
+    """64 windows of 15 minutes hold 57 600 predictions at one a second, and 115 200 at two."""
+    window = timed(30 * SECOND, 15 * MINUTE, min_events=100)
+    model = a_model(window=window, drift=a_drift(), reference=rolled(1_000, 720 * HOUR))
+
+    assert notes_on_rolling(model, 1, 100_000) == []
+    (note,) = notes_on_rolling(model, 2, 100_000)
+    assert note.startswith("reference.rolling: at 2 predictions a second the promise of false alarms is only assumed")
+    assert "as limits.learning (100000) is too small for enough whole windows" in note
+    assert notes_on_rolling(replace(model, drift=None), 2, 100_000) == []
+    assert notes_on_rolling(replace(model, reference=learned(1_000)), 2, 100_000) == []

@@ -15,6 +15,7 @@ from detectors.reference import NumericReference
 from detectors.types import FloatArray
 from fallback.types import ServingSpec
 from monitor.alerting.records import AlertRecord
+from monitor.cli.explain import explanation_of
 from monitor.pipeline.commands import CommandName
 from monitor.pipeline.shown import renewal_words
 from monitor.reference.provenance import Origin, OriginKind, ReferenceRecord
@@ -25,6 +26,7 @@ from monitor.times import format_time
 from tests.monitor.kit import (
     HOUR,
     SECOND,
+    SMALL,
     T0,
     Event,
     Record,
@@ -326,3 +328,17 @@ def test_rows_of_a_reference_that_is_rolling_no_more_are_forgotten(tmp_path: Pat
 
     assert any(name.startswith("rolling:") for name in forgotten)
     assert left == []
+
+
+@pytest.mark.parametrize(("most", "assumed"), [(500, True), (5_000, False)])
+def test_where_stretches_are_shorter_than_a_window_dependence_is_assumed(most: int, assumed: bool) -> None:
+    """Of the 1 800 rows in the stretch that is learned from 500 are kept: a fourth of each window."""
+    run = Run(a_core(MODEL, limits=replace(SMALL, learning=most)))
+    run.feed(stream(80), [40 * PER_PANE])
+    run.commit()
+    (explained,) = explanation_of(run.model).document()["versions"].values()
+
+    assert renewed(run)
+    told = run.told().status["models"]["m"]["versions"]["v1"]["assumed_because"]
+    for reasons in (told, explained["reasons"]):
+        assert any("made from stretches of 45s, shorter than a window" in why for why in reasons) is assumed
