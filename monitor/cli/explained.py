@@ -14,7 +14,9 @@ from rich.table import Table
 from detectors.sensitivity import SHIFTS
 from monitor.cli.options import escape
 from monitor.evaluation.foundation import KEPT
+from monitor.evaluation.rule_checks import STRETCHES
 
+_STRETCHES: Final = (1, *STRETCHES)  # windows of which it is told what a rule finds in them
 _DECIDED: Final = {"min_effect": "minimum effect", "budget": "budget"}
 _WHY: Final = {
     "no_data": "not judged: no window had the metric",
@@ -146,13 +148,12 @@ def _change(change: Mapping[str, Any]) -> str:
 
 
 def _rules(rules: Sequence[Mapping[str, Any]]) -> Table:
-    table = _table(
-        "rule", "metric", "now", "baseline", "limit", "overdispersion", "1 window", "2 windows", "4 windows", ""
-    )
+    spans = [f"{many} window{'s' if many > 1 else ''}" for many in _STRETCHES]
+    table = _table("rule", "metric", "now", "baseline", "limit", "overdispersion", *spans, "")
     for rule in rules:
         finds = {find["windows"]: find for find in rule["finds"]}
         share = rule["finds_share_above"]
-        cells = [_find(finds[many], share=share) if many in finds else "" for many in (1, 2, 4)]
+        cells = [_find(finds[many], share=share) if many in finds else "" for many in _STRETCHES]
         note = _WHY[rule["why_not"]] if rule["why_not"] else ""
         if rule["hard"]:
             note = "hard: the value alone decides, without any promise"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -9,10 +10,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from rich.console import Console
 
 from detectors.reference import Profile
 from detectors.reference_builder import build_features
 from monitor.cli import run
+from monitor.cli.explained import show_explanation
 from tests.in_process import logging_as_it_was
 from tests.monitor.kit import SECOND, T0, outcome, prediction
 
@@ -99,6 +102,22 @@ def test_what_was_learned_of_a_version_is_explained(driftd: Driftd) -> None:
     assert rules["error_warning"]["finds"][0]["value"] > rules["error_warning"]["baseline"]
     assert rules["memory_rollback"]["why_not"] == "no_data"
     assert rules["memory_rollback"]["finds"] == []
+    assert [find["windows"] for find in rules["error_warning"]["finds"]] == [1, 2, 3, 5]
+
+
+def test_what_a_rule_finds_in_each_stretch_has_a_column(driftd: Driftd) -> None:
+    out = io.StringIO()
+    document = json.loads(driftd("explain", "m", "--json")[1])
+    finds = [
+        {"windows": many, "value": many / 8, "events": 200 * many, "decided_by": "budget"} for many in (1, 2, 3, 5)
+    ]
+    document["versions"]["v1"]["rules"] = [{**document["versions"]["v1"]["rules"][0], "finds": finds}]
+
+    show_explanation(Console(file=out, width=300), document, 30)
+
+    for many in (1, 2, 3, 5):
+        assert f"{many} window" in out.getvalue()
+        assert f"after {200 * many:,}" in out.getvalue()
 
 
 def test_a_reference_that_is_yet_to_be_learned_is_said_to_be_missing(driftd: Driftd) -> None:
