@@ -41,12 +41,12 @@ def explain(
 
     For each version: how many false alarms a check may raise, and the shares of drift, data quality and rules. For each
     feature: the smallest change that its windows find, whether the budget or the minimum effect decides that, the
-    window that finds it first, and after how many events. For each rule: the smallest change beyond its limit. About
-    every other window that holds nothing else finds a change of this size; larger ones are found sooner.
+    window that finds it first, and after how many events. For each rule: the smallest change beyond its limit. A change
+    of this size is found in about half of the windows that lie wholly after it; larger ones are found sooner.
 
-    The promise is kept where what it rests on was learned; it is assumed where the reference is short, has no order of
-    time, or was built by an earlier release, or while a rule has too few panes to learn how much its events depend on
-    each other.
+    The promise is kept where what it rests on was learned. It is assumed where the reference is short, has no order of
+    time, was built by an earlier release, or is a rolling one of less than whole windows, and while a rule has too few
+    panes to learn how much its events depend on each other. Where nothing is watched, there is no promise.
 
     It is answered from the last commit, with or without a running daemon. Before the first one, the reference of the
     configuration is read.
