@@ -30,6 +30,11 @@ models:
     outcomes: {within: 1d}
     reference: {path: reference.bin}
   idle: {task: regression, champion: v1, window: {events: 200, every: 20}, drift: null, rules: []}
+  rolled:
+    task: regression
+    champion: v1
+    reference: {learn: 10000, rolling: 30d}
+    drift: {min_effect: {ks: 2}}
   learned: {task: regression, champion: v1, window: {events: 200, every: 20}, reference: {learn: 500}}
 """
 Driftd = Callable[..., tuple[int, str, str]]
@@ -134,6 +139,16 @@ def test_a_model_of_which_nothing_is_watched_is_told_so(driftd: Driftd) -> None:
     assert "nothing is watched: neither drift nor rules" in out
     assert "promise" not in out
     assert "note: nothing is watched: neither drift nor rules: give it a `reference`" in config
+
+
+def test_check_config_notes_what_is_switched_off_and_what_is_assumed(driftd: Driftd) -> None:
+    """At ten predictions a second 64 windows of 15 minutes are more than 200 000; at one in a second they are not."""
+    busy, quiet = (json.loads(driftd("check-config", "--json", "--rate", rate)[1]) for rate in ("10", "1"))
+    about = [[note.partition(":")[0] for note in told["models"]["rolled"]["notes"]] for told in (busy, quiet)]
+
+    assert about == [["drift.min_effect.ks", "reference.rolling"], ["drift.min_effect.ks"]]
+    assert busy["memory_mb"]["rolling"] > 100
+    assert "MB for what rolling references are made from" in " ".join(driftd("check-config")[1].split())
 
 
 def test_check_config_says_how_well_a_reference_founds_the_promise(driftd: Driftd) -> None:
