@@ -76,6 +76,8 @@ def _in_order(wanted: Sequence[Task], jobs: int) -> Iterator[Figure]:
             number = running[done]
             found[number] = done.result()
             _tell(f"{len(found)} of {len(wanted)}, {time.perf_counter() - began:.0f} s: {wanted[number].name}")
+            for figure in found[number]:
+                _tell(f"  {figure.row}: {figure.value} {figure.verdict}")
     everything = [figure for number in sorted(found) for figure in found[number]]
     yield from sorted(everything, key=lambda figure: PARTS.index(figure.part))
 
