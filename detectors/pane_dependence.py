@@ -9,7 +9,7 @@ estimate from few panes itself, so tests that use it read their statistic in Stu
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
@@ -26,6 +26,7 @@ _NEARLY_ONE: Final = 0.98  # largest sum of the coefficients: beyond, the series
 _LEAST_DF: Final = 3.0
 _CONFIDENT: Final = 0.95
 _MANY: Final = 1e6  # degrees of freedom, for infinitely many
+_LARGER_CLUSTERS: Final = 0.01  # probability of as few events in as many panes, if clusters were as large
 _LARGEST: Final = 1e9  # φ beyond which nothing is known of a mean
 
 
@@ -48,6 +49,21 @@ class MetricDependence:
         """
         ratio = special.fdtri(min(other.df, _MANY), min(self.df, _MANY), _CONFIDENT)
         return other if other.phi > self.phi * float(ratio) else self
+
+    def with_clusters(self, events: int, panes: int) -> MetricDependence:
+        """Return what can be supposed, where it is supposed, of rare events that came in so many panes.
+
+        Of clusters whose sizes are geometric with mean c, φ is 2c - 1, and the sum of `panes` of them is seldom as
+        small as `events` if c is large: single failures in ten panes are no clusters of sixteen.
+
+        Args:
+            events: Events of the rarer kind, at least as many as panes.
+            panes: Panes with any of them.
+        """
+        if not panes:
+            return self
+        share = float(special.betaincinv(panes, events - panes + 1, _LARGER_CLUSTERS))
+        return replace(self, phi=min(self.phi, 2 / share - 1))
 
 
 INDEPENDENT: Final = MetricDependence()
@@ -72,7 +88,7 @@ def dependence_of(
 ) -> MetricDependence:
     """Estimate the dependence of the sums of consecutive panes.
 
-    What was supposed before counts too, by the square of FEWEST_PANES / telling panes.
+    What was supposed before counts too, by the cube of FEWEST_PANES / telling panes.
 
     Args:
         sums: What each pane adds to a statistic, shape (panes,); fewer than FEWEST_PANES tell nothing.
@@ -98,7 +114,7 @@ def dependence_of(
     if not order:
         alone = min(max(power / independent * n / (n - 1), 1.0), _LARGEST) if independent > 1e-300 else 1.0
         phi = max(phi if n < _MANY_PANES else 1.0, _beyond_panes(alone, events))
-    phi += max(before.phi - phi, 0.0) * (FEWEST_PANES / max(known, FEWEST_PANES)) ** 2
+    phi += max(before.phi - phi, 0.0) * (FEWEST_PANES / max(known, FEWEST_PANES)) ** 3
     # The relative variance of an autoregression's long-run variance, of which two parts come from its sum.
     df = n / (1 + 2 * spread) if order else n - 1
     return MetricDependence(phi, max(df, _LEAST_DF))

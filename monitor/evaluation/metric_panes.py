@@ -96,10 +96,18 @@ class PaneRows:
     @property
     def telling(self) -> int:
         """How many panes have an event of the rarer kind; of metrics that are no shares all."""
+        return int(np.count_nonzero(self._rarer > 0)) if self.share and len(self) else len(self)
+
+    @property
+    def _rarer(self) -> FloatArray:
+        """Share of the rarer kind of events in each pane."""
+        return self.value if self.mean <= 0.5 else 1 - self.value
+
+    def supposed(self, before: MetricDependence) -> MetricDependence:
+        """Return what can be supposed after these panes."""
         if not (self.share and len(self)):
-            return len(self)
-        rarer = self.value if self.mean <= 0.5 else 1 - self.value
-        return int(np.count_nonzero(rarer > 0))
+            return before
+        return before.with_clusters(max(round(float(self.n @ self._rarer)), self.telling), self.telling)
 
     def sums(self) -> tuple[FloatArray, float]:
         """Return (what each pane adds to the mean around its own, the variance of one of them if independent)."""
@@ -112,7 +120,7 @@ def dependence(name: str, rows: PaneRows, before: MetricDependence) -> MetricDep
     """Return the dependence of a metric; `before` is what is supposed without panes."""
     if len(rows) < FEWEST_PANES:
         return before
-    return dependence_of(*rows.sums(), before, telling(name, rows), float(rows.n.mean()))
+    return dependence_of(*rows.sums(), rows.supposed(before), telling(name, rows), float(rows.n.mean()))
 
 
 def telling(name: str, rows: PaneRows) -> int:
@@ -135,8 +143,11 @@ def dependence_beside(name: str, rows: PaneRows, others: PaneRows, before: Metri
     if len(common) < FEWEST_PANES:
         return before
     (one, variance), (other, its_variance) = rows.sums(), others.sums()
-    known = max(telling(name, rows), telling(name, others))
-    return dependence_of(one[mine] - other[its], variance + its_variance, before, known, float(rows.n.mean()))
+    more = max(rows, others, key=lambda each: telling(name, each))
+    supposed = more.supposed(before)
+    return dependence_of(
+        one[mine] - other[its], variance + its_variance, supposed, telling(name, more), float(rows.n.mean())
+    )  # fmt: skip
 
 
 def adds_up(metric: str) -> bool:

@@ -109,3 +109,14 @@ def test_neighbours_depend_on_each_other_across_the_ends_of_panes() -> None:
 
     assert 1.05 * within < across < 1.4 * within
     assert across == pytest.approx(19, rel=0.35)
+
+
+@pytest.mark.parametrize(("events", "panes", "least", "most"), [(10, 10, 2, 2.5), (3, 1, 16, 16), (40, 5, 16, 16)])
+def test_what_is_supposed_of_rare_events_agrees_with_how_many_came_together(
+    events: int, panes: int, least: float, most: float
+) -> None:
+    assert least <= supposed().with_clusters(events, panes).phi <= most
+
+
+def test_where_none_came_nothing_is_known_of_clusters() -> None:
+    assert supposed().with_clusters(0, 0) == supposed()
