@@ -160,8 +160,11 @@ def p_value(rule: RuleSpec, measured: Measured, baseline: Measured | None, limit
         tail = 1 - QUANTILES[rule.metric]
         if baseline is None or baseline.estimate is None:
             return _share_p(rule, measured, *measured.above(limit), None, tail, 0)
-        n = baseline.estimate.n
-        return _share_p(rule, measured, *measured.above(baseline.estimate.value), baseline, tail * n, n)
+        hits, n = tail * baseline.estimate.n, baseline.estimate.n
+        if baseline.above is not None:
+            # The quantile lies within a cell, and events are counted that lie above the cell: so of both sides.
+            hits, n = baseline.above(baseline.estimate.value)
+        return _share_p(rule, measured, *measured.above(baseline.estimate.value), baseline, hits, n)
     if estimate.hits is not None:
         if baseline is None or baseline.estimate is None:
             return _share_p(rule, measured, estimate.hits, estimate.n, None, limit, 0)

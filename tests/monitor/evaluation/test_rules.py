@@ -13,10 +13,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from detectors.reference import Baseline
+from detectors.types import FloatArray
 from fallback.types import Route, ServingSpec
-from monitor.aggregation.metrics import Estimate
+from monitor.aggregation.metrics import Estimate, latency_cells, latency_quantile
+from monitor.evaluation.baselines import count_above
 from monitor.evaluation.budget import Allowed
-from monitor.evaluation.rules import Judgement, Measured, RuleState, RuleVerdict, judge
+from monitor.evaluation.rules import Judgement, Measured, RuleState, RuleVerdict, judge, p_value
 from monitor.saved import from_plain, to_plain
 from monitor.spec import Bound, BudgetSpec, LimitBasis, ModelSpec, Severity, Task
 from tests.monitor.kit import (
@@ -117,6 +119,24 @@ def test_a_latency_rule_counts_the_events_beyond_its_limit() -> None:
 
     assert judge(rule, Measured(measured, lambda limit: (12, 200)), None, LEVEL).verdict is RuleVerdict.CHANCE
     assert judge(rule, Measured(measured, lambda limit: (40, 200)), None, LEVEL).verdict is RuleVerdict.BREACH
+
+
+def test_latencies_that_have_not_changed_are_above_and_below_those_of_the_baseline_alike() -> None:
+    """Both sides are counted above the same cell: p-values are uniform, whatever the width of cells."""
+    rule, rng = a_rule("slow", "latency_p95_ms", above=1.0, of=LimitBasis.SHARE), np.random.default_rng(0)
+    found = []
+    for _ in range(400):
+        base, latest = (latencies(rng.lognormal(3, 0.5, n)) for n in (10_000, 1_000))
+        assert base.estimate is not None
+        found.append(p_value(rule, latest, base, base.estimate.value))
+
+    for p in (0.5, 0.1):
+        assert np.mean(np.array(found) <= p) == pytest.approx(p, rel=0.25)
+
+
+def latencies(values: FloatArray) -> Measured:
+    counts = latency_cells(values)
+    return Measured(Estimate(latency_quantile(counts, 0.95), len(values)), count_above(counts))
 
 
 @pytest.mark.parametrize(
