@@ -33,7 +33,6 @@ SECTIONS: Final = ("counts", "versions", "alerts", "decisions", "dead_letters", 
 _DIGITS: Final = 1e-9
 _TINY: Final = 1e-12  # what is left of sums that cancel each other
 _SHOWN: Final = 12
-_OF_JUDGED_RULES: Final = re.compile(r"\.(founded|assumed_because)\b")
 _NOWHERE: Final = "nothing"
 
 
@@ -87,8 +86,7 @@ def answers_of(
             if model not in out
             for path, value in _flat(document)
             if path != ".decided_at" or document["generation"] > 1  # the first one is of whatever was read first
-            # The end of a replay judges outcomes that a live run is still waiting for, and so knows more rules.
-            if not _OF_JUDGED_RULES.search(path)
+            if not _is_as_of_now(path, value)
         },
         alerts={**dict(_flat_all(alerts, _alert_name)), **_order(alerts, _alert_name)},
         decisions={**dict(_flat_all(decisions, _decision_name)), **_order(decisions, _decision_name)},
@@ -99,6 +97,15 @@ def answers_of(
         references={key: value for key, value in _references(store_url) if key.split("/")[0] not in out},
         history={key: value for key, value in _history(store_url) if key[0] not in out},
     )
+
+
+def _is_as_of_now(path: str, value: Any) -> bool:
+    """Whether something tells how many panes of outcomes a rule has learned from by now.
+
+    How far stream time goes on after the last event depends on when a run is stopped, and with it which panes have all
+    outcomes that they can have. It is the last reason there is.
+    """
+    return path.endswith(".founded") or (".assumed_because[" in path and str(value).startswith("rules on "))
 
 
 def _records(values: Iterable[bytes], key: tuple[str, str]) -> list[dict[str, Any]]:
