@@ -21,14 +21,7 @@ from monitor.aggregation.metrics import QUANTILES
 from monitor.evaluation.baselines import Baselines
 from monitor.evaluation.budget import FalseAlarmBudget
 from monitor.evaluation.extents import left_out, other_extents, window_label, window_rule
-from monitor.evaluation.foundation import (
-    Foundation,
-    on_reference,
-    on_rolling,
-    on_rules,
-    without_promise,
-    without_reference,
-)
+from monitor.evaluation.foundation import Foundation, on_drift, on_rules, without_promise
 from monitor.evaluation.rule_checks import share_of_requests
 from monitor.evaluation.rule_power import RulePower, RulePowers
 from monitor.evaluation.version_state import VersionState
@@ -110,7 +103,8 @@ class Explanation:
         powers = RulePowers(self._spec, version, self._baselines, self._user_metrics, share, beside=beside)
         rules = powers.of_all(allowed.rules, configured.events)
         assumed = {power.rule.metric for power in rules if power.is_assumed and power.why is None}
-        founded = Foundation((*self._on_drift(configured.events), *on_rules(assumed)))
+        on_its_drift = on_drift(self._spec, self._references, version.version, configured.events)
+        founded = Foundation((*on_its_drift, *on_rules(assumed)))
         whole = allowed.drift + allowed.quality + allowed.rules
         return {
             "role": role(serving, version.version).value,
@@ -124,14 +118,6 @@ class Explanation:
             "features": _features(found),
             "rules": [_rule(self._spec, power) for power in rules],
         }
-
-    def _on_drift(self, events: int) -> list[str]:
-        profile = self._references.profile
-        if self._spec.drift is None:
-            return []
-        if profile is None:
-            return list(without_reference(self._references))
-        return [*on_reference(profile, events), *on_rolling(self._spec, self._references)]
 
     # -- windows -----------------------------------------------------------------------------------------
 

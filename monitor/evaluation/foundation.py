@@ -8,6 +8,7 @@ from typing import Final
 
 import numpy as np
 
+from detectors.comparison import Comparison
 from detectors.pane_dependence import FEWEST_PANES
 from detectors.reference import NumericReference, Profile, Reference
 from detectors.season import LEAST_PERIODS
@@ -126,28 +127,54 @@ def on_rolling(spec: ModelSpec, references: ReferenceSet) -> Iterator[str]:
         yield from on_stretches(spec, min(rolled))
 
 
+def on_answers(own: Comparison, profile: Profile | None, events: int) -> Iterator[str]:
+    """Yield why the promise for a version's predictions is only assumed, where their reference is its own.
+
+    Args:
+        own: What they are compared with.
+        profile: The reference of the features; where it has predictions, they are no shorter.
+        events: Events of a window.
+    """
+    compared: tuple[Reference, ...] = (*own.numeric_cells.references, *own.category_cells.references)
+    rows = max((r.rows for r in compared), default=0)
+    if 0 < rows < FEWEST_WINDOWS * events and (profile is None or rows < profile.rows):
+        yield (
+            f"the reference of its own predictions has {rows} rows for windows of {events}: with fewer than "
+            f"{FEWEST_WINDOWS} windows their dependence is hardly known; raise outcomes.baseline_n, or use a reference "
+            "with a column of predictions"
+        )
+
+
+def on_drift(spec: ModelSpec, references: ReferenceSet, version: str, events: int) -> Iterator[str]:
+    """Yield why the promise of drift of a version is only assumed; `events` are those of a window."""
+    profile, own = references.profile, references.answers.get(version)
+    if spec.drift is None:
+        return
+    yield from without_reference(references)
+    if profile is not None:
+        yield from on_reference(profile, events)
+        yield from on_rolling(spec, references)
+    if own is not None:
+        yield from on_answers(own, profile, events)
+
+
 def _is_rolled(record: InForce | None) -> bool:
     return record is not None and record.origin is OriginKind.ROLLING
 
 
 def reasons_of(spec: ModelSpec, references: ReferenceSet, version: VersionState) -> list[str]:
     """Return why the promise for a version is only assumed, as far as it is known without computing what is found."""
-    found: list[str] = []
-    if spec.drift is not None:
-        found += without_reference(references)
-        if references.profile is not None:
-            found += on_reference(references.profile, events_of(spec.window, references.profile))
-            found += on_rolling(spec, references)
+    events = events_of(spec.window, references.profile)
     judged = {rule.rule.metric for rule in version.rules if not rule.rule.hard and rule.verdict not in SKIPPED}
-    return [*found, *on_rules(judged & set(version.panes.assumed))]
+    return [*on_drift(spec, references, version.version, events), *on_rules(judged & set(version.panes.assumed))]
 
 
-def events_of(window: WindowSpec, profile: Profile) -> int:
-    """Return the events that a full window has, at the rate of the reference."""
+def events_of(window: WindowSpec, profile: Profile | None) -> int:
+    """Return the events that a full window has, at the rate of the reference where that is known."""
     if window.counted:
         return window.events
-    first, last = profile.first_ms, profile.last_ms
-    if first is None or last is None or last <= first:
+    first, last = (None, None) if profile is None else (profile.first_ms, profile.last_ms)
+    if profile is None or first is None or last is None or last <= first:
         return max(window.min_events, 1)
     return max(round(profile.rows / (last - first) * window.span), window.min_events, 1)
 

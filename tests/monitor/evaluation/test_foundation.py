@@ -7,11 +7,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from detectors.comparison import Comparison
 from detectors.dependence import Dependence
 from detectors.reference import Profile, Reference
 from detectors.reference_builder import build_features
 from detectors.season import Season
-from monitor.evaluation.foundation import on_reference
+from monitor.evaluation.foundation import on_answers, on_reference
 from tests.detectors.samples import a_number
 
 NUMBERS = a_number(np.random.default_rng(0).standard_normal(5_000))
@@ -24,6 +25,16 @@ def reasons(reference: Reference, events: int, *, ordered: bool = True) -> list[
 @pytest.mark.parametrize(("events", "ordered", "kept"), [(500, True, True), (501, True, False), (100, False, False)])
 def test_ten_windows_in_the_order_of_time_are_enough(events: int, ordered: bool, kept: bool) -> None:
     assert (reasons(NUMBERS, events, ordered=ordered) == []) is kept
+
+
+@pytest.mark.parametrize(("events", "profile", "kept"), [(500, 50_000, True), (501, 50_000, False), (501, 5_000, True)])
+def test_predictions_have_a_reference_of_their_own_that_must_be_long_enough_too(
+    events: int, profile: int, kept: bool
+) -> None:
+    """One as long as that of the features comes from the same table, and is judged with it."""
+    own = Comparison("answers", [NUMBERS], [], ("ks",), {})
+
+    assert (list(on_answers(own, Profile((), profile, ordered=True), events)) == []) is kept
 
 
 def test_what_an_older_release_learned_is_an_assumption() -> None:
